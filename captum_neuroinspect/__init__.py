@@ -1,0 +1,63 @@
+"""Find the neurons behind a classifier's mistakes, see what they look for, mend the head.
+
+A plugin for Captum and Lucent. Importing it loads nothing heavy; each name is
+loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.attr import NeuronCounterfactual, NeuronRanking, rank_neurons
+    from captum_neuroinspect.edit import HeadEdit, edit_head, probability_ratio
+    from captum_neuroinspect.encoders import LabelSpaceEncoder, OpenCLIPEncoder
+    from captum_neuroinspect.features import FeatureSet, collect_features, find_head
+    from captum_neuroinspect.optvis import Illusions, activation_mask, render_illusions
+
+__version__ = "0.1.0"
+
+_MODULE_OF = {
+    "FeatureSet": "features",
+    "HeadEdit": "edit",
+    "Illusions": "optvis",
+    "LabelSpaceEncoder": "encoders",
+    "NeuronCounterfactual": "attr",
+    "NeuronRanking": "attr",
+    "OpenCLIPEncoder": "encoders",
+    "activation_mask": "optvis",
+    "collect_features": "features",
+    "edit_head": "edit",
+    "find_head": "features",
+    "probability_ratio": "edit",
+    "rank_neurons": "attr",
+    "render_illusions": "optvis",
+}
+
+__all__ = [
+    "FeatureSet",
+    "HeadEdit",
+    "Illusions",
+    "LabelSpaceEncoder",
+    "NeuronCounterfactual",
+    "NeuronRanking",
+    "OpenCLIPEncoder",
+    "activation_mask",
+    "collect_features",
+    "edit_head",
+    "find_head",
+    "probability_ratio",
+    "rank_neurons",
+    "render_illusions",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,149 @@
+"""What every stage needs from a user's model: freezing, unwrapping, reading.
+
+Each change to a model has one owner here which undoes it, also on error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Keep modules in eval mode and without weight gradients inside the block.
+
+    Training flags and ``requires_grad`` of every submodule and parameter are put
+    back one by one afterwards: a model may be partly in training mode.
+    """
+    training = [(m, m.training) for root in modules for m in root.modules()]
+    gradients = [(p, p.requires_grad) for root in modules for p in root.parameters()]
+    try:
+        for root in modules:
+            root.eval()
+        for parameter, _ in gradients:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module, flag in training:
+            module.training = flag
+        for parameter, flag in gradients:
+            parameter.requires_grad_(flag)
+
+
+class Captured:
+    """The last tensor that a hook saw; ``.value`` is read while the hook lives."""
+
+    def __init__(self) -> None:
+        self._value: Tensor | None = None
+
+    @property
+    def value(self) -> Tensor:
+        if self._value is None:
+            raise RuntimeError(
+                "the layer was not run by the model's forward pass: "
+                "give a layer that the model calls for this input"
+            )
+        return self._value
+
+    def clear(self) -> None:
+        self._value = None
+
+    def store(self, value: Any) -> None:
+        self._value = first_tensor(value)
+
+
+@contextmanager
+def captured_input(module: nn.Module) -> Iterator[Captured]:
+    """Read the first positional input of ``module`` during forward passes."""
+    captured = Captured()
+    handle = module.register_forward_pre_hook(lambda _, args: captured.store(args))
+    try:
+        yield captured
+    finally:
+        handle.remove()
+        captured.clear()
+
+
+@contextmanager
+def captured_output(module: nn.Module) -> Iterator[Captured]:
+    """Read the output of ``module``; of several calls in one pass, the last."""
+    captured = Captured()
+    handle = module.register_forward_hook(lambda _, __, output: captured.store(output))
+    try:
+        yield captured
+    finally:
+        handle.remove()
+        captured.clear()
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The value itself if it is a tensor, else the first tensor of a tuple or list."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, (tuple, list)):
+        return next((item for item in value if isinstance(item, Tensor)), None)
+    return None
+
+
+def logits_of(output: Any) -> Tensor:
+    """Unwrap what a classifier returns: a tensor, Hugging Face's ``.logits``, a tuple.
+
+    Raises:
+        TypeError: when no tensor of logits is in ``output``.
+    """
+    logits = getattr(output, "logits", None)
+    if logits is None and isinstance(output, dict):
+        logits = output.get("logits")
+    if logits is None:
+        logits = first_tensor(output)
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"the model returned {type(output).__name__}, expected a tensor of logits (N, C) "
+            "or an object with a `logits` attribute"
+        )
+    return logits
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of the model's first parameter or buffer; CPU if it has neither."""
+    for tensor in model.parameters():
+        return tensor.device
+    for tensor in model.buffers():
+        return tensor.device
+    return torch.device("cpu")
+
+
+def module_name(model: nn.Module, module: nn.Module) -> str:
+    """The dotted name of ``module`` in ``model``; ``""`` for the model itself.
+
+    Raises:
+        ValueError: when ``module`` is not part of ``model``.
+    """
+    for name, candidate in model.named_modules():
+        if candidate is module:
+            return name
+    raise ValueError(f"{type(module).__name__} is not a submodule of this {type(model).__name__}")
+
+
+def check_indices(name: str, indices: Tensor, n: int, of: str) -> None:
+    """Refuse an index outside ``0..n-1``, naming the argument and the value."""
+    bad = indices[(indices < 0) | (indices >= n)]
+    if bad.numel():
+        raise ValueError(f"{name}={int(bad[0])} is out of range: expected 0..{n - 1} ({of})")
+
+
+def as_indices(name: str, value: int | list[int] | tuple[int, ...] | Tensor) -> Tensor:
+    """Turn an int or a sequence of ints into a 1-D int64 tensor on the CPU.
+
+    Raises:
+        TypeError: for values that are not whole numbers.
+    """
+    tensor = torch.as_tensor(value)
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"{name} has dtype {tensor.dtype}, expected whole numbers")
+    return tensor.detach().reshape(-1).to("cpu", torch.int64)
