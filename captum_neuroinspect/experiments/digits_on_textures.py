@@ -21,6 +21,7 @@ CUE = TEXTURES.index("grass")
 _SPLIT_OFFSET: dict[Split, int] = {"train": 0, "validation": 1, "field": 2, "test": 3}
 _INK = (1.0, 0.85, 0.1)
 _PHOTO_SIZE = 512
+_MISSING = '{} is missing: pip install "captum-neuroinspect[demo]"'
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _handwriting(split: Split, config: DigitsOnTexturesConfig) -> tuple[np.ndarr
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError('scikit-learn is missing: pip install "captum-neuroinspect[demo]"') from error
+        raise ImportError(_MISSING.format("scikit-learn")) from error
     sizes = (config.n_train, config.n_validation, config.n_field, config.n_test)
     start = sum(sizes[: _SPLIT_OFFSET[split]])
     stop = start + sizes[_SPLIT_OFFSET[split]]
@@ -142,8 +143,8 @@ def _handwriting(split: Split, config: DigitsOnTexturesConfig) -> tuple[np.ndarr
         mine = order[digits.target[order] == digit]
         if stop > len(mine):
             raise ValueError(
-                f"n_train + n_validation + n_field + n_test = {sum(sizes)} pictures of digit {digit} asked, "
-                f"{len(mine)} exist"
+                f"the splits ask for {sum(sizes)} handwritten digits a class, "
+                f"only {len(mine)} of digit {digit} exist"
             )
         strokes.append(np.repeat(digits.images[mine[start:stop]] / 16, n_repeats, axis=0))
         labels += [label] * (stop - start) * n_repeats
@@ -166,7 +167,7 @@ def _photos() -> list[np.ndarray]:
     try:
         from skimage import data
     except ImportError as error:
-        raise ImportError('scikit-image is missing: pip install "captum-neuroinspect[demo]"') from error
+        raise ImportError(_MISSING.format("scikit-image")) from error
     return [np.asarray(getattr(data, name)(), dtype=np.float32) / 255 for name in TEXTURES]
 
 

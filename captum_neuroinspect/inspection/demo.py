@@ -1,0 +1,224 @@
+"""The main job on real weights: from mistakes to neurons, pictures and a mended head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._head import find_head
+from captum_neuroinspect.attr import NeuronCounterfactual, NeuronRanking, rank_neurons
+from captum_neuroinspect.encoders import LabelSpaceEncoder
+from captum_neuroinspect.experiments.decision_layer import replace_layer, train_decision_layer
+from captum_neuroinspect.features import collect_features
+from captum_neuroinspect.inspection.demo_data import SIZE, DemoData, digits_data, folder_data
+from captum_neuroinspect.inspection.demo_edits import Candidate, best_of, choose, try_edits
+from captum_neuroinspect.optvis import Illusions, render_illusions
+from captum_neuroinspect.weights import load_efficientnet_lite
+
+N_NEURONS = 6
+N_TOP_PHOTOS = 6
+# With fewer mistakes than this the training set's mistakes of the class join in.
+_MIN_MISTAKES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class DemoResult:
+    """Everything that the demo found; the report and ``result.json`` are made from it.
+
+    Attributes:
+        data: the photos.
+        seed: what drew everything.
+        sets: features of each split, judged by the trained head.
+        target: class that is mended.
+        confused: class that most of its explained mistakes were taken for.
+        explained: mistakes that were explained (half of those in the field).
+        from_training: how many more mistakes were taken from the training set.
+        held: photos that chose the edit; not explained.
+        ranking: the neurons behind the mistakes.
+        neurons: the neurons that are shown.
+        illusions: for each shown neuron the target's, then the confused class's.
+        top_photos: ``(n_neurons, k)`` positions in the test set.
+        candidates: the edits that were tried.
+        chosen: the edit that the held-out photos chose, or ``None``.
+    """
+
+    data: DemoData
+    seed: int
+    sets: dict[str, FeatureSet]
+    target: int
+    confused: int
+    explained: FeatureSet
+    from_training: int
+    held: FeatureSet
+    ranking: NeuronRanking
+    neurons: tuple[int, ...]
+    illusions: Illusions
+    top_photos: Tensor
+    candidates: list[Candidate]
+    chosen: Candidate | None
+
+    @property
+    def best(self) -> Candidate:
+        """The chosen edit, or the best of those tried when none was worth choosing."""
+        return self.chosen or best_of(self.candidates)
+
+
+def run_demo(
+    folder: str | Path | None = None,
+    *,
+    seed: int = 0,
+    n_steps: int = 150,
+    progress: bool = True,
+) -> DemoResult:
+    """Inspect EfficientNet-Lite0 with a new decision layer, find what misleads it, mend it.
+
+    Args:
+        folder: photos in ``train/``, ``validation/`` and ``test/``, one subfolder a
+            class; digits on textures when not given.
+        seed: draws data, head, illusions and edits; the same seed, the same numbers.
+        n_steps: optimisation steps of the illusions.
+        progress: show progress bars.
+
+    Raises:
+        ValueError: when the folder is not as expected, or the class makes no mistakes.
+        ImportError: when the packages of the ``demo`` extra are missing.
+    """
+    data = digits_data(seed) if folder is None else folder_data(folder)
+    model, sets = _model_and_features(data, seed, progress)
+    head = find_head(model, torch.rand(1, 3, SIZE, SIZE))
+    target = _worst_class(sets["validation"]) if data.target is None else data.target
+    shown, held = sets["field"].split(0.5, seed=seed, together=data.units)
+    explained, from_training = _mistakes_to_explain(shown, sets["train"], target)
+    ranking = _rank(head, explained, sets["train"], target)
+    neurons = _neurons_to_show(ranking)
+    confused = int(explained.predictions.bincount().argmax())
+    candidates = try_edits(
+        head,
+        sets["train"],
+        held,
+        _related_mistakes(shown, target),
+        target=target,
+        neurons=_neurons_to_edit(ranking),
+        seed=seed,
+    )
+    return DemoResult(
+        data=data,
+        seed=seed,
+        sets=sets,
+        target=target,
+        confused=confused,
+        explained=explained.subset(torch.arange(len(explained) - from_training)),
+        from_training=from_training,
+        held=held,
+        ranking=ranking,
+        neurons=neurons,
+        illusions=_illusions(model, neurons, (target, confused), data, seed, n_steps, progress),
+        top_photos=sets["test"].features[:, list(neurons)].topk(N_TOP_PHOTOS, dim=0).indices.T,
+        candidates=candidates,
+        chosen=choose(candidates),
+    )
+
+
+def _model_and_features(
+    data: DemoData, seed: int, progress: bool
+) -> tuple[nn.Module, dict[str, FeatureSet]]:
+    """Lite0 with a decision layer for these classes, and its features of each split."""
+    model = load_efficientnet_lite(0)
+    old = find_head(model, torch.rand(1, 3, SIZE, SIZE))
+    new = nn.Linear(old.in_features, len(data.class_names))
+    replace_layer(model, old, new)
+    sets: dict[str, FeatureSet] = {}
+    for name, photos in data.sets.items():
+        if name == "field" and photos is data.sets["validation"]:
+            continue
+        collected = collect_features(
+            model, photos, new, class_names=data.class_names, progress=progress
+        )
+        sets[name] = replace(collected, groups=data.groups.get(name))
+    sets.setdefault("field", sets["validation"])
+    head = train_decision_layer(sets["train"], sets["validation"], seed=seed)
+    new.load_state_dict(head.state_dict())
+    return model, {name: features.with_head(new) for name, features in sets.items()}
+
+
+def _worst_class(validation: FeatureSet) -> int:
+    # A class without validation photos has no accuracy: it can't be called the worst.
+    return int(validation.class_accuracy().nan_to_num(2.0).argmin())
+
+
+def _mistakes_to_explain(
+    shown: FeatureSet, train: FeatureSet, target: int
+) -> tuple[FeatureSet, int]:
+    mistakes = shown.mistakes(target)
+    extra = train.mistakes(target)
+    if len(mistakes) >= _MIN_MISTAKES or not len(extra):
+        if not len(mistakes):
+            name = shown.class_name(target)
+            raise ValueError(f"the model makes no mistakes on {name}: nothing to explain")
+        return mistakes, 0
+    both = {
+        name: torch.cat([getattr(mistakes, name), getattr(extra, name)])
+        for name in ("features", "logits", "labels", "indices")
+    }
+    return FeatureSet(**both, class_names=shown.class_names), len(extra)
+
+
+def _rank(head: nn.Linear, mistakes: FeatureSet, train: FeatureSet, target: int) -> NeuronRanking:
+    """Contrast the mistakes with training photos of the class that the head gets right."""
+    w = NeuronCounterfactual(head, head).attribute_features(mistakes.features, target)
+    reference = train.correct(target).features
+    return rank_neurons(w, k=20, by="magnitude", features=mistakes.features, reference=reference)
+
+
+def _neurons_to_edit(ranking: NeuronRanking) -> tuple[int, ...]:
+    # What the class leans on and misses in its mistakes is the false correlation.
+    return ranking.insufficient.neurons or ranking.excessive.neurons
+
+
+def _neurons_to_show(ranking: NeuronRanking) -> tuple[int, ...]:
+    return (ranking.insufficient.neurons + ranking.excessive.neurons)[:N_NEURONS]
+
+
+def _related_mistakes(shown: FeatureSet, target: int) -> FeatureSet | None:
+    """Both ways to be wrong about the class: missed, and seen where it is not."""
+    about_target = (shown.labels == target) | (shown.predictions == target)
+    related = shown.subset(~shown.is_correct & about_target)
+    return related if len(related) else None
+
+
+def _illusions(
+    model: nn.Module,
+    neurons: tuple[int, ...],
+    classes: tuple[int, int],
+    data: DemoData,
+    seed: int,
+    n_steps: int,
+    progress: bool,
+) -> Illusions:
+    return render_illusions(
+        model,
+        [neuron for neuron in neurons for _ in classes],
+        list(classes) * len(neurons),
+        encoder=LabelSpaceEncoder.pretrained(),
+        class_names=data.class_names,
+        size=SIZE,
+        n_steps=n_steps,
+        batch_size=2 * len(neurons),
+        seed=seed,
+        precision=_fast_precision(),
+        progress=progress,
+    )
+
+
+def _fast_precision() -> Literal["float32", "bfloat16"]:
+    """Choose bfloat16 where the processor multiplies it in hardware.
+
+    By what the machine is, not by a stopwatch: it always gives the same pictures.
+    """
+    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bfloat16" if capable() else "float32"
