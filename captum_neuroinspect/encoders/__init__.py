@@ -1,0 +1,14 @@
+"""Image-text encoders: what the other stages measure meaning with."""
+
+from captum_neuroinspect.encoders.label_space_encoder import LabelSpaceEncoder
+from captum_neuroinspect.encoders.open_clip_encoder import OpenCLIPEncoder
+from captum_neuroinspect.encoders.prompts import DEFAULT_TEMPLATES, class_embeddings
+from captum_neuroinspect.encoders.protocol import ImageTextEncoder
+
+__all__ = [
+    "DEFAULT_TEMPLATES",
+    "ImageTextEncoder",
+    "LabelSpaceEncoder",
+    "OpenCLIPEncoder",
+    "class_embeddings",
+]
