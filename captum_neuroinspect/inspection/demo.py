@@ -22,6 +22,8 @@ from captum_neuroinspect.weights import load_efficientnet_lite
 
 N_NEURONS = 6
 N_TOP_PHOTOS = 6
+# Smaller than the photos: three quarters of the time, and what a neuron looks for still shows.
+_ILLUSION_SIZE = 192
 # With fewer mistakes than this the training set's mistakes of the class join in.
 _MIN_MISTAKES = 8
 
@@ -72,7 +74,7 @@ def run_demo(
     folder: str | Path | None = None,
     *,
     seed: int = 0,
-    n_steps: int = 150,
+    n_steps: int = 120,
     progress: bool = True,
 ) -> DemoResult:
     """Inspect EfficientNet-Lite0 with a new decision layer, find what misleads it, mend it.
@@ -204,9 +206,9 @@ def _illusions(
         model,
         [neuron for neuron in neurons for _ in classes],
         list(classes) * len(neurons),
-        encoder=LabelSpaceEncoder.pretrained(),
+        encoder=LabelSpaceEncoder.pretrained(image_size=_ILLUSION_SIZE),
         class_names=data.class_names,
-        size=SIZE,
+        size=_ILLUSION_SIZE,
         n_steps=n_steps,
         batch_size=2 * len(neurons),
         seed=seed,

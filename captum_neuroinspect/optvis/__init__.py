@@ -1,0 +1,61 @@
+"""Feature visualization of neurons in a class: Lucent-native parts and a renderer.
+
+Names are loaded when they are used, so that importing this package does not
+import Lucent (only the objectives need it).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.optvis.guided_model import GuidedModel
+    from captum_neuroinspect.optvis.illusions import Illusions
+    from captum_neuroinspect.optvis.loss import illusion_loss
+    from captum_neuroinspect.optvis.mask import activation_mask
+    from captum_neuroinspect.optvis.objectives import class_conditional, clip_illusion, neuron
+    from captum_neuroinspect.optvis.param import illusion_image
+    from captum_neuroinspect.optvis.redirect import RedirectedReLU
+    from captum_neuroinspect.optvis.render import render_illusions
+    from captum_neuroinspect.optvis.transform import channel_noise, random_affine
+
+_MODULE_OF = {
+    "GuidedModel": "guided_model",
+    "Illusions": "illusions",
+    "RedirectedReLU": "redirect",
+    "activation_mask": "mask",
+    "channel_noise": "transform",
+    "class_conditional": "objectives",
+    "clip_illusion": "objectives",
+    "illusion_image": "param",
+    "illusion_loss": "loss",
+    "neuron": "objectives",
+    "random_affine": "transform",
+    "render_illusions": "render",
+}
+
+__all__ = [
+    "GuidedModel",
+    "Illusions",
+    "RedirectedReLU",
+    "activation_mask",
+    "channel_noise",
+    "class_conditional",
+    "clip_illusion",
+    "illusion_image",
+    "illusion_loss",
+    "neuron",
+    "random_affine",
+    "render_illusions",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

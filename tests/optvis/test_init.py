@@ -1,0 +1,33 @@
+import subprocess
+import sys
+
+import pytest
+
+from captum_neuroinspect import optvis
+
+
+@pytest.mark.parametrize("name", optvis.__all__)
+def test_public_names(name):
+    assert getattr(optvis, name).__name__ == name or name in {
+        "neuron",
+        "class_conditional",
+        "clip_illusion",
+    }
+    assert name in dir(optvis)
+
+
+def test_unknown_names():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        optvis.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("use", ["", "optvis.render_illusions, optvis.random_affine"])
+def test_importing_it_loads_nothing_heavy(use):
+    heavy = ["lucent", "kornia", "open_clip", "matplotlib", "transformers"]
+    code = (
+        "import sys; from captum_neuroinspect import optvis\n"
+        f"{use}\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
