@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._files import write_atomically
 from captum_neuroinspect._head import check_head, head_tensors
-from captum_neuroinspect._modules import check_indices
+from captum_neuroinspect._modules import as_indices, check_indices
 
 _TENSORS = ("features", "logits", "labels", "indices", "groups")
 
@@ -33,8 +33,9 @@ class FeatureSet:
             leads back to its photo.
 
     Raises:
-        ValueError: when shapes do not fit, values are not finite, or a label is
-            out of range.
+        TypeError: when labels are not whole numbers.
+        ValueError: when shapes do not fit, values are not finite, a label is out of
+            range, or a group is negative.
 
     Examples::
 
@@ -57,12 +58,16 @@ class FeatureSet:
                 f"features {tuple(self.features.shape)}, logits {tuple(self.logits.shape)}, labels "
                 f"{tuple(self.labels.shape)}: expected (N, F), (N, C) and (N,)"
             )
+        object.__setattr__(self, "labels", as_indices("labels", self.labels))
         if len(self.indices) == 0:
             object.__setattr__(self, "indices", torch.arange(len(self.labels)))
         _check_lengths(self)
         check_indices("label", self.labels, self.n_classes, f"{self.n_classes} classes")
-        if not self.features.isfinite().all():
-            raise ValueError("features have NaN or infinite values")
+        if self.groups is not None and (self.groups < 0).any():
+            raise ValueError(f"group={int(self.groups.min())}, expected 0 or more")
+        for name in ("features", "logits"):
+            if not getattr(self, name).isfinite().all():
+                raise ValueError(f"{name} have NaN or infinite values")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -171,7 +176,8 @@ class FeatureSet:
             fraction: share of the first part, between 0 and 1.
             seed: draws the split.
             together: ``(N,)`` unit of each sample (patient, photographer, negative);
-                samples of one unit stay in one part.
+                samples of one unit stay in one part, also when they are of several
+                classes.
 
         Raises:
             ValueError: when ``fraction`` is not between 0 and 1, or ``together`` has
@@ -183,17 +189,24 @@ class FeatureSet:
         if len(units) != len(self):
             raise ValueError(f"together has {len(units)} entries, expected {len(self)}")
         generator = torch.Generator().manual_seed(seed)
-        first = torch.zeros(len(self), dtype=torch.bool)
+        first, placed = torch.zeros(2, len(self), dtype=torch.bool)
         for label in self.labels.unique():
-            mine = units[self.labels == label].unique()
-            mine = mine[torch.randperm(len(mine), generator=generator)]
-            chosen = mine[: round(fraction * len(mine))]
-            first |= torch.isin(units, chosen) & (self.labels == label)
+            of_class = self.labels == label
+            # Units that came with an earlier class stay where they are, and count.
+            n_first = len(units[of_class & first].unique())
+            n_missing = round(fraction * len(units[of_class].unique())) - n_first
+            free = units[of_class & ~placed].unique()
+            free = free[torch.randperm(len(free), generator=generator)]
+            first |= torch.isin(units, free[: max(n_missing, 0)])
+            placed |= torch.isin(units, free)
         return self.subset(first), self.subset(~first)
 
     def save(self, path: str | Path) -> Path:
         """Write the set as a safetensors file."""
-        tensors = {n: t.contiguous() for n in _TENSORS if (t := getattr(self, n)) is not None}
+        # Copies, because safetensors refuses tensors that share memory (groups=labels).
+        tensors = {
+            n: t.clone().contiguous() for n in _TENSORS if (t := getattr(self, n)) is not None
+        }
         names = {} if self.class_names is None else {"class_names": json.dumps(self.class_names)}
         return write_atomically(path, lambda p: save_file(tensors, p, metadata=names))
 

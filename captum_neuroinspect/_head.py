@@ -27,7 +27,7 @@ def find_head(model: nn.Module, example: Any) -> nn.Linear:
         The decision layer, a submodule of ``model``.
 
     Raises:
-        ValueError: when no linear layer computes the model's output.
+        ValueError: when no linear layer computes the model's output, or that has NaN.
         TypeError: when the model returns no logits.
 
     Examples::
@@ -49,6 +49,11 @@ def find_head(model: nn.Module, example: Any) -> nn.Linear:
     finally:
         for handle in handles:
             handle.remove()
+    if logits.isnan().any():  # NaN equals nothing: every layer would look innocent
+        raise ValueError(
+            f"the logits of {type(model).__name__} are NaN: look for NaN in its weights "
+            "or in the example"
+        )
     for module, output in reversed(outputs):
         if output is not None and output.shape == logits.shape and torch.equal(output, logits):
             return module

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -111,11 +112,8 @@ def logits_of(output: Any) -> Tensor:
 
 def device_of(model: nn.Module) -> torch.device:
     """The device of the model's first parameter or buffer; CPU if it has neither."""
-    for tensor in model.parameters():
-        return tensor.device
-    for tensor in model.buffers():
-        return tensor.device
-    return torch.device("cpu")
+    tensor = next(chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
 
 
 def module_name(model: nn.Module, module: nn.Module) -> str:
@@ -144,6 +142,8 @@ def as_indices(name: str, value: int | list[int] | tuple[int, ...] | Tensor) -> 
         TypeError: for values that are not whole numbers.
     """
     tensor = torch.as_tensor(value)
+    if not tensor.numel():  # torch makes an empty list float
+        return torch.empty(0, dtype=torch.int64)
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
         raise TypeError(f"{name} has dtype {tensor.dtype}, expected whole numbers")
     return tensor.detach().reshape(-1).to("cpu", torch.int64)

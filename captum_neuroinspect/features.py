@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 from tqdm import tqdm
 
 from captum_neuroinspect._feature_set import FeatureSet as FeatureSet
@@ -38,11 +39,12 @@ def collect_features(
             ``.logits``; it runs on its own device.
         data: a ``DataLoader``, a ``Dataset`` or a pair ``(images, labels)`` of
             tensors. Items are ``(image, label)``, ``(image, label, group)`` or
-            dictionaries with ``"pixel_values"`` and ``"labels"``. A shuffling
+            mappings with ``"pixel_values"`` and ``"labels"``. A shuffling
             loader is taken as it comes; then ``indices`` count its order.
         head: the decision layer; found by :func:`find_head` when not given.
         batch_size: images a pass, for a ``Dataset`` or tensors.
-        class_names: one name a class; taken from ``data.classes`` when present.
+        class_names: one name for each output of the head; taken from ``data.classes``
+            when present.
         progress: show a progress bar.
 
     Returns:
@@ -51,7 +53,7 @@ def collect_features(
     Raises:
         TypeError: when ``head`` is not linear or items are not (image, label).
         ValueError: when data is empty, pixels or features are not finite, a label
-            is outside ``0..C-1``, or no linear head is found.
+            is outside ``0..C-1``, ``class_names`` are not C, or no linear head is found.
 
     Examples::
 
@@ -64,7 +66,8 @@ def collect_features(
     loader = _as_loader(data, batch_size)
     if class_names is None:
         class_names = getattr(getattr(loader, "dataset", None), "classes", None)
-    collected = list(_run(model, head, loader, progress))
+    names = None if class_names is None else tuple(class_names)
+    collected = list(_run(model, head, loader, names, progress))
     if not collected:
         raise ValueError("data is empty: expected at least one (image, label)")
     features, logits, labels, groups = zip(*collected, strict=True)
@@ -73,12 +76,16 @@ def collect_features(
         torch.cat(logits),
         torch.cat(labels),
         groups=None if groups[0] is None else torch.cat(groups),
-        class_names=None if class_names is None else tuple(class_names),
+        class_names=names,
     )
 
 
 def _run(
-    model: nn.Module, head: nn.Linear | None, loader: DataLoader[Any], progress: bool
+    model: nn.Module,
+    head: nn.Linear | None,
+    loader: DataLoader[Any],
+    class_names: tuple[str, ...] | None,
+    progress: bool,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
     if head is not None:
         check_head(head)
@@ -89,7 +96,7 @@ def _run(
             _check_finite("images", images, number)
             images = images.to(device)
             head = head or find_head(model, images[:1])
-            check_indices("label", labels, head.out_features, f"the head has {head.out_features} classes")
+            _check_classes(labels, class_names, head.out_features)
             with captured_input(head) as captured:
                 logits = logits_of(model(images)).float().cpu()
                 features = captured.value.detach().float().cpu()
@@ -102,7 +109,7 @@ def _as_loader(data: Any, batch_size: int) -> DataLoader[Any]:
         return data
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}, expected at least 1")
-    if isinstance(data, (tuple, list)) and all(isinstance(t, Tensor) for t in data):
+    if isinstance(data, (tuple, list)) and data and isinstance(data[0], Tensor):
         data = _pair_of_tensors(data)
     if not hasattr(data, "__getitem__") and not hasattr(data, "__iter__"):
         raise TypeError(
@@ -110,12 +117,20 @@ def _as_loader(data: Any, batch_size: int) -> DataLoader[Any]:
         )
     if hasattr(data, "__len__") and len(data) == 0:
         raise ValueError("data is empty: expected at least one (image, label)")
-    return DataLoader(data, batch_size=batch_size)
+    return DataLoader(data, batch_size=batch_size, collate_fn=_collate)
+
+
+def _collate(items: list[Any]) -> Any:
+    # Told here, because torch's own message knows nothing of images and transforms.
+    first = items[0].get("pixel_values") if isinstance(items[0], Mapping) else items[0]
+    _check_image(first[0] if isinstance(first, (tuple, list)) and first else first)
+    return default_collate(items)
 
 
 def _pair_of_tensors(data: Any) -> TensorDataset:
     if len(data) not in (2, 3):
         raise TypeError(f"data has {len(data)} tensors, expected (images, labels)")
+    data = [torch.as_tensor(t) for t in data]
     if len({len(t) for t in data}) != 1:
         raise ValueError(
             f"data has tensors of lengths {[len(t) for t in data]}, expected one label an image"
@@ -124,21 +139,30 @@ def _pair_of_tensors(data: Any) -> TensorDataset:
 
 
 def _unpack(batch: Any) -> _Batch:
-    if isinstance(batch, dict):
+    if isinstance(batch, Mapping):
         batch = (batch.get("pixel_values"), batch.get("labels"))
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3) or batch[1] is None:
         raise TypeError(
             f"a batch is {type(batch).__name__}, expected (images, labels), "
-            "(images, labels, groups) or a dictionary with 'pixel_values' and 'labels'"
+            "(images, labels, groups) or a mapping with 'pixel_values' and 'labels'"
         )
-    images = batch[0]
-    if not isinstance(images, Tensor):
+    _check_image(batch[0])
+    groups = torch.as_tensor(batch[2]).long() if len(batch) == 3 else None
+    return torch.as_tensor(batch[0]), _integer_labels(torch.as_tensor(batch[1])), groups
+
+
+def _check_image(image: Any) -> None:
+    if not isinstance(image, (Tensor, np.ndarray)):
         raise TypeError(
-            f"images are {type(images).__name__}, expected a tensor: give the Dataset a transform "
+            f"an image is {type(image).__name__}, expected a tensor: give the Dataset a transform "
             "such as torchvision.transforms.v2.ToImage() and ToDtype(torch.float32, scale=True)"
         )
-    groups = torch.as_tensor(batch[2]).long() if len(batch) == 3 else None
-    return images, _integer_labels(torch.as_tensor(batch[1])), groups
+
+
+def _check_classes(labels: Tensor, class_names: tuple[str, ...] | None, n_classes: int) -> None:
+    check_indices("label", labels, n_classes, f"the head has {n_classes} classes")
+    if class_names is not None and len(class_names) != n_classes:
+        raise ValueError(f"{len(class_names)} class_names for a head with {n_classes} classes")
 
 
 def _integer_labels(labels: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._captum import TargetType, forward_layer_eval
 from captum_neuroinspect._head import check_head, head_tensors
-from captum_neuroinspect._modules import as_indices, check_indices
+from captum_neuroinspect._modules import as_indices, check_indices, frozen
 from captum_neuroinspect.attr.elastic_net import Counterfactual, SGDOptions, solve_sgd
 
 
@@ -75,7 +75,8 @@ class NeuronCounterfactual(LayerAttribution):
         Args:
 
             inputs (Tensor or tuple[Tensor, ...]): Input of ``forward_func``, for
-                        which features are read at the input of the layer.
+                        which features are read at the input of the layer. A
+                        ``forward_func`` that is a module runs in eval mode.
             target (int, list[int] or Tensor): The *right* class of each sample: one
                         number for all, or one for each, shape ``(N,)``.
             additional_forward_args (Any, optional): Further arguments of
@@ -106,7 +107,9 @@ class NeuronCounterfactual(LayerAttribution):
             >>> w.shape
             torch.Size([5, 6])
         """
-        with torch.no_grad():
+        # A network in training mode would drop features at random and change its statistics.
+        modules = [self.forward_func] if isinstance(self.forward_func, nn.Module) else []
+        with frozen(*modules), torch.no_grad():
             (features,) = forward_layer_eval(
                 self.forward_func,
                 inputs,
@@ -169,6 +172,7 @@ class NeuronCounterfactual(LayerAttribution):
             *Tensor* of **attributions**, shape ``(N, F)``, or the details.
 
         Raises:
+            TypeError: when ``features`` are no tensor.
             ValueError: when ``target`` is missing or out of range, or features are
                         empty, not ``(N, F)`` or not finite.
 
@@ -202,6 +206,11 @@ class NeuronCounterfactual(LayerAttribution):
         return found if return_details else found.w
 
     def _checked_features(self, features: Tensor) -> Tensor:
+        if not isinstance(features, Tensor):
+            raise TypeError(
+                f"features are {type(features).__name__}, expected a tensor (N, F): "
+                "of a FeatureSet, its `.features`"
+            )
         n_features = self.layer.in_features
         if features.ndim != 2 or features.shape[1] != n_features or not len(features):
             raise ValueError(
@@ -219,7 +228,7 @@ def _targets(target: TargetType, n_samples: int, n_classes: int) -> Tensor:
         raise ValueError(
             "target is missing: give the right class, an int for all samples or one an entry"
         )
-    wanted = as_indices("target", target)  # type: ignore[arg-type]
+    wanted = as_indices("target", target)
     if wanted.numel() == 1:
         wanted = wanted.expand(n_samples)
     if len(wanted) != n_samples:

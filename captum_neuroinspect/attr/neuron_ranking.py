@@ -101,8 +101,8 @@ def rank_neurons(
 
     Raises:
         ValueError: for empty or non-finite ``w``, ``w`` that is zero everywhere (no
-            mistakes), a bad ``k`` or ``min_precision``, or only one of ``features``
-            and ``reference``.
+            mistakes), a bad ``k`` or ``min_precision``, only one of ``features`` and
+            ``reference``, or two that do not fit ``w`` or are not finite.
 
     Examples::
 
@@ -131,9 +131,7 @@ def rank_neurons(
 
 def _check(w: Tensor, k: int, min_precision: float, by: str) -> None:
     if w.ndim != 2 or not w.numel():
-        raise ValueError(
-            f"w has shape {tuple(w.shape)}, expected (N, F) with at least one mistake"
-        )
+        raise ValueError(f"w has shape {tuple(w.shape)}, expected (N, F) with at least one mistake")
     if not w.isfinite().all():
         raise ValueError("w has NaN or infinite values")
     if not w.any():
@@ -153,11 +151,14 @@ def _contrasted(w: Tensor, features: Tensor | None, reference: Tensor | None) ->
         raise ValueError("features and reference go together: the contrast needs both")
     if features.shape != w.shape:
         raise ValueError(f"features {tuple(features.shape)} do not fit w {tuple(w.shape)}")
-    if reference.shape[-1] != w.shape[1] or not 1 <= reference.ndim <= 2 or not len(reference):
+    fits = 1 <= reference.ndim <= 2 and reference.shape[-1] == w.shape[1] and len(reference)
+    if not fits:
         raise ValueError(
             f"reference has shape {tuple(reference.shape)}, expected (R, {w.shape[1]}) with at "
             f"least one correct sample, or ({w.shape[1]},)"
         )
+    if not (features.isfinite().all() and reference.isfinite().all()):
+        raise ValueError("features or reference have NaN or infinite values")
     typical = reference.mean(0) if reference.ndim == 2 else reference
     shortfall = typical - features
     return w.clamp(min=0) * shortfall.clamp(min=0) + w.clamp(max=0) * (-shortfall).clamp(min=0)

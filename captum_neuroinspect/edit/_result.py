@@ -125,8 +125,8 @@ class HeadEdit:
         record["before"] = _evaluation(record["before"])
         record["after"] = _evaluation(record["after"])
         record["history"] = tuple(EpochRecord(**epoch) for epoch in record["history"])
-        heads = {name: _linear(tensors, name) for name in ("head", "original")}
-        return cls(**heads, **record)
+        record |= {name: _linear(tensors, name) for name in ("head", "original")}
+        return cls(**record)
 
 
 def evaluate(
@@ -165,7 +165,8 @@ def _linear(tensors: dict[str, Tensor], name: str) -> nn.Linear:
 
 def _evaluation(record: dict[str, Any]) -> Evaluation:
     # JSON knows lists only.
-    return Evaluation(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+    return Evaluation(**values)
 
 
 def _find_layer(model: nn.Module, original: nn.Linear) -> nn.Linear:

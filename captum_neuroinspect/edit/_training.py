@@ -44,6 +44,7 @@ class Objective:
     strength: float
     ratio: float
     scope: Scope
+    has_bias: bool
     mistakes: FeatureSet | None
     mistake_weight: float
 
@@ -64,13 +65,13 @@ class Objective:
         """Which coefficients may change: 1 where the gradient is let through."""
         weight_mask, bias_mask = torch.zeros_like(weight), torch.zeros_like(bias)
         if self.scope == "head":
-            return weight_mask + 1, bias_mask + 1
-        if self.scope == "class":
+            weight_mask, bias_mask = weight_mask + 1, bias_mask + 1
+        elif self.scope == "class":
             weight_mask[self.target] = 1
             bias_mask[self.target] = 1
         else:
             weight_mask[self.target, self.neurons] = 1
-        return weight_mask, bias_mask
+        return weight_mask, bias_mask * self.has_bias
 
 
 @dataclass(frozen=True)

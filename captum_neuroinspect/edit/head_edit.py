@@ -53,7 +53,7 @@ def edit_head(
         neurons: the features that carry it.
         scope: what may change: the whole ``"head"`` (the paper), the target's row and
             bias (``"class"``), or the target's coefficients of these neurons
-            (``"neurons"``).
+            (``"neurons"``). A head without bias stays without.
         strength: lambda3, 0 or more.
         ratio: ``o``, the ratio asked for: 1 (treat the neurons as the other classes
             do), a little above, or ``"rule"``: ``(min_j r_c - 1)/3 + 1`` at the mean
@@ -98,16 +98,17 @@ def edit_head(
     _check_sets(head, target, train=train, validation=validation, mistakes=mistakes)
     _check_options(scope, strength, ratio, mistake_weight, n_epochs, batch_size, lr, patience)
     o = _ratio_value(ratio, weight, bias, train, chosen, target)
-    objective = Objective(target, chosen, strength, o, scope, mistakes, mistake_weight)
+    has_bias = head.bias is not None
+    objective = Objective(target, chosen, strength, o, scope, has_bias, mistakes, mistake_weight)
     schedule = Schedule(n_epochs, batch_size, lr, patience, seed, progress)
     best, history = train_head(weight, bias, train, validation, objective, schedule)
     edit = HeadEdit(
         head=linear_like(head, best.weight, best.bias),
         original=linear_like(head, weight, bias),
-        target=target,
+        target=int(target),
         neurons=tuple(chosen.tolist()),
         scope=scope,
-        strength=strength,
+        strength=float(strength),
         ratio=o,
         before=evaluate(weight, bias, validation, chosen, target),
         after=evaluate(best.weight, best.bias, validation, chosen, target),
@@ -130,7 +131,12 @@ def _warn_if_worse(edit: HeadEdit) -> None:
 
 
 def _ratio_value(
-    ratio: float | str, weight: Tensor, bias: Tensor, train: FeatureSet, neurons: Tensor, target: int
+    ratio: float | str,
+    weight: Tensor,
+    bias: Tensor,
+    train: FeatureSet,
+    neurons: Tensor,
+    target: int,
 ) -> float:
     if ratio == "rule":
         mean = train.features[train.labels == target].mean(0)
@@ -152,7 +158,7 @@ def _check_sets(head: nn.Linear, target: int, **sets: FeatureSet | None) -> None
             )
     train = sets["train"]
     if train is not None and not (train.labels == target).any():
-        raise ValueError(f"target={target} has no sample in train: there is nothing to learn it from")
+        raise ValueError(f"target={target} has no sample in train: nothing to learn it from")
 
 
 def _check_options(
@@ -169,7 +175,7 @@ def _check_options(
         raise ValueError(f"scope={scope!r}, expected one of {_SCOPES}")
     if not (strength >= 0 and math.isfinite(strength)):
         raise ValueError(f"strength={strength}, expected a finite number, 0 or more")
-    if ratio != "rule" and not (isinstance(ratio, (int, float)) and ratio > 0):
+    if ratio != "rule" and not (isinstance(ratio, (int, float)) and 0 < ratio < math.inf):
         raise ValueError(f"ratio={ratio!r}, expected a positive number or 'rule'")
     for name, value in (("mistake_weight", mistake_weight), ("lr", lr)):
         if not value > 0:

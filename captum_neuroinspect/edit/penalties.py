@@ -20,6 +20,8 @@ def ratio_penalty(
     return (ratio_from_logits(logits, masked, target) - o).norm()
 
 
-def ratio_by_rule(weight: Tensor, bias: Tensor, mean: Tensor, neurons: Tensor, target: int) -> float:
+def ratio_by_rule(
+    weight: Tensor, bias: Tensor, mean: Tensor, neurons: Tensor, target: int
+) -> float:
     """The paper's rule for ``o``: ``(min_j r_c - 1) / 3 + 1`` at the mean features (F,)."""
     return float((single_ratios(weight, bias, mean, neurons, target).min() - 1) / 3 + 1)

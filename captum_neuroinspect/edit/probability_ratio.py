@@ -63,7 +63,9 @@ def ratio_from_logits(logits: Tensor, masked_logits: Tensor, target: int) -> Ten
     return log_ratio.exp()
 
 
-def single_ratios(weight: Tensor, bias: Tensor, mean: Tensor, neurons: Tensor, target: int) -> Tensor:
+def single_ratios(
+    weight: Tensor, bias: Tensor, mean: Tensor, neurons: Tensor, target: int
+) -> Tensor:
     """The ratio of each neuron by itself, at one vector of mean features; ``(len(neurons),)``."""
     logits = (weight @ mean + bias).expand(len(neurons), -1)
     without = logits - weight[:, neurons].T * mean[neurons, None]

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import torch
+
+from captum_neuroinspect import rank_neurons
+
+# Neuron:           0     1     2     3     4
+W = torch.tensor(
+    [
+        [0.90, 0.50, -0.20, 0.00, -0.10],
+        [0.80, -0.10, -0.30, 0.00, 0.10],
+        [0.10, 0.70, -0.40, 0.00, 0.00],
+        [0.20, 0.30, 0.00, 0.00, -0.50],
+    ]
+)
+
+
+def test_rank_neurons_by_hand():
+    """k = 1: the best of each row votes up (0, 0, 1, 1) and the worst down (2, 2, 2, 4)."""
+    ranking = rank_neurons(W, k=1)
+    # The two with equal precision stand by magnitude: 2.0 against 1.5.
+    assert ranking.insufficient.neurons == (0, 1)
+    assert ranking.insufficient.precision == (0.5, 0.5)
+    assert ranking.insufficient.magnitude == pytest.approx((2.0, 1.5))
+    assert ranking.excessive.neurons == (2, 4)
+    assert ranking.excessive.precision == (0.75, 0.25)
+    assert ranking.excessive.magnitude == pytest.approx((0.9, 0.6))
+    assert len(ranking.both) == 0
+    assert (ranking.n_mistakes, ranking.k) == (4, 1)
+
+
+def test_rank_neurons_both_directions_are_listed_apart():
+    """k = 2: neurons 1 and 4 have votes up and down; a zero is no vote."""
+    ranking = rank_neurons(W, k=2)
+    assert ranking.insufficient.neurons == (0,)
+    assert ranking.insufficient.precision == (1.0,)
+    assert ranking.excessive.neurons == (2,)
+    assert ranking.excessive.precision == (0.75,)
+    assert ranking.both.neurons == (1, 4)
+    # 1: up in rows 0, 2, 3 and down in row 1. 4: up in row 1, down in rows 0 and 3.
+    assert ranking.both.precision == (1.0, 0.75)
+    assert ranking.both.magnitude == pytest.approx((1.6, 0.7))
+
+
+def test_rank_neurons_without_change_is_never_listed():
+    ranking = rank_neurons(W, k=5, min_precision=0.0)
+    listed = ranking.insufficient.neurons + ranking.excessive.neurons + ranking.both.neurons
+    assert sorted(listed) == [0, 1, 2, 4]
+
+
+@pytest.mark.parametrize(("min_precision", "expected"), [(0.25, (2, 4)), (0.26, (2,)), (0.8, ())])
+def test_rank_neurons_min_precision_drops(min_precision, expected):
+    assert rank_neurons(W, k=1, min_precision=min_precision).excessive.neurons == expected
+
+
+def test_rank_neurons_min_precision_is_reached_at_3_percent():
+    w = torch.zeros(100, 3)
+    w[:97, 0], w[97:, 1] = 1, 1
+    assert rank_neurons(w, k=1).insufficient.neurons == (0, 1)
+    w[97, 1], w[97, 2] = 0, 1
+    assert rank_neurons(w, k=1).insufficient.neurons == (0,)
+
+
+def test_rank_neurons_by_magnitude():
+    """One strong change outweighs two weak ones; precision is still reported."""
+    w = torch.tensor([[0.1, 0.0], [0.1, 0.0], [0.0, 5.0]])
+    assert rank_neurons(w, k=1).insufficient.neurons == (0, 1)
+    ranking = rank_neurons(w, k=1, by="magnitude")
+    assert ranking.insufficient.neurons == (1, 0)
+    assert ranking.insufficient.precision == pytest.approx((1 / 3, 2 / 3))
+
+
+def test_rank_neurons_negated_change_swaps_the_lists():
+    there, back = rank_neurons(W, k=2), rank_neurons(-W, k=2)
+    assert there.insufficient == back.excessive
+    assert there.excessive == back.insufficient
+    assert there.both == back.both
+
+
+def test_rank_neurons_does_not_depend_on_the_order_of_mistakes():
+    w = torch.randn(50, 20)
+    assert rank_neurons(w).insufficient.neurons == rank_neurons(w.flip(0)).insufficient.neurons
+
+
+def test_rank_neurons_ties_go_by_index():
+    ranking = rank_neurons(torch.ones(3, 4), k=4)
+    assert ranking.insufficient.neurons == (0, 1, 2, 3)
+
+
+REFERENCE = torch.tensor([[1.0, 2.0, 0.0], [3.0, 0.0, 0.0]])  # mean 2, 1, 0
+
+
+@pytest.mark.parametrize("reference", [REFERENCE, REFERENCE.mean(0)], ids=["samples", "mean"])
+def test_rank_neurons_contrast_by_hand(reference):
+    """A wish for more counts by the shortfall, a wish for less by the excess."""
+    w = torch.tensor([[0.5, 0.5, -0.5], [0.5, -0.5, -0.5]])
+    features = torch.tensor([[1.5, 4.0, 3.0], [5.0, 1.5, 0.0]])
+    # Shortfall: row 0: .5, -3, -3; row 1: -3, -.5, 0. So of w there remains
+    #   row 0: .25 (wants more, has less), 0 (has more already), -1.5
+    #   row 1: 0, -.25, 0
+    ranking = rank_neurons(w, k=3, features=features, reference=reference)
+    assert ranking.insufficient.neurons == (0,)
+    assert ranking.insufficient.magnitude == pytest.approx((0.25,))
+    assert ranking.excessive.neurons == (2, 1)
+    assert ranking.excessive.magnitude == pytest.approx((1.5, 0.25))
+    assert ranking.excessive.precision == (0.5, 0.5)
+    assert len(ranking.both) == 0
+
+
+def test_rank_neurons_contrast_with_itself_is_empty():
+    """A mistake that looks like the reference has no neuron to blame."""
+    w, features = torch.randn(1, 4), torch.rand(1, 4)
+    ranking = rank_neurons(w, k=2, features=features, reference=features)
+    assert ranking.rows() == []
+
+
+def test_rank_neurons_rows_into_pandas():
+    table = pd.DataFrame(rank_neurons(W, k=2).rows())
+    assert table.columns.tolist() == ["kind", "rank", "neuron", "precision", "magnitude"]
+    assert table["kind"].tolist() == ["insufficient", "excessive", "both", "both"]
+    assert table["rank"].tolist() == [1, 1, 1, 2]
+    assert table["neuron"].tolist() == [0, 2, 1, 4]
+    assert table["precision"].tolist() == [1.0, 0.75, 1.0, 0.75]
+
+
+def test_rank_neurons_as_text():
+    lines = str(rank_neurons(W, k=1)).splitlines()
+    assert lines[0] == "4 mistakes, top-1 precision"
+    assert lines[1].split() == ["kind", "rank", "neuron", "precision", "magnitude"]
+    assert [line.split() for line in lines[2:]] == [
+        ["insufficient", "1", "0", "0.500", "2"],
+        ["insufficient", "2", "1", "0.500", "1.5"],
+        ["excessive", "1", "2", "0.750", "0.9"],
+        ["excessive", "2", "4", "0.250", "0.6"],
+    ]
+    assert len({len(line) for line in lines[1:]}) == 1  # a table: columns end together
+
+
+def test_rank_neurons_leaves_its_arguments_alone():
+    w, features = W.clone(), torch.rand(4, 5)
+    copies = features.clone()
+    rank_neurons(w, k=2, features=features, reference=features)
+    assert torch.equal(w, W)
+    assert torch.equal(features, copies)
+
+
+@pytest.mark.parametrize(
+    ("w", "options", "message"),
+    [
+        (torch.zeros(3, 2), {}, "no mistakes to rank, the head is right on all"),
+        (torch.empty(0, 5), {}, r"shape \(0, 5\), expected \(N, F\) with at least one mistake"),
+        (torch.ones(5), {}, r"shape \(5,\), expected \(N, F\)"),
+        (torch.full((2, 5), torch.nan), {}, "w has NaN"),
+        (torch.full((2, 5), torch.inf), {}, "w has NaN or infinite"),
+        (W, {"k": 0}, r"k=0, expected 1..5 \(the number of features\)"),
+        (W, {"k": 6}, "k=6, expected 1..5"),
+        (W, {"min_precision": -0.1}, "min_precision=-0.1, expected a share in 0..1"),
+        (W, {"min_precision": 1.1}, "min_precision=1.1"),
+        (W, {"by": "votes"}, "by='votes', expected 'precision' or 'magnitude'"),
+        (W, {"features": W}, "features and reference go together"),
+        (W, {"reference": W}, "features and reference go together"),
+        (W, {"features": W[:2], "reference": W}, r"features \(2, 5\) do not fit w \(4, 5\)"),
+        (W, {"features": W, "reference": W[:, :2]}, r"reference has shape \(4, 2\), expected"),
+        (W, {"features": W, "reference": W[:0]}, r"shape \(0, 5\).* at least one correct sample"),
+        (W, {"features": W, "reference": torch.tensor(1.0)}, r"reference has shape \(\)"),
+        (W, {"features": W / 0, "reference": W}, "features or reference have NaN"),
+        (W, {"features": W, "reference": W / 0}, "features or reference have NaN"),
+    ],
+)
+def test_rank_neurons_refuses(w, options, message):
+    with pytest.raises(ValueError, match=message):
+        rank_neurons(w, **options)

@@ -1,0 +1,73 @@
+"""What importing the package costs, and that all public names are there."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import captum_neuroinspect
+
+HEAVY = ("lucent", "open_clip", "matplotlib", "transformers", "torchvision", "sklearn", "skimage")
+
+
+def _in_a_fresh_python(code):
+    root = Path(captum_neuroinspect.__file__).parents[1]
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    return run.stdout
+
+
+def _heavy_modules_after(statement):
+    code = f"{statement}\nimport sys\nprint(*(m for m in {HEAVY} if m in sys.modules))"
+    return _in_a_fresh_python(code).split()
+
+
+def test_import_is_lazy():
+    """Not even torch is loaded before a name is used."""
+    statement = "import captum_neuroinspect, sys; assert 'torch' not in sys.modules"
+    assert _heavy_modules_after(statement) == []
+
+
+def test_import_of_features_and_edit_is_light():
+    """Nor do these load Captum, which itself imports matplotlib."""
+    names = "FeatureSet, HeadEdit, collect_features, edit_head, find_head, probability_ratio"
+    assert _heavy_modules_after(f"from captum_neuroinspect import {names}") == []
+
+
+def test_import_of_attr_adds_only_what_captum_loads():
+    loaded = _heavy_modules_after("from captum_neuroinspect import NeuronCounterfactual")
+    assert set(loaded) <= {"matplotlib"}
+
+
+def _seconds(module, repeats):
+    code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+    return min(float(_in_a_fresh_python(code)) for _ in range(repeats))
+
+
+def test_import_is_not_slower_than_captum():
+    assert _seconds("captum_neuroinspect", repeats=3) <= _seconds("captum", repeats=1) + 0.3
+
+
+@pytest.mark.parametrize("name", captum_neuroinspect.__all__)
+def test_public_names_resolve(name):
+    value = getattr(captum_neuroinspect, name)
+    assert value.__name__ == name
+    assert value.__doc__
+    assert name in dir(captum_neuroinspect)
+
+
+@pytest.mark.parametrize("folder", ["attr", "edit", "encoders", "optvis"])
+def test_public_names_of_folders_resolve(folder):
+    module = importlib.import_module(f"captum_neuroinspect.{folder}")
+    assert module.__all__
+    assert all(getattr(module, name) is not None for name in module.__all__)
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        captum_neuroinspect.nothing  # noqa: B018
