@@ -136,7 +136,7 @@ def _model_and_features(
     replace_layer(model, old, new)
     sets: dict[str, FeatureSet] = {}
     for name, photos in data.sets.items():
-        if name == "field" and photos is data.sets["validation"]:
+        if name == "field" and data.field_is_validation:
             continue
         collected = collect_features(
             model, photos, new, class_names=data.class_names, progress=progress

@@ -45,6 +45,10 @@ class DemoData:
     group_names: tuple[str, ...] | None
     units: Tensor | None
 
+    @property
+    def field_is_validation(self) -> bool:
+        return self.sets["field"] is self.sets["validation"]
+
     def image(self, split: str, index: int) -> Tensor:
         """One picture in 0..1, ``(3, 224, 224)``."""
         return self.sets[split][index][0]

@@ -39,13 +39,12 @@ def as_record(result: DemoResult) -> Record:
 
 
 def _data(result: DemoResult) -> Record:
-    same = result.sets["field"] is result.sets["validation"]
     return {
         "name": result.data.name,
         "classes": list(result.data.class_names),
         "groups": result.data.group_names and list(result.data.group_names),
         "sizes": {split: len(features) for split, features in result.sets.items()},
-        "field_is_validation": same,
+        "field_is_validation": result.data.field_is_validation,
         "n_held": len(result.held),
     }
 

@@ -56,6 +56,8 @@ def test_demo_writes_everything_and_the_same_numbers_for_the_same_seed(tmp_path:
 
     record, folder = records[1], tmp_path / "second"
     assert record["target"]["name"] == "digit 4"
+    assert not record["data"]["field_is_validation"]
+    assert "carry a false correlation" in report.read_text(encoding="utf-8")
     assert len(record["neurons"]) == 6
     assert len(list((folder / "illusions").glob("*.png"))) == 12
     assert len(list((folder / "top-photos").glob("*.png"))) == 6
@@ -81,4 +83,5 @@ def test_demo_on_a_folder_with_hostile_names(tmp_path: Path) -> None:
 
     assert "script" not in _parsed(report).tags
     assert "&lt;script&gt;" in report.read_text(encoding="utf-8")
-    assert result.sets["field"] is result.sets["validation"]
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["data"]["field_is_validation"]
+    assert "carry a false correlation" not in report.read_text(encoding="utf-8")
