@@ -86,6 +86,7 @@ def _neuron(result: DemoResult, position: int) -> Record:
             {
                 "class": result.data.class_names[c],
                 "activation": float(illusions.activations[i]),
+                "active_all_over": illusions.masks is None or bool(illusions.masks[i].min() == 1),
                 "logit": None if illusions.logits is None else float(illusions.logits[i]),
                 "similarity": (
                     None if illusions.similarities is None else float(illusions.similarities[i])
