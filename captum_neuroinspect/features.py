@@ -25,7 +25,7 @@ def collect_features(
     data: DataLoader[Any] | Dataset[Any] | tuple[Tensor, Tensor],
     head: nn.Linear | None = None,
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     class_names: Iterable[str] | None = None,
     progress: bool = True,
 ) -> FeatureSet:
@@ -42,7 +42,8 @@ def collect_features(
             mappings with ``"pixel_values"`` and ``"labels"``. A shuffling
             loader is taken as it comes; then ``indices`` count its order.
         head: the decision layer; found by :func:`find_head` when not given.
-        batch_size: images a pass, for a ``Dataset`` or tensors.
+        batch_size: images a pass, for a ``Dataset`` or tensors. ``None``: 8 on a CPU,
+            where larger batches are slower (their activations leave the caches), else 64.
         class_names: one name for each output of the head; taken from ``data.classes``
             when present.
         progress: show a progress bar.
@@ -63,6 +64,8 @@ def collect_features(
         >>> features.features.shape, features.logits.shape
         (torch.Size([5, 4]), torch.Size([5, 3]))
     """
+    if batch_size is None:
+        batch_size = _default_batch_size(model)
     loader = _as_loader(data, batch_size)
     if class_names is None:
         class_names = getattr(getattr(loader, "dataset", None), "classes", None)
@@ -102,6 +105,10 @@ def _run(
                 features = captured.value.detach().float().cpu()
             _check_features(features, len(images), number)
             yield features, logits, labels, groups
+
+
+def _default_batch_size(model: nn.Module) -> int:
+    return 8 if device_of(model).type == "cpu" else 64
 
 
 def _as_loader(data: Any, batch_size: int) -> DataLoader[Any]:

@@ -48,7 +48,9 @@ def edit_head(
     Args:
         head: the decision layer, F features to C classes.
         train: features with labels to train on.
-        validation: features with labels that choose the epoch.
+        validation: features with labels that choose the epoch. If they carry the
+            false correlation too, the epoch that changed least is chosen: give photos
+            that do not, such as some met in use.
         target: index of the class ``c`` whose false correlation is weakened.
         neurons: the features that carry it.
         scope: what may change: the whole ``"head"`` (the paper), the target's row and

@@ -53,6 +53,9 @@ class DigitsOnTexturesConfig:
     def __post_init__(self) -> None:
         if self.target not in self.digits:
             raise ValueError(f"target={self.target} is not one of digits={self.digits}")
+        for name in ("n_train", "n_validation", "n_field", "n_test"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}, expected at least 1")
         if not 0 <= self.correlation <= 1:
             raise ValueError(f"correlation={self.correlation}, expected 0..1")
         if not 32 <= self.size <= _PHOTO_SIZE:
