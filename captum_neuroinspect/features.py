@@ -43,7 +43,7 @@ def collect_features(
             loader is taken as it comes; then ``indices`` count its order.
         head: the decision layer; found by :func:`find_head` when not given.
         batch_size: images a pass, for a ``Dataset`` or tensors. ``None``: 8 on a CPU,
-            where larger batches are slower (their activations leave the caches), else 64.
+            where larger batches are slower (page faults, measured), else 64.
         class_names: one name for each output of the head; taken from ``data.classes``
             when present.
         progress: show a progress bar.

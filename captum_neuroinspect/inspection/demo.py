@@ -91,8 +91,7 @@ def run_demo(
         ImportError: when the packages of the ``demo`` extra are missing.
     """
     data = digits_data(seed) if folder is None else folder_data(folder)
-    model, sets = _model_and_features(data, seed, progress)
-    head = find_head(model, torch.rand(1, 3, SIZE, SIZE))
+    model, head, sets = _model_and_features(data, seed, progress)
     target = _worst_class(sets["validation"]) if data.target is None else data.target
     shown, held = sets["field"].split(0.5, seed=seed, together=data.units)
     explained, from_training = _mistakes_to_explain(shown, sets["train"], target)
@@ -128,8 +127,8 @@ def run_demo(
 
 def _model_and_features(
     data: DemoData, seed: int, progress: bool
-) -> tuple[nn.Module, dict[str, FeatureSet]]:
-    """Lite0 with a decision layer for these classes, and its features of each split."""
+) -> tuple[nn.Module, nn.Linear, dict[str, FeatureSet]]:
+    """Lite0, its new decision layer for these classes, and its features of each split."""
     model = load_efficientnet_lite(0)
     old = find_head(model, torch.rand(1, 3, SIZE, SIZE))
     new = nn.Linear(old.in_features, len(data.class_names))
@@ -145,7 +144,7 @@ def _model_and_features(
     sets.setdefault("field", sets["validation"])
     head = train_decision_layer(sets["train"], sets["validation"], seed=seed)
     new.load_state_dict(head.state_dict())
-    return model, {name: features.with_head(new) for name, features in sets.items()}
+    return model, new, {name: features.with_head(new) for name, features in sets.items()}
 
 
 def _worst_class(validation: FeatureSet) -> int:
