@@ -10,7 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from captum_neuroinspect.attr import NeuronCounterfactual, NeuronRanking, rank_neurons
+    from captum_neuroinspect.attr import (
+        NeuronCounterfactual,
+        NeuronRanking,
+        Reference,
+        neuron_saliency,
+        rank_neurons,
+        saliency_figure,
+    )
     from captum_neuroinspect.edit import HeadEdit, edit_head, probability_ratio
     from captum_neuroinspect.encoders import LabelSpaceEncoder, OpenCLIPEncoder
     from captum_neuroinspect.features import FeatureSet, collect_features, find_head
@@ -26,13 +33,16 @@ _MODULE_OF = {
     "NeuronCounterfactual": "attr",
     "NeuronRanking": "attr",
     "OpenCLIPEncoder": "encoders",
+    "Reference": "attr",
     "activation_mask": "optvis",
     "collect_features": "features",
     "edit_head": "edit",
     "find_head": "features",
+    "neuron_saliency": "attr",
     "probability_ratio": "edit",
     "rank_neurons": "attr",
     "render_illusions": "optvis",
+    "saliency_figure": "attr",
 }
 
 __all__ = [
@@ -43,13 +53,16 @@ __all__ = [
     "NeuronCounterfactual",
     "NeuronRanking",
     "OpenCLIPEncoder",
+    "Reference",
     "activation_mask",
     "collect_features",
     "edit_head",
     "find_head",
+    "neuron_saliency",
     "probability_ratio",
     "rank_neurons",
     "render_illusions",
+    "saliency_figure",
 ]
 
 

@@ -83,6 +83,15 @@ def _no_head_message(
     )
 
 
+def computes_output(head: nn.Linear, features: Tensor, output: Tensor) -> bool:
+    """Whether a network's output is that of ``head``, or its softmax or log-softmax."""
+    logits = head(features).float()
+    if logits.shape != output.shape:
+        return False
+    candidates = (logits, logits.softmax(1), logits.log_softmax(1))
+    return any(torch.allclose(c, output.float(), rtol=1e-3, atol=1e-5) for c in candidates)
+
+
 def check_head(head: Any) -> nn.Linear:
     """Return ``head`` if it is a linear layer, else say what was expected.
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._sites import Site
+
 
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
@@ -54,31 +56,31 @@ class Captured:
     def clear(self) -> None:
         self._value = None
 
-    def store(self, value: Any) -> None:
-        self._value = first_tensor(value)
+    def store(self, value: Tensor) -> None:
+        self._value = value
 
 
 @contextmanager
 def captured_input(module: nn.Module) -> Iterator[Captured]:
-    """Read the first positional input of ``module`` during forward passes."""
-    captured = Captured()
-    handle = module.register_forward_pre_hook(lambda _, args: captured.store(args))
-    try:
+    """Read the first tensor that ``module`` takes during forward passes."""
+    with _captured(Site(module, at_input=True)) as captured:
         yield captured
-    finally:
-        handle.remove()
-        captured.clear()
 
 
 @contextmanager
 def captured_output(module: nn.Module) -> Iterator[Captured]:
     """Read the output of ``module``; of several calls in one pass, the last."""
-    captured = Captured()
-    handle = module.register_forward_hook(lambda _, __, output: captured.store(output))
-    try:
+    with _captured(Site(module, at_input=False)) as captured:
         yield captured
+
+
+@contextmanager
+def _captured(site: Site) -> Iterator[Captured]:
+    captured = Captured()
+    try:
+        with site.visited(captured.store):
+            yield captured
     finally:
-        handle.remove()
         captured.clear()
 
 
@@ -126,6 +128,27 @@ def module_name(model: nn.Module, module: nn.Module) -> str:
         if candidate is module:
             return name
     raise ValueError(f"{type(module).__name__} is not a submodule of this {type(model).__name__}")
+
+
+def as_layer(model: nn.Module, layer: nn.Module | str, name: str = "layer") -> nn.Module:
+    """The module of ``model`` that the argument called ``name`` means.
+
+    Raises:
+        TypeError: when ``layer`` is neither a module nor a name.
+        ValueError: when it is not in the model.
+    """
+    if isinstance(layer, str):
+        try:
+            return model.get_submodule(layer)
+        except AttributeError:
+            raise ValueError(
+                f"{name}={layer!r} is not in {type(model).__name__}, "
+                "expected a name from model.named_modules()"
+            ) from None
+    if not isinstance(layer, nn.Module):
+        raise TypeError(f"{name} is {type(layer).__name__}, expected a module or its dotted name")
+    module_name(model, layer)
+    return layer
 
 
 def check_indices(name: str, indices: Tensor, n: int, of: str) -> None:

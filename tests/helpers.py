@@ -48,6 +48,7 @@ def state_of(model: nn.Module) -> dict[str, Any]:
         "requires_grad": {name: p.requires_grad for name, p in model.named_parameters()},
         "grad": {name: p.grad for name, p in model.named_parameters()},
         "hooks": {name: hooks_of(module) for name, module in model.named_modules()},
+        "patched": [name for name, module in model.named_modules() if "forward" in vars(module)],
     }
 
 
@@ -62,7 +63,7 @@ def assert_unchanged(model: nn.Module, before: dict[str, Any]) -> None:
     assert after["state_dict"].keys() == before["state_dict"].keys()
     for name, value in before["state_dict"].items():
         assert torch.equal(_bits(after["state_dict"][name]), _bits(value)), f"{name} was changed"
-    for what in ("training", "requires_grad", "grad", "hooks"):
+    for what in ("training", "requires_grad", "grad", "hooks", "patched"):
         assert after[what] == before[what], f"{what} was changed"
 
 

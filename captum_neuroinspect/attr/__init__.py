@@ -1,14 +1,23 @@
 """Mistakes, the counterfactual change of their features, and a ranking of neurons."""
 
-from captum_neuroinspect.attr.elastic_net import Counterfactual, SGDOptions
+from captum_neuroinspect.attr.elastic_net import Counterfactual, ElasticNet
+from captum_neuroinspect.attr.fista import FISTA
 from captum_neuroinspect.attr.neuron_counterfactual import NeuronCounterfactual
 from captum_neuroinspect.attr.neuron_ranking import NeuronList, NeuronRanking, rank_neurons
+from captum_neuroinspect.attr.neuron_saliency import neuron_saliency, saliency_figure
+from captum_neuroinspect.attr.reference import Reference
+from captum_neuroinspect.attr.sgd import SGD
 
 __all__ = [
+    "FISTA",
+    "SGD",
     "Counterfactual",
+    "ElasticNet",
     "NeuronCounterfactual",
     "NeuronList",
     "NeuronRanking",
-    "SGDOptions",
+    "Reference",
+    "neuron_saliency",
     "rank_neurons",
+    "saliency_figure",
 ]

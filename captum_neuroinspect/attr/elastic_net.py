@@ -1,160 +1,93 @@
-"""Equation (1) of the paper as pure maths: the elastic-net counterfactual of features."""
+"""Equation (1) of the paper as pure maths: what a counterfactual minimises, and its record."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
+
+Scaling = Literal["code", "paper"]
 
 
 @dataclass(frozen=True)
-class SGDOptions:
-    """The paper's descent on equation (1); defaults are the paper's and its code's.
+class ElasticNet:
+    """The two norms of equation (1); defaults are the paper's and its code's.
 
     Attributes:
         l1: weight ``a`` of ``||w||_1``.
         l2: weight ``b2`` of ``||w||_2`` (the norm, not its square).
-        divide_by_features: divide both norms by F, as the authors' code does and
-            the paper's text does not.
-        lr: step size.
-        momentum: of the descent, 0..1.
-        max_steps: steps after which a sample that is still wrong is given up.
+        scaling: ``"paper"`` takes the two weights as the text has them. ``"code"``
+            divides both by the number of features F, as the authors' code does: a
+            change then costs as much in a wide layer as in a narrow one, and with
+            F = 1280 the norms are so weak that the cross entropy alone shapes ``w``.
     """
 
     l1: float = 0.1
     l2: float = 0.01
-    divide_by_features: bool = True
-    lr: float = 0.01
-    momentum: float = 0.9
-    max_steps: int = 2000
+    scaling: Scaling = "code"
 
     def __post_init__(self) -> None:
         for name in ("l1", "l2"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)}, expected 0 or more")
-        if self.lr <= 0:
-            raise ValueError(f"lr={self.lr}, expected a positive step size")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum={self.momentum}, expected 0 <= momentum < 1")
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps={self.max_steps}, expected at least 1")
+        if self.scaling not in ("code", "paper"):
+            raise ValueError(f"scaling={self.scaling!r}, expected 'code' or 'paper'")
+
+    def weights(self, n_features: int) -> tuple[float, float]:
+        """The factors of ``||w||_1`` and ``||w||_2`` for a layer of ``n_features``."""
+        divisor = n_features if self.scaling == "code" else 1
+        return self.l1 / divisor, self.l2 / divisor
+
+    def value(self, w: Tensor) -> Tensor:
+        """``(N,)`` the two norms of ``w`` (N, F), weighted and added."""
+        l1, l2 = self.weights(w.shape[1])
+        return l1 * w.abs().sum(1) + l2 * w.norm(dim=1)
+
+    def gradient(self, w: Tensor) -> Tensor:
+        """``(N, F)`` the gradient of :meth:`value`, with 0 for each norm at its kink."""
+        l1, l2 = self.weights(w.shape[1])
+        length = w.norm(dim=1, keepdim=True)
+        direction = w / torch.where(length > 0, length, torch.ones_like(length))
+        return l1 * w.sign() + l2 * direction
 
 
 @dataclass(frozen=True, eq=False)
 class Counterfactual:
-    """A change of features that makes the head say the right class.
+    """A change of activations that makes the network say the right class.
 
     Attributes:
-        w: ``(N, F)`` the change; zero for a sample that was right from the start.
-        converged: ``(N,)`` whether the head predicts the target at ``z + w``.
+        w: ``(N, F)`` the change (for a map ``(N, C, H, W)``, or ``(N, C)`` with one
+            change a channel); zero for a sample that was right from the start.
+        converged: ``(N,)`` whether the network predicts the target at ``z + w``.
         n_steps: ``(N,)`` steps that each sample took.
-        already_correct: ``(N,)`` whether the head predicted the target at ``z``.
+        already_correct: ``(N,)`` whether the network predicted the target at ``z``.
+        residual: ``(N,)`` how far ``w`` is from being the minimiser of equation (1):
+            the largest entry of ``w - prox(w - gradient)``, 0 at a minimiser. NaN
+            where no minimiser was sought: for ``sgd``, and for samples already right.
         feasible: whether ``z + w >= 0`` was kept.
+        contrast: ``w`` against correct samples, in its shape
+            (:class:`~captum_neuroinspect.attr.Reference`), or None without a reference.
     """
 
     w: Tensor
     converged: Tensor
     n_steps: Tensor
     already_correct: Tensor
+    residual: Tensor
     feasible: bool
+    contrast: Tensor | None = None
+
+    @property
+    def attribution(self) -> Tensor:
+        """The contrast where there is one, else ``w``."""
+        return self.w if self.contrast is None else self.contrast
 
 
-def solve_sgd(
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    target: Tensor,
-    *,
-    feasible: bool = False,
-    options: SGDOptions | None = None,
-    progress: bool = False,
-) -> Counterfactual:
-    """Follow the paper's descent for all samples at once, each until it is right.
-
-    Minimises ``CE(W(z + w) + b, y) + l1 ||w||_1 + l2 ||w||_2`` from ``w = 0`` by SGD
-    with momentum and stops a sample as soon as its prediction is ``y``. That early
-    stop is part of the method: samples do not influence each other, so one batch
-    gives what one loop a sample gives.
-
-    Args:
-        features: ``(N, F)``.
-        weight: ``(C, F)`` of the head.
-        bias: ``(C,)`` of the head.
-        target: ``(N,)`` class that each sample should get.
-        feasible: project on ``z + w >= 0`` after each step, for features that
-            cannot be negative (behind a ReLU).
-        options: step size, weights of the norms, bound on the steps.
-        progress: show a progress bar over steps.
-
-    Returns:
-        The :class:`Counterfactual`; ``w`` has the dtype and device of ``features``.
-
-    Examples::
-
-        >>> z, eye = torch.tensor([[1.0, 0.8]]), torch.eye(2)
-        >>> found = solve_sgd(z, eye, torch.zeros(2), torch.tensor([1]))
-        >>> bool(found.converged[0]), (z + found.w).argmax(1).item()
-        (True, 1)
-    """
-    options = options or SGDOptions()
-    w = torch.zeros_like(features)
-    n_steps = torch.zeros(len(features), dtype=torch.int64, device=features.device)
-    wrong = (features @ weight.T + bias).argmax(1) != target
-    state = _Running.start(features, target, wrong.nonzero().flatten())
-    for _ in tqdm(range(options.max_steps), "counterfactual", disable=not progress):
-        logits = state.logits(weight, bias)
-        finished = logits.argmax(1) == state.target
-        if finished.any():
-            w[state.rows[finished]] = state.w[finished]
-            state, logits = state.keep(~finished), logits[~finished]
-        if not len(state.rows):
-            break
-        state.step(logits, weight, options, feasible)
-        n_steps[state.rows] += 1
-    w[state.rows] = state.w
-    converged = (features + w) @ weight.T + bias
-    return Counterfactual(w, converged.argmax(1) == target, n_steps, ~wrong, feasible)
-
-
-@dataclass
-class _Running:
-    """The samples that are still wrong; finished ones leave, so late steps are cheap."""
-
-    rows: Tensor
-    features: Tensor
-    target: Tensor
-    w: Tensor
-    velocity: Tensor
-
-    @classmethod
-    def start(cls, features: Tensor, target: Tensor, rows: Tensor) -> _Running:
-        zeros = torch.zeros_like(features[rows])
-        return cls(rows, features[rows], target[rows], zeros, zeros.clone())
-
-    def keep(self, mask: Tensor) -> _Running:
-        tensors = (self.rows, self.features, self.target, self.w, self.velocity)
-        return _Running(*(tensor[mask] for tensor in tensors))
-
-    def logits(self, weight: Tensor, bias: Tensor) -> Tensor:
-        return (self.features + self.w) @ weight.T + bias
-
-    def step(self, logits: Tensor, weight: Tensor, options: SGDOptions, feasible: bool) -> None:
-        gradient = loss_gradient(self.w, logits, weight, self.target, options)
-        self.velocity.mul_(options.momentum).add_(gradient)
-        self.w.sub_(self.velocity, alpha=options.lr)
-        if feasible:
-            torch.maximum(self.w, -self.features, out=self.w)
-
-
-def loss_gradient(
-    w: Tensor, logits: Tensor, weight: Tensor, target: Tensor, options: SGDOptions
-) -> Tensor:
-    """Gradient of equation (1) in ``w`` (N, F), with 0 for each norm at its kink."""
-    scale = w.shape[1] if options.divide_by_features else 1
-    residual = logits.softmax(1) - F.one_hot(target, len(weight)).to(logits.dtype)
-    length = w.norm(dim=1, keepdim=True)
-    direction = w / torch.where(length > 0, length, torch.ones_like(length))
-    return residual @ weight + (options.l1 * w.sign() + options.l2 * direction) / scale
+def cross_entropy_residual(logits: Tensor, target: Tensor) -> Tensor:
+    """``softmax(logits) - onehot(target)``: the gradient of the cross entropy in the logits."""
+    # The target's entry as minus the others: p - 1 would lose the digits of a p close to 1.
+    column = target[:, None]
+    others = logits.softmax(1).scatter(1, column, 0)
+    return others.scatter(1, column, -others.sum(1, keepdim=True))

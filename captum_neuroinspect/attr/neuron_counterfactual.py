@@ -1,4 +1,4 @@
-"""Which penultimate neurons made the model err: a Captum layer attribution."""
+"""Which neurons made the model err: a Captum layer attribution."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from captum.attr import LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_neuroinspect._captum import TargetType, forward_layer_eval
-from captum_neuroinspect._head import check_head, head_tensors
-from captum_neuroinspect._modules import as_indices, check_indices, frozen
-from captum_neuroinspect.attr.elastic_net import Counterfactual, SGDOptions, solve_sgd
+from captum_neuroinspect._captum import TargetType
+from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._head import head_tensors
+from captum_neuroinspect._modules import as_layer, check_indices, frozen
+from captum_neuroinspect._sites import Site
+from captum_neuroinspect.attr._passes import Passes
+from captum_neuroinspect.attr._replay import channel_means, find_channel_dim
+from captum_neuroinspect.attr._solving import Problem, Readings, Solver, solve_head, solve_layer
+from captum_neuroinspect.attr._targets import Targets
+from captum_neuroinspect.attr.elastic_net import Counterfactual, ElasticNet
+from captum_neuroinspect.attr.fista import FISTA
+from captum_neuroinspect.attr.reference import Reference
+from captum_neuroinspect.attr.sgd import SGD
 
 
 class NeuronCounterfactual(LayerAttribution):
     r"""
-    The smallest change ``w`` of the features that makes the head say the right class.
+    The smallest change ``w`` of a layer's activation that makes the model say the right class.
 
     For a mistake with features ``z``, :math:`w_j > 0` marks an *insufficient* neuron
     (too little activation for the right class) and :math:`w_j < 0` an *excessive* one
@@ -26,8 +35,13 @@ class NeuronCounterfactual(LayerAttribution):
 
     .. math:: CE(W(z + w) + b, y) + a ||w||_1 + b_2 ||w||_2
 
-    from 0 and stops when the prediction is ``y`` (equation 1). Average many mistakes
-    with :func:`~captum_neuroinspect.attr.rank_neurons`.
+    from 0 and stops when the prediction is ``y`` (equation 1), or is its exact minimiser
+    (``solver="fista"``). Average many mistakes with
+    :func:`~captum_neuroinspect.attr.rank_neurons`.
+
+    The layer is the linear decision layer, whose *inputs* are the neurons and where the
+    rest is closed form; or any other layer: then what follows it is run again and again
+    with the layer's activation replaced, and must be differentiable.
 
     More details regarding the method can be found in the paper:
     NeuroInspect, https://arxiv.org/abs/2310.07184
@@ -36,30 +50,75 @@ class NeuronCounterfactual(LayerAttribution):
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layer: nn.Linear,
+        layer: nn.Module | str,
         device_ids: list[int] | None = None,
-        options: SGDOptions | None = None,
+        *,
+        solver: Literal["sgd", "fista"] | Solver = "sgd",
+        penalty: ElasticNet | None = None,
     ) -> None:
         r"""
         Args:
 
             forward_func (Callable): The forward function of the model or any
-                        modification of it. May be the head itself when only
-                        features are at hand.
-            layer (torch.nn.Linear): The decision layer. Attributions have the shape
-                        of its *input*: one number for each feature.
+                        modification of it; returns logits ``(N, C)`` or an object
+                        with ``.logits``. May be the head itself when only features
+                        are at hand. A module is in eval mode while it runs.
+            layer (torch.nn.Module or str): The decision layer, or any layer before it;
+                        a module or its dotted name in ``forward_func``.
             device_ids (list[int]): Device ID list, necessary only if forward_func
                         applies a DataParallel model.
                         Default: None
-            options (SGDOptions, optional): Step size, weights of the two norms and
-                        the bound on the number of steps. The paper's if not given.
-                        Default: None
+            solver (str, SGD or FISTA, optional): ``"sgd"``: the paper's descent, of
+                        which the early stop is part. ``"fista"``: the exact, sparse
+                        minimiser (behind a linear head; else a stationary point).
+                        Or one of the two with settings, as ``SGD(lr=0.1)``.
+                        Default: "sgd"
+            penalty (ElasticNet, optional): Weights of the two norms, and whether they
+                        are divided by the number of features (``scaling="code"``) or
+                        not (``"paper"``).
+                        Default: None (the paper's weights, divided as in its code)
 
         Raises:
-            TypeError: when ``layer`` is not an ``nn.Linear``.
+            TypeError: when ``layer`` is neither a module nor a name.
+            ValueError: when a name is not in ``forward_func``, or the solver is unknown.
         """
-        LayerAttribution.__init__(self, forward_func, check_head(layer), device_ids)
-        self.options = options or SGDOptions()
+        LayerAttribution.__init__(self, forward_func, _layer(forward_func, layer), device_ids)
+        self.solver = _solver(solver)
+        self.penalty = penalty or ElasticNet()
+
+    @overload
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = ...,
+        additional_forward_args: object | None = ...,
+        attribute_to_layer_input: bool | None = ...,
+        *,
+        channelwise: bool = ...,
+        channel_dim: int | None = ...,
+        reference: FeatureSet | Reference | Tensor | None = ...,
+        feasible: bool | None = ...,
+        internal_batch_size: int | None = ...,
+        return_details: Literal[False] = ...,
+        progress: bool = ...,
+    ) -> Tensor: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: TargetType = ...,
+        additional_forward_args: object | None = ...,
+        attribute_to_layer_input: bool | None = ...,
+        *,
+        channelwise: bool = ...,
+        channel_dim: int | None = ...,
+        reference: FeatureSet | Reference | Tensor | None = ...,
+        feasible: bool | None = ...,
+        internal_batch_size: int | None = ...,
+        return_details: Literal[True],
+        progress: bool = ...,
+    ) -> Counterfactual: ...
 
     @log_usage()
     def attribute(
@@ -67,36 +126,71 @@ class NeuronCounterfactual(LayerAttribution):
         inputs: Tensor | tuple[Tensor, ...],
         target: TargetType = None,
         additional_forward_args: object | None = None,
+        attribute_to_layer_input: bool | None = None,
         *,
+        channelwise: bool = False,
+        channel_dim: int | None = None,
+        reference: FeatureSet | Reference | Tensor | None = None,
         feasible: bool | None = None,
+        internal_batch_size: int | None = None,
+        return_details: bool = False,
         progress: bool = False,
-    ) -> Tensor:
+    ) -> Tensor | Counterfactual:
         r"""
         Args:
 
-            inputs (Tensor or tuple[Tensor, ...]): Input of ``forward_func``, for
-                        which features are read at the input of the layer. A
-                        ``forward_func`` that is a module runs in eval mode.
-            target (int, list[int] or Tensor): The *right* class of each sample: one
-                        number for all, or one for each, shape ``(N,)``.
+            inputs (Tensor or tuple[Tensor, ...]): Input of ``forward_func``.
+            target (int, tuple, list or Tensor): The *right* class, in Captum's formats:
+                        one number for all samples; a list or a tensor ``(N,)`` with
+                        one a sample; for an output ``(N, C, *positions)`` a tuple
+                        ``(class, *position)``, or a list of such tuples.
             additional_forward_args (Any, optional): Further arguments of
                         ``forward_func``, as in every Captum method.
                         Default: None
-            feasible (bool, optional): Keep ``z + w >= 0``. None: when no feature is
-                        negative, as behind a ReLU.
+            attribute_to_layer_input (bool, optional): Change the layer's input, or its
+                        output. None: the input of the decision layer, the output of
+                        any other.
                         Default: None
-            progress (bool, optional): Show a progress bar over steps.
+            channelwise (bool, optional): One change for each channel, the same at all
+                        positions, instead of one for each element.
+                        Default: False
+            channel_dim (int, optional): The dimension of the activation that counts
+                        channels. None: 1 for maps ``(N, C, H, W)``, the last for
+                        tokens ``(N, T, D)``.
+                        Default: None
+            reference (FeatureSet or Tensor, optional): Samples that the model gets
+                        right; attributions then are their contrast
+                        (:class:`~captum_neuroinspect.attr.Reference`): ``w`` weighted by
+                        how far each activation lies from its natural level. Activations
+                        ``(R, ...)`` of the layer (or ``(R, C)`` if ``channelwise``), or a
+                        FeatureSet with classes.
+                        Default: None
+            feasible (bool, optional): Keep ``z + w >= 0``. None: when no activation of
+                        these samples is negative, as behind a ReLU.
+                        Default: None
+            internal_batch_size (int, optional): Samples that run together.
+                        Default: None (all)
+            return_details (bool, optional): Return the
+                        :class:`~captum_neuroinspect.attr.Counterfactual` with
+                        ``.converged``, ``.n_steps``, ``.already_correct`` and
+                        ``.residual`` of each sample beside ``.w``, and
+                        ``.contrast`` with the reference.
+                        Default: False
+            progress (bool, optional): Show a progress bar.
                         Default: False
 
         Returns:
             *Tensor* of **attributions**:
             - **attributions** (*Tensor*):
-                        The change ``w``, shape ``(N, F)``: the size of the layer's
-                        input. Zero for samples that are already right.
+                        The change ``w`` in float32, the size of the layer's input or
+                        output (of its first tensor); ``(N, C)`` if ``channelwise``.
+                        Zero for samples that are already right.
 
         Raises:
-            ValueError: when ``target`` is missing or out of range, or features are
-                        not finite.
+            ValueError: when ``target`` is missing, does not fit the output or is out of
+                        range; when activations are not finite, or negative although
+                        ``feasible=True``; when the layer runs several times.
+            RuntimeError: when the layer is not run, or the network is random.
 
         Examples::
 
@@ -107,18 +201,27 @@ class NeuronCounterfactual(LayerAttribution):
             >>> w.shape
             torch.Size([5, 6])
         """
-        # A network in training mode would drop features at random and change its statistics.
-        modules = [self.forward_func] if isinstance(self.forward_func, nn.Module) else []
-        with frozen(*modules), torch.no_grad():
-            (features,) = forward_layer_eval(
+        with torch.inference_mode(False):  # there are gradients to compute
+            passes = Passes.prepare(
                 self.forward_func,
                 inputs,
-                self.layer,
                 additional_forward_args,
-                device_ids=self.device_ids,
-                attribute_to_layer_input=True,
+                internal_batch_size,
+                self.device_ids,
             )
-        return self.attribute_features(features, target, feasible=feasible, progress=progress)
+            targets = Targets.read(target, passes.n_samples)
+            # In training mode a network would drop features at random and change its statistics.
+            with frozen(*passes.modules, self.layer):
+                readings = self._read(passes, targets, attribute_to_layer_input)
+                z = readings.activations[0]
+                dim = find_channel_dim(z, channelwise, channel_dim)
+                problem = self._problem(feasible, _usual(reference, z, dim), progress)
+                if readings.are_inputs_of_head:
+                    features = torch.cat(readings.activations)
+                    found = self._solve_head(features, targets, problem)
+                else:
+                    found = solve_layer(passes, readings, targets, dim, problem)
+        return found if return_details else found.attribution
 
     @overload
     def attribute_features(
@@ -126,9 +229,10 @@ class NeuronCounterfactual(LayerAttribution):
         features: Tensor,
         target: TargetType = ...,
         *,
+        reference: FeatureSet | Reference | Tensor | None = ...,
         feasible: bool | None = ...,
-        progress: bool = ...,
         return_details: Literal[False] = ...,
+        progress: bool = ...,
     ) -> Tensor: ...
 
     @overload
@@ -137,9 +241,10 @@ class NeuronCounterfactual(LayerAttribution):
         features: Tensor,
         target: TargetType = ...,
         *,
+        reference: FeatureSet | Reference | Tensor | None = ...,
         feasible: bool | None = ...,
-        progress: bool = ...,
         return_details: Literal[True],
+        progress: bool = ...,
     ) -> Counterfactual: ...
 
     def attribute_features(
@@ -147,25 +252,29 @@ class NeuronCounterfactual(LayerAttribution):
         features: Tensor,
         target: TargetType = None,
         *,
+        reference: FeatureSet | Reference | Tensor | None = None,
         feasible: bool | None = None,
-        progress: bool = False,
         return_details: bool = False,
+        progress: bool = False,
     ) -> Tensor | Counterfactual:
         r"""
         The same for features that were collected before: the backbone does not run.
 
+        The layer must turn them into logits: the decision layer, or a module that ends
+        with it (such as ``model.classifier``). Memory stays bounded for any number of
+        samples behind a linear layer: 100,000 are a few batches.
+
         Args:
 
             features (Tensor): Inputs of the layer, shape ``(N, F)``.
-            target (int, list[int] or Tensor): As in :meth:`attribute`.
+            target (int, tuple, list or Tensor): As in :meth:`attribute`.
+            reference (FeatureSet or Tensor, optional): As in :meth:`attribute`.
+                        Default: None
             feasible (bool, optional): As in :meth:`attribute`.
                         Default: None
-            progress (bool, optional): Show a progress bar over steps.
+            return_details (bool, optional): As in :meth:`attribute`.
                         Default: False
-            return_details (bool, optional): Return the
-                        :class:`~captum_neuroinspect.attr.Counterfactual` with
-                        ``.converged``, ``.n_steps`` and ``.already_correct`` of
-                        each sample beside ``.w``.
+            progress (bool, optional): Show a progress bar.
                         Default: False
 
         Returns:
@@ -185,53 +294,99 @@ class NeuronCounterfactual(LayerAttribution):
             >>> bool(w[0, 1] > 0 > w[0, 0])
             True
         """
-        features = self._checked_features(features)
+        _check_features(features, self.layer)
+        if not isinstance(self.layer, nn.Linear):
+            tail = NeuronCounterfactual(
+                self.layer, self.layer, solver=self.solver, penalty=self.penalty
+            )
+            found = tail.attribute(
+                features,
+                target,
+                attribute_to_layer_input=True,
+                reference=reference,
+                feasible=feasible,
+                return_details=True,
+                progress=progress,
+            )
+        else:
+            targets = Targets.read(target, len(features))
+            problem = self._problem(feasible, reference, progress)
+            found = self._solve_head(features.detach(), targets, problem)
+        return found if return_details else found.attribution
+
+    def _problem(
+        self,
+        feasible: bool | None,
+        reference: FeatureSet | Reference | Tensor | None,
+        progress: bool,
+    ) -> Problem:
+        usual = None if reference is None else Reference.of(reference)
+        return Problem(self.solver, self.penalty, feasible, usual, progress)
+
+    def _read(self, passes: Passes, targets: Targets, at_input: bool | None) -> Readings:
+        """Run the network once; of a linear layer see first whether it is the last."""
+        if at_input is not None or not isinstance(self.layer, nn.Linear):
+            return Readings.take(passes, Site(self.layer, bool(at_input)), targets)
+        readings = Readings.take(passes, Site(self.layer, True), targets)
+        if readings.are_inputs_of_head:
+            return readings
+        return Readings.take(passes, Site(self.layer, False), targets)
+
+    def _solve_head(self, features: Tensor, targets: Targets, problem: Problem) -> Counterfactual:
         weight, bias = (t.to(features.device) for t in head_tensors(self.layer))
-        wanted = _targets(target, len(features), self.layer.out_features).to(features.device)
-        keep_feasible = bool((features >= 0).all()) if feasible is None else feasible
-        if keep_feasible and (features < 0).any():
-            raise ValueError(
-                f"feasible=True but features reach {float(features.min()):.3g}: "
-                "z + w >= 0 is only meant for features that are never negative"
-            )
-        found = solve_sgd(
-            features,
-            weight,
-            bias,
-            wanted,
-            feasible=keep_feasible,
-            options=self.options,
-            progress=progress,
-        )
-        return found if return_details else found.w
-
-    def _checked_features(self, features: Tensor) -> Tensor:
-        if not isinstance(features, Tensor):
-            raise TypeError(
-                f"features are {type(features).__name__}, expected a tensor (N, F): "
-                "of a FeatureSet, its `.features`"
-            )
-        n_features = self.layer.in_features
-        if features.ndim != 2 or features.shape[1] != n_features or not len(features):
-            raise ValueError(
-                f"features have shape {tuple(features.shape)}, expected (N, {n_features}) "
-                "with at least one sample"
-            )
-        features = features.detach().float()
-        if not features.isfinite().all():
-            raise ValueError("features have NaN or infinite values")
-        return features
+        _check_classes(targets, len(weight))
+        return solve_head(features, weight, bias, targets.classes.to(features.device), problem)
 
 
-def _targets(target: TargetType, n_samples: int, n_classes: int) -> Tensor:
-    if target is None:
+def _layer(forward_func: Callable[..., Any], layer: nn.Module | str) -> nn.Module:
+    if isinstance(layer, str) and not isinstance(forward_func, nn.Module):
         raise ValueError(
-            "target is missing: give the right class, an int for all samples or one an entry"
+            f"layer={layer!r} is a name but forward_func is no module to look it up in: "
+            "give the layer itself"
         )
-    wanted = as_indices("target", target)
-    if wanted.numel() == 1:
-        wanted = wanted.expand(n_samples)
-    if len(wanted) != n_samples:
-        raise ValueError(f"target has {len(wanted)} entries for {n_samples} samples")
-    check_indices("target", wanted, n_classes, f"the head has {n_classes} classes")
-    return wanted
+    if isinstance(forward_func, nn.DataParallel):
+        forward_func = forward_func.module
+    if isinstance(forward_func, nn.Module):
+        return as_layer(forward_func, layer)
+    if not isinstance(layer, nn.Module):
+        raise TypeError(f"layer is {type(layer).__name__}, expected a module")
+    return layer
+
+
+def _usual(
+    reference: FeatureSet | Reference | Tensor | None, activation: Tensor, channel_dim: int | None
+) -> FeatureSet | Reference | Tensor | None:
+    """The reference, with one number a channel where whole channels change."""
+    if channel_dim is None or not isinstance(reference, Tensor):
+        return reference
+    is_map = reference.ndim == activation.ndim > 2
+    return channel_means(reference.detach(), channel_dim) if is_map else reference
+
+
+def _solver(solver: str | Solver) -> Solver:
+    if isinstance(solver, str):
+        if solver not in ("sgd", "fista"):
+            raise ValueError(f"solver={solver!r}, expected 'sgd', 'fista', or SGD(...), FISTA(...)")
+        return SGD() if solver == "sgd" else FISTA()
+    return solver
+
+
+def _check_features(features: Any, layer: nn.Module) -> None:
+    if not isinstance(features, Tensor):
+        raise TypeError(
+            f"features are {type(features).__name__}, expected a tensor (N, F): "
+            "of a FeatureSet, its `.features`"
+        )
+    expected = f"(N, {layer.in_features})" if isinstance(layer, nn.Linear) else "(N, ...)"
+    fits = not isinstance(layer, nn.Linear) or (
+        features.ndim == 2 and features.shape[1] == layer.in_features
+    )
+    if not fits or not features.ndim or not len(features):
+        raise ValueError(
+            f"features have shape {tuple(features.shape)}, expected {expected} "
+            "with at least one sample"
+        )
+
+
+def _check_classes(targets: Targets, n_classes: int) -> None:
+    check_indices("target", targets.classes, n_classes, f"the network has {n_classes} classes")

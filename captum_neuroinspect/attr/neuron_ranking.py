@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect.attr.reference import Reference
+
+Order = Literal["precision", "magnitude", "mean"]
+
+_PAPER_MIN_PRECISION = 0.03
+_SHOWN = 10  # neurons a list in the printed table
+_CHUNK_NUMBERS = 2**23  # numbers that are copied at a time
 
 
 @dataclass(frozen=True)
@@ -17,7 +27,8 @@ class NeuronList:
         neurons: indices of features.
         precision: share of the mistakes (0..1) that have the neuron among their k
             strongest.
-        magnitude: summed size of its (weighted) change over all mistakes.
+        magnitude: summed size of its change over all mistakes, contrasted with the
+            reference where one was given; for ``by="mean"`` the size of the signed sum.
     """
 
     neurons: tuple[int, ...]
@@ -62,6 +73,12 @@ class NeuronRanking:
             f"{r['kind']:<13}{r['rank']:>5}{r['neuron']:>8}{r['precision']:>11.3f}"
             f"{r['magnitude']:>11.4g}"
             for r in self.rows()
+            if int(r["rank"]) <= _SHOWN
+        ]
+        lines += [
+            f"{kind:<13}  and {n - _SHOWN} more"
+            for kind in ("insufficient", "excessive", "both")
+            if (n := len(getattr(self, kind))) > _SHOWN
         ]
         return "\n".join(lines)
 
@@ -69,40 +86,49 @@ class NeuronRanking:
 def rank_neurons(
     w: Tensor,
     k: int = 5,
-    min_precision: float = 0.03,
+    min_precision: float | None = None,
     *,
-    by: Literal["precision", "magnitude"] = "precision",
-    features: Tensor | None = None,
-    reference: Tensor | None = None,
+    by: Order | None = None,
+    features: FeatureSet | Tensor | None = None,
+    reference: FeatureSet | Reference | Tensor | None = None,
+    target: Tensor | int | None = None,
 ) -> NeuronRanking:
-    """Rank neurons by how many mistakes they stand behind (paper, section III-C).
+    """Rank neurons by how much of a set of mistakes they stand behind.
 
-    In each mistake the ``k`` largest positive changes vote for *insufficient* and the
-    ``k`` most negative for *excessive*; precision = votes / mistakes. Neurons under
-    ``min_precision`` are dropped.
+    The paper (section III-C) lets each mistake vote: its ``k`` largest positive changes
+    for *insufficient*, its ``k`` most negative ones for *excessive*; precision = votes /
+    mistakes. That is ``by="precision"``, the default when only ``w`` is known.
 
     ``w`` follows the head's weights and hardly knows what the photo contains. With
-    ``features`` and ``reference`` each change is weighted by the contrast with samples
-    that the head gets right: a wish for more counts by how far the activation lies
-    below the reference, a wish for less by how far it lies above.
+    ``features`` and ``reference`` each change is first contrasted with samples that the
+    model gets right (:class:`Reference`), and neurons are ordered ``by="mean"``: the size
+    of their mean over the mistakes, in which what differs from photo to photo cancels
+    out. This finds causes of mistakes that the paper's votes miss (``docs/measurements.md``).
 
     Args:
-        w: ``(N, F)`` counterfactual changes of N mistakes.
+        w: ``(N, F)`` counterfactual changes of N mistakes; or attributions made with a
+            ``reference``, which are contrasted already: give them alone, ``by="mean"``.
         k: votes a mistake and direction.
-        min_precision: smallest share of mistakes (0..1) that a neuron needs.
-        by: order by ``"precision"`` (the paper; ties by magnitude) or by summed
-            ``"magnitude"``.
-        features: ``(N, F)`` features of the same mistakes.
-        reference: ``(R, F)`` features of correct samples of the right class, or their
-            mean ``(F,)``.
+        min_precision: smallest share of mistakes (0..1) that a neuron needs. None: 0.03
+            as in the paper, but none for ``by="mean"``.
+        by: ``"precision"`` (ties by magnitude), ``"magnitude"`` (sums of the changes in
+            each direction) or ``"mean"`` (sums of the changes with their signs; a neuron
+            is on the side of its sum). None: ``"mean"`` with a reference, else
+            ``"precision"``.
+        features: ``(N, F)`` features of the same mistakes, or their FeatureSet.
+        reference: samples that the model gets right: a FeatureSet (its correct samples
+            are taken, class by class), or ``(R, F)`` features of the right class.
+        target: ``(N,)`` right class of each mistake, for a reference with classes; known
+            when ``features`` is a FeatureSet.
 
     Returns:
         A :class:`NeuronRanking`.
 
     Raises:
+        TypeError: when ``w`` is no tensor.
         ValueError: for empty or non-finite ``w``, ``w`` that is zero everywhere (no
-            mistakes), a bad ``k`` or ``min_precision``, only one of ``features`` and
-            ``reference``, or two that do not fit ``w`` or are not finite.
+            mistakes), a bad ``k``, ``min_precision`` or ``by``, only one of ``features``
+            and ``reference``, or two that do not fit ``w`` or are not finite.
 
     Examples::
 
@@ -113,26 +139,34 @@ def rank_neurons(
         >>> ranking.excessive.neurons, ranking.excessive.precision
         ((2,), (0.5,))
     """
+    if by is None:
+        by = "precision" if reference is None else "mean"
+    if min_precision is None:
+        min_precision = 0.0 if by == "mean" else _PAPER_MIN_PRECISION
     _check(w, k, min_precision, by)
-    weighted = _contrasted(w, features, reference)
-    more, less = weighted.clamp(min=0), (-weighted).clamp(min=0)
-    wanted, unwanted = _precision(more, k), _precision(less, k)
+    contrast = _contrast(w, features, reference, target)
+    totals = _Totals.of(w, contrast, k)
+    more, less = totals.sides(by)
+    wanted, unwanted = totals.more_votes, totals.less_votes
     is_wanted, is_unwanted = (
-        (precision >= min_precision) & (precision > 0) for precision in (wanted, unwanted)
+        (side > 0) & (votes >= min_precision) & ((votes > 0) | (by == "mean"))
+        for side, votes in ((more, wanted), (less, unwanted))
     )
     return NeuronRanking(
-        insufficient=_ordered(is_wanted & ~is_unwanted, wanted, more.sum(0), by),
-        excessive=_ordered(is_unwanted & ~is_wanted, unwanted, less.sum(0), by),
-        both=_ordered(is_wanted & is_unwanted, wanted + unwanted, (more + less).sum(0), by),
+        insufficient=_ordered(is_wanted & ~is_unwanted, wanted, more, by),
+        excessive=_ordered(is_unwanted & ~is_wanted, unwanted, less, by),
+        both=_ordered(is_wanted & is_unwanted, wanted + unwanted, more + less, by),
         n_mistakes=len(w),
         k=k,
     )
 
 
 def _check(w: Tensor, k: int, min_precision: float, by: str) -> None:
+    if not isinstance(w, Tensor):
+        raise TypeError(f"w is {type(w).__name__}, expected a tensor (N, F)")
     if w.ndim != 2 or not w.numel():
         raise ValueError(f"w has shape {tuple(w.shape)}, expected (N, F) with at least one mistake")
-    if not w.isfinite().all():
+    if not all(chunk.isfinite().all() for chunk in _chunks(w)):
         raise ValueError("w has NaN or infinite values")
     if not w.any():
         raise ValueError("w is zero everywhere: no mistakes to rank, the head is right on all")
@@ -140,38 +174,75 @@ def _check(w: Tensor, k: int, min_precision: float, by: str) -> None:
         raise ValueError(f"k={k}, expected 1..{w.shape[1]} (the number of features)")
     if not 0 <= min_precision <= 1:
         raise ValueError(f"min_precision={min_precision}, expected a share in 0..1")
-    if by not in ("precision", "magnitude"):
-        raise ValueError(f"by={by!r}, expected 'precision' or 'magnitude'")
+    if by not in ("precision", "magnitude", "mean"):
+        raise ValueError(f"by={by!r}, expected 'precision', 'magnitude' or 'mean'")
 
 
-def _contrasted(w: Tensor, features: Tensor | None, reference: Tensor | None) -> Tensor:
+def _contrast(
+    w: Tensor,
+    features: FeatureSet | Tensor | None,
+    reference: FeatureSet | Reference | Tensor | None,
+    target: Tensor | int | None,
+) -> Callable[[slice], Tensor]:
+    """A function that gives rows of ``w``, contrasted where there is a reference."""
     if features is None and reference is None:
-        return w
+        return lambda rows: w[rows].float()
     if features is None or reference is None:
         raise ValueError("features and reference go together: the contrast needs both")
+    usual = Reference.of(reference)
+    if isinstance(features, FeatureSet):
+        target = features.labels if target is None else target
+        features = features.features
     if features.shape != w.shape:
         raise ValueError(f"features {tuple(features.shape)} do not fit w {tuple(w.shape)}")
-    fits = 1 <= reference.ndim <= 2 and reference.shape[-1] == w.shape[1] and len(reference)
-    if not fits:
-        raise ValueError(
-            f"reference has shape {tuple(reference.shape)}, expected (R, {w.shape[1]}) with at "
-            f"least one correct sample, or ({w.shape[1]},)"
-        )
-    if not (features.isfinite().all() and reference.isfinite().all()):
-        raise ValueError("features or reference have NaN or infinite values")
-    typical = reference.mean(0) if reference.ndim == 2 else reference
-    shortfall = typical - features
-    return w.clamp(min=0) * shortfall.clamp(min=0) + w.clamp(max=0) * (-shortfall).clamp(min=0)
+    if not all(chunk.isfinite().all() for chunk in _chunks(features)):
+        raise ValueError("features have NaN or infinite values")
+    classes = usual.classes(w, target)
+    return lambda rows: usual.contrast(w[rows].float(), features[rows], classes[rows])
 
 
-def _precision(size: Tensor, k: int) -> Tensor:
-    """Share of mistakes with the neuron among its k largest; a zero is no vote."""
+@dataclass(frozen=True)
+class _Totals:
+    """Sums over mistakes, all ``(F,)``: changes by direction, and shares of votes."""
+
+    more: Tensor
+    less: Tensor
+    more_votes: Tensor
+    less_votes: Tensor
+
+    @classmethod
+    def of(cls, w: Tensor, contrast: Callable[[slice], Tensor], k: int) -> _Totals:
+        # Chunk by chunk: a hundred thousand mistakes must not be copied several times.
+        sums = torch.zeros(4, w.shape[1], dtype=torch.float64, device=w.device)
+        start = 0
+        for chunk in _chunks(w):
+            change = contrast(slice(start, start + len(chunk)))
+            start += len(chunk)
+            for i, side in enumerate((change.clamp(min=0), -change.clamp(max=0))):
+                sums[i] += side.sum(0)
+                sums[2 + i] += _votes(side, k)
+        return cls(sums[0], sums[1], sums[2] / len(w), sums[3] / len(w))
+
+    def sides(self, by: Order) -> tuple[Tensor, Tensor]:
+        """What puts a neuron in a list: for ``mean`` only the side of its sum."""
+        if by == "mean":
+            net = self.more - self.less
+            return net.clamp(min=0), (-net).clamp(min=0)
+        return self.more, self.less
+
+
+def _chunks(tensor: Tensor) -> Iterator[Tensor]:
+    yield from tensor.split(max(1, _CHUNK_NUMBERS // tensor.shape[1]))
+
+
+def _votes(size: Tensor, k: int) -> Tensor:
+    """How many mistakes have the neuron among their k largest; a zero is no vote."""
     strongest = size.topk(k, dim=1)
     votes = torch.zeros_like(size).scatter_(1, strongest.indices, (strongest.values > 0).float())
-    return votes.mean(0)
+    return votes.sum(0)
 
 
-def _ordered(chosen: Tensor, precision: Tensor, magnitude: Tensor, by: str) -> NeuronList:
+def _ordered(chosen: Tensor, precision: Tensor, magnitude: Tensor, by: Order) -> NeuronList:
     neurons = chosen.nonzero().flatten().tolist()
     first, second = (precision, magnitude) if by == "precision" else (magnitude, precision)
     # The index breaks the last ties, so that equal input gives equal output everywhere.

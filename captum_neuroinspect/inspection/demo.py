@@ -170,10 +170,9 @@ def _mistakes_to_explain(
 
 
 def _rank(head: nn.Linear, mistakes: FeatureSet, train: FeatureSet, target: int) -> NeuronRanking:
-    """Contrast the mistakes with training photos of the class that the head gets right."""
+    """Contrast the mistakes with training photos that the head gets right."""
     w = NeuronCounterfactual(head, head).attribute_features(mistakes.features, target)
-    reference = train.correct(target).features
-    return rank_neurons(w, k=20, by="magnitude", features=mistakes.features, reference=reference)
+    return rank_neurons(w, k=20, features=mistakes, reference=train)
 
 
 def _neurons_to_edit(ranking: NeuronRanking) -> tuple[int, ...]:

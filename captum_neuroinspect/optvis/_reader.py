@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from captum_neuroinspect._head import check_head, find_head
-from captum_neuroinspect._modules import Captured, captured_input, captured_output, module_name
+from captum_neuroinspect._modules import (
+    Captured,
+    as_layer,
+    captured_input,
+    captured_output,
+    module_name,
+)
 from captum_neuroinspect.optvis.units import find_feature_map
 
 Preprocess = Callable[[Tensor], Tensor]
@@ -111,24 +117,3 @@ def _copy(output: Any) -> Any:
 
 def _place(model: nn.Module, source: nn.Module, reads_input: bool) -> str:
     return f"{'input' if reads_input else 'output'} of {module_name(model, source) or 'the model'}"
-
-
-def as_layer(model: nn.Module, layer: nn.Module | str) -> nn.Module:
-    """The module that a name or a module of ``model`` means.
-
-    Raises:
-        TypeError: when ``layer`` is neither a module nor a name.
-        ValueError: when it is not in the model.
-    """
-    if isinstance(layer, str):
-        try:
-            return model.get_submodule(layer)
-        except AttributeError:
-            raise ValueError(
-                f"layer={layer!r} is not in {type(model).__name__}, "
-                "expected a name from model.named_modules()"
-            ) from None
-    if not isinstance(layer, nn.Module):
-        raise TypeError(f"layer is {type(layer).__name__}, expected a module or its dotted name")
-    module_name(model, layer)
-    return layer

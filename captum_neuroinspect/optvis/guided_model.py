@@ -8,13 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._modules import device_of, frozen, logits_of
-from captum_neuroinspect.optvis._reader import (
-    Preprocess,
-    UnitReader,
-    as_layer,
-    captured_untouched,
-)
+from captum_neuroinspect._modules import as_layer, device_of, frozen, logits_of
+from captum_neuroinspect.optvis._reader import Preprocess, UnitReader, captured_untouched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

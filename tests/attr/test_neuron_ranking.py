@@ -3,8 +3,10 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 import torch
+from helpers import feature_set, linear
 
 from captum_neuroinspect import rank_neurons
+from captum_neuroinspect.attr import Reference
 
 # Neuron:           0     1     2     3     4
 W = torch.tensor(
@@ -89,31 +91,64 @@ def test_rank_neurons_ties_go_by_index():
     assert ranking.insufficient.neurons == (0, 1, 2, 3)
 
 
-REFERENCE = torch.tensor([[1.0, 2.0, 0.0], [3.0, 0.0, 0.0]])  # mean 2, 1, 0
+REFERENCE = torch.tensor(
+    [[1.0, 2.0, 1.0], [3.0, 0.0, 1.0]]
+)  # level 2, 1, 1; spread sqrt(2), sqrt(2), 0
+FEATURES = torch.tensor([[1.0, 3.0, 1.0], [3.0, 3.0, 1.0], [1.0, 1.0, 1.0]])
+CHANGES = torch.tensor([[0.5, 0.5, -0.5], [0.5, -0.5, -0.5], [0.5, 0.5, -0.5]])
 
 
-@pytest.mark.parametrize("reference", [REFERENCE, REFERENCE.mean(0)], ids=["samples", "mean"])
-def test_rank_neurons_contrast_by_hand(reference):
-    """A wish for more counts by the shortfall, a wish for less by the excess."""
-    w = torch.tensor([[0.5, 0.5, -0.5], [0.5, -0.5, -0.5]])
-    features = torch.tensor([[1.5, 4.0, 3.0], [5.0, 1.5, 0.0]])
-    # Shortfall: row 0: .5, -3, -3; row 1: -3, -.5, 0. So of w there remains
-    #   row 0: .25 (wants more, has less), 0 (has more already), -1.5
-    #   row 1: 0, -.25, 0
-    ranking = rank_neurons(w, k=3, features=features, reference=reference)
+def test_rank_neurons_contrast_by_hand():
+    """The shortfalls 1, -1, 1 of neuron 0 leave 1; those of neuron 1, -2, -2, 0, add up."""
+    ranking = rank_neurons(CHANGES, k=1, features=FEATURES, reference=REFERENCE)
+    unit = 0.5**0.25 * (2**0.5) ** -0.75  # |w| ** e * spread ** (e - 1)
     assert ranking.insufficient.neurons == (0,)
-    assert ranking.insufficient.magnitude == pytest.approx((0.25,))
-    assert ranking.excessive.neurons == (2, 1)
-    assert ranking.excessive.magnitude == pytest.approx((1.5, 0.25))
-    assert ranking.excessive.precision == (0.5, 0.5)
+    assert ranking.insufficient.magnitude == pytest.approx((unit,))
+    assert ranking.insufficient.precision == pytest.approx((2 / 3,))
+    assert ranking.excessive.neurons == (1,)
+    assert ranking.excessive.magnitude == pytest.approx((4 * unit,))
+    assert ranking.excessive.precision == pytest.approx((2 / 3,))
     assert len(ranking.both) == 0
 
 
-def test_rank_neurons_contrast_with_itself_is_empty():
-    """A mistake that looks like the reference has no neuron to blame."""
-    w, features = torch.randn(1, 4), torch.rand(1, 4)
-    ranking = rank_neurons(w, k=2, features=features, reference=features)
-    assert ranking.rows() == []
+def test_rank_neurons_contrast_equals_ranking_the_contrast():
+    w, z, usual = torch.randn(40, 6), torch.randn(40, 6), torch.randn(9, 6)
+    v = Reference.of(usual).contrast(w, z)
+    assert rank_neurons(w, features=z, reference=usual) == rank_neurons(v, by="mean")
+    by_votes = rank_neurons(w, features=z, reference=usual, by="precision")
+    assert by_votes == rank_neurons(v, by="precision")
+
+
+def test_rank_neurons_takes_feature_sets():
+    """Their labels choose the level, and only correct samples of the reference count."""
+    head = linear(torch.eye(3))
+    usual = feature_set(head, torch.rand(60, 3), torch.randint(3, (60,)))
+    wrong = feature_set(head, torch.rand(20, 3), torch.randint(3, (20,))).mistakes()
+    w = torch.randn(len(wrong), 3)
+    reference = Reference.of(usual)
+    v = reference.contrast(w, wrong.features, wrong.labels)
+    assert rank_neurons(w, k=2, features=wrong, reference=usual) == rank_neurons(v, 2, by="mean")
+    by_tensor = rank_neurons(w, k=2, features=wrong.features, reference=usual, target=wrong.labels)
+    assert by_tensor == rank_neurons(v, 2, by="mean")
+    with pytest.raises(ValueError, match="target is missing: the reference has levels for 3"):
+        rank_neurons(w, k=2, features=wrong.features, reference=usual)
+
+
+def test_rank_neurons_by_mean_lists_what_no_mistake_voted_for():
+    """Neuron 1 is second in every mistake: no vote, but a mean."""
+    w = torch.tensor([[0.9, 0.5, 0.0], [0.9, 0.4, -0.1]])
+    assert rank_neurons(w, k=1, by="mean").insufficient.neurons == (0, 1)
+    assert rank_neurons(w, k=1, by="mean", min_precision=0.5).insufficient.neurons == (0,)
+
+
+def test_rank_neurons_in_chunks_equals_at_once(monkeypatch):
+    w, z, usual = torch.randn(37, 6), torch.randn(37, 6), torch.randn(9, 6)
+    at_once = rank_neurons(w, k=2, features=z, reference=usual)
+    monkeypatch.setattr("captum_neuroinspect.attr.neuron_ranking._CHUNK_NUMBERS", 6 * 5)
+    in_chunks = rank_neurons(w, k=2, features=z, reference=usual)
+    assert in_chunks.insufficient.neurons == at_once.insufficient.neurons
+    assert in_chunks.excessive.precision == at_once.excessive.precision
+    assert in_chunks.excessive.magnitude == pytest.approx(at_once.excessive.magnitude)
 
 
 def test_rank_neurons_rows_into_pandas():
@@ -138,6 +173,12 @@ def test_rank_neurons_as_text():
     assert len({len(line) for line in lines[1:]}) == 1  # a table: columns end together
 
 
+def test_rank_neurons_text_stops_after_ten():
+    lines = str(rank_neurons(torch.ones(2, 25), k=25)).splitlines()
+    assert len(lines) == 2 + 10 + 1
+    assert lines[-1].split() == ["insufficient", "and", "15", "more"]
+
+
 def test_rank_neurons_leaves_its_arguments_alone():
     w, features = W.clone(), torch.rand(4, 5)
     copies = features.clone()
@@ -158,15 +199,19 @@ def test_rank_neurons_leaves_its_arguments_alone():
         (W, {"k": 6}, "k=6, expected 1..5"),
         (W, {"min_precision": -0.1}, "min_precision=-0.1, expected a share in 0..1"),
         (W, {"min_precision": 1.1}, "min_precision=1.1"),
-        (W, {"by": "votes"}, "by='votes', expected 'precision' or 'magnitude'"),
+        (W, {"by": "votes"}, "by='votes', expected 'precision', 'magnitude' or 'mean'"),
         (W, {"features": W}, "features and reference go together"),
         (W, {"reference": W}, "features and reference go together"),
         (W, {"features": W[:2], "reference": W}, r"features \(2, 5\) do not fit w \(4, 5\)"),
-        (W, {"features": W, "reference": W[:, :2]}, r"reference has shape \(4, 2\), expected"),
-        (W, {"features": W, "reference": W[:0]}, r"shape \(0, 5\).* at least one correct sample"),
-        (W, {"features": W, "reference": torch.tensor(1.0)}, r"reference has shape \(\)"),
-        (W, {"features": W / 0, "reference": W}, "features or reference have NaN"),
-        (W, {"features": W, "reference": W / 0}, "features or reference have NaN"),
+        (W, {"features": W, "reference": W[:, :2]}, r"reference has 2 features, w has \(4, 5\)"),
+        (
+            W,
+            {"features": W, "reference": W[:1]},
+            r"1 correct sample.*expected \(R, F\) with R >= 2",
+        ),
+        (W, {"features": W, "reference": W[0]}, r"0 correct sample.*expected \(R, F\) with R >= 2"),
+        (W, {"features": W / 0, "reference": W}, "features have NaN"),
+        (W, {"features": W, "reference": W / 0}, "reference has NaN"),
     ],
 )
 def test_rank_neurons_refuses(w, options, message):

@@ -1,0 +1,104 @@
+"""The two places in a model that neuron saliency reads: the neurons and the maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_neuroinspect._modules import Captured, logits_of
+from captum_neuroinspect._sites import Site
+
+
+@contextmanager
+def read_neurons(layer: nn.Module, at_input: bool) -> Iterator[Captured]:
+    """Read a copy of what a layer takes or gives: what runs next may work in place."""
+    captured = Captured()
+    with Site(layer, at_input).visited(lambda value: captured.store(value.clone())):
+        yield captured
+
+
+@contextmanager
+def starting_at(layer: nn.Module) -> Iterator[Captured]:
+    """Let the graph start at the maps of ``layer``, which become leaves."""
+    captured = Captured()
+
+    def cut(output: Tensor) -> Tensor:
+        if not _is_map(output):
+            raise ValueError("cam_layer does not give maps (N, C, h, w), choose another module")
+        captured.store(output.detach().clone().requires_grad_())
+        return captured.value.clone()  # a leaf may not be changed in place, its copy may
+
+    with Site(layer, at_input=False).visited(cut):
+        yield captured
+
+
+def _is_map(output: Any) -> bool:
+    return isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one forward pass says of a layer; :func:`probe` makes it.
+
+    Attributes:
+        is_decision_layer: the layer is linear and computes the model's output.
+        calls: every module that ran, in the order in which they ended, and whether
+            it gave maps ``(N, C, h, w)``.
+        n_before_input: how many of them had ended when the layer began.
+        n_before_output: and when it ended, itself included.
+    """
+
+    is_decision_layer: bool
+    calls: tuple[tuple[nn.Module, bool], ...]
+    n_before_input: int
+    n_before_output: int
+
+    def last_maps(self, at_input: bool) -> nn.Module:
+        """The module that gave the last maps before the neurons were read.
+
+        Raises:
+            ValueError: when none did.
+        """
+        n_before = self.n_before_input if at_input else self.n_before_output
+        # A module that runs again later would be read by its last call: not what is wanted.
+        again = {module for module, _ in self.calls[n_before:]}
+        for module, gives_maps in reversed(self.calls[:n_before]):
+            if gives_maps and module not in again:
+                return module
+        raise ValueError(
+            "no module that runs before the neurons of `layer` gives maps (N, C, h, w), "
+            "which gradcam needs"
+        )
+
+
+def probe(model: nn.Module, layer: nn.Module, inputs: Tensor, args: Sequence[Any]) -> Probe:
+    """Run the model once, without gradients, and watch what runs when."""
+    calls: list[tuple[nn.Module, bool]] = []
+    n_before = {"input": 0, "output": 0}
+
+    def ended(module: nn.Module, _: Any, output: Any) -> None:
+        calls.append((module, _is_map(output)))
+        if module is layer:
+            n_before["output"] = len(calls)
+
+    def began(*_: Any) -> None:
+        n_before["input"] = len(calls)
+
+    with ExitStack() as hooks, torch.no_grad():
+        for module in model.modules():
+            hooks.callback(module.register_forward_hook(ended).remove)
+        hooks.callback(layer.register_forward_pre_hook(began).remove)
+        value = hooks.enter_context(read_neurons(layer, at_input=False))
+        output = model(inputs.clone(), *args)
+        is_decision_layer = isinstance(layer, nn.Linear) and _equal(value.value, logits_of(output))
+    return Probe(is_decision_layer, tuple(calls), n_before["input"], n_before["output"])
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    same_shape = one.shape == other.shape
+    return same_shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)

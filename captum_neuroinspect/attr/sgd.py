@@ -1,0 +1,104 @@
+"""The paper's descent on equation (1): its path and its early stop are the method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from captum_neuroinspect.attr._tails import Tail
+from captum_neuroinspect.attr.elastic_net import (
+    Counterfactual,
+    ElasticNet,
+    cross_entropy_residual,
+)
+
+
+@dataclass(frozen=True)
+class SGD:
+    """How the descent runs; defaults are those of the authors' code.
+
+    Attributes:
+        lr: step size.
+        momentum: of the descent, 0..1.
+        max_steps: steps after which a sample that is still wrong is given up.
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.9
+    max_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise ValueError(f"lr={self.lr}, expected a positive step size")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum={self.momentum}, expected 0 <= momentum < 1")
+        if self.max_steps < 1:
+            raise ValueError(f"max_steps={self.max_steps}, expected at least 1")
+
+    def solve(
+        self,
+        tail: Tail,
+        target: Tensor,
+        lower: Tensor | None,
+        penalty: ElasticNet,
+        *,
+        progress: bool = False,
+    ) -> Counterfactual:
+        """Follow the descent for all samples at once, each until it is right.
+
+        Samples do not influence each other, so one batch gives what one loop a
+        sample gives.
+
+        Args:
+            tail: from changes to logits, for the ``n`` samples.
+            target: ``(n,)`` class that each sample should get.
+            lower: ``(n, D)`` smallest change allowed (at most 0), or None.
+            penalty: the two norms.
+            progress: show a progress bar over steps.
+
+        Returns:
+            The :class:`~captum_neuroinspect.attr.Counterfactual`.
+        """
+        w = tail.zeros()
+        n_steps = torch.zeros(len(w), dtype=torch.int64, device=w.device)
+        rows = torch.arange(len(w), device=w.device)
+        right = torch.zeros(len(w), dtype=torch.bool, device=w.device)
+        running = _Running(w.clone(), torch.zeros_like(w), target, lower)
+        for step in tqdm(range(self.max_steps + 1), "counterfactual", disable=not progress):
+            logits = tail.logits(running.w)
+            done = logits.argmax(1) == running.target
+            if done.any():
+                w[rows[done]], right[rows[done]] = running.w[done], True
+                tail.keep(~done)
+                running, rows, logits = running.keep(~done), rows[~done], logits[~done]
+            if not len(rows) or step == self.max_steps:
+                break
+            gradient = tail.pullback(cross_entropy_residual(logits, running.target))
+            running.step(gradient + penalty.gradient(running.w), self)
+            n_steps[rows] += 1
+        w[rows] = running.w
+        unknown = w.new_full((len(w),), torch.nan)
+        return Counterfactual(w, right, n_steps, n_steps == 0, unknown, lower is not None)
+
+
+@dataclass
+class _Running:
+    """The samples that are still wrong; finished ones leave, so late steps are cheap."""
+
+    w: Tensor
+    velocity: Tensor
+    target: Tensor
+    lower: Tensor | None
+
+    def keep(self, mask: Tensor) -> _Running:
+        lower = None if self.lower is None else self.lower[mask]
+        return _Running(self.w[mask], self.velocity[mask], self.target[mask], lower)
+
+    def step(self, gradient: Tensor, options: SGD) -> None:
+        self.velocity.mul_(options.momentum).add_(gradient)
+        self.w.sub_(self.velocity, alpha=options.lr)
+        if self.lower is not None:
+            torch.maximum(self.w, self.lower, out=self.w)
