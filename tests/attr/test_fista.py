@@ -216,7 +216,7 @@ def test_fista_batch_equals_singles(feasible):
         torch.testing.assert_close(batch.w[[row]], single.w, atol=1e-6, rtol=0)
         assert batch.already_correct[row] == single.already_correct[0]
         # Rounding moves restarts, so the number of steps is only about the same.
-            assert abs(batch.n_steps[row] - single.n_steps[0]) <= 0.2 * single.n_steps[0]
+        assert abs(batch.n_steps[row] - single.n_steps[0]) <= 0.2 * single.n_steps[0]
 
 
 def _one_sample(*features):
