@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._captum import (
     format_additional_forward_args,
-    format_tensor_into_tuples,
     run_forward,
 )
 from captum_neuroinspect._modules import device_of
@@ -51,7 +50,7 @@ class Passes:
             TypeError: when ``inputs`` hold no tensors.
             ValueError: for no samples or a batch size under 1.
         """
-        parts = format_tensor_into_tuples(inputs)
+        parts = inputs if isinstance(inputs, tuple) else (inputs,)
         if not parts or not all(isinstance(part, Tensor) for part in parts):
             raise TypeError(f"inputs are {_kinds(parts)}, expected a tensor or a tuple of tensors")
         if not parts[0].ndim or not len(parts[0]):

@@ -50,6 +50,8 @@ class NeuronRanking:
             neither of the other lists. Precision and magnitude are sums of the two.
         n_mistakes: how many mistakes voted.
         k: votes of each mistake in each direction.
+        effect: with a reference, the weight (0..1) of what the decision feels against
+            what is unusual (:class:`Reference`), as it was used; else None.
     """
 
     insufficient: NeuronList
@@ -57,6 +59,7 @@ class NeuronRanking:
     both: NeuronList
     n_mistakes: int
     k: int
+    effect: float | None = None
 
     def rows(self) -> list[dict[str, str | int | float]]:
         """One dictionary a neuron, ready for ``pandas.DataFrame``."""
@@ -144,8 +147,8 @@ def rank_neurons(
     if min_precision is None:
         min_precision = 0.0 if by == "mean" else _PAPER_MIN_PRECISION
     _check(w, k, min_precision, by)
-    contrast = _contrast(w, features, reference, target)
-    totals = _Totals.of(w, contrast, k)
+    usual = _usual(w, features, reference)
+    totals = _Totals.of(w, _contrast(w, features, usual, target), k)
     more, less = totals.sides(by)
     wanted, unwanted = totals.more_votes, totals.less_votes
     is_wanted, is_unwanted = (
@@ -158,6 +161,7 @@ def rank_neurons(
         both=_ordered(is_wanted & is_unwanted, wanted + unwanted, more + less, by),
         n_mistakes=len(w),
         k=k,
+        effect=None if usual is None else usual.effect,
     )
 
 
@@ -178,18 +182,28 @@ def _check(w: Tensor, k: int, min_precision: float, by: str) -> None:
         raise ValueError(f"by={by!r}, expected 'precision', 'magnitude' or 'mean'")
 
 
-def _contrast(
+def _usual(
     w: Tensor,
     features: FeatureSet | Tensor | None,
     reference: FeatureSet | Reference | Tensor | None,
+) -> Reference | None:
+    """The reference, with a weight of the effect that suits these mistakes."""
+    if (features is None) != (reference is None):
+        raise ValueError("features and reference go together: the contrast needs both")
+    if reference is None:
+        return None
+    return Reference.of(reference).for_mistakes(w)
+
+
+def _contrast(
+    w: Tensor,
+    features: FeatureSet | Tensor | None,
+    usual: Reference | None,
     target: Tensor | int | None,
 ) -> Callable[[slice], Tensor]:
     """A function that gives rows of ``w``, contrasted where there is a reference."""
-    if features is None and reference is None:
+    if features is None or usual is None:
         return lambda rows: w[rows].float()
-    if features is None or reference is None:
-        raise ValueError("features and reference go together: the contrast needs both")
-    usual = Reference.of(reference)
     if isinstance(features, FeatureSet):
         target = features.labels if target is None else target
         features = features.features

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from captum_neuroinspect._modules import as_indices, check_indices
 
 # A neuron that never moves in the reference would turn any difference into a sensation.
 _SMALLEST_SPREAD = 1e-2
+_EFFECT = 0.25
+_CHUNK = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,27 +30,35 @@ class Reference:
     .. math:: v_j = |w_j|^e \, \Delta_j \, \sigma_j^{-(1 - e)},
 
     which keeps the sign of :math:`\Delta_j`: positive for a neuron that is too low
-    (insufficient), negative for one that is too high (excessive). Not from the paper;
-    measured against it in ``docs/measurements.md``.
+    (insufficient), negative for one that is too high (excessive).
+
+    How much should the effect count? If the mistakes all ask for the same change (one class
+    that the model misses), it says which unusual neurons matter to that decision. If they
+    ask for different ones (a blur over photos of every class), what they have in common is
+    only what is unusual. So a ranking takes :func:`agreement` of the changes for ``e``.
+    Not from the paper; measured against it in ``docs/measurements.md``.
 
     Attributes:
         level: ``(C, F)`` mean activation of each class's correct samples, over all
             classes where a class has none; ``(1, F)``: one level for every class.
         spread: ``(F,)`` standard deviation over all correct samples.
         effect: weight ``e`` of the effect in 0..1. 1: only what the decision feels,
-            0: only what is unusual.
+            0: only what is unusual. None: in a ranking the agreement of its mistakes,
+            0.25 for attributions, in which samples do not influence each other.
     """
 
     level: Tensor
     spread: Tensor
-    effect: float = 0.25
+    effect: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.effect <= 1:
+        if self.effect is not None and not 0 <= self.effect <= 1:
             raise ValueError(f"effect={self.effect}, expected a weight in 0..1")
 
     @classmethod
-    def of(cls, samples: FeatureSet | Tensor | Reference, *, effect: float = 0.25) -> Reference:
+    def of(
+        cls, samples: FeatureSet | Tensor | Reference, *, effect: float | None = None
+    ) -> Reference:
         """Measure level and spread.
 
         Args:
@@ -88,7 +98,7 @@ class Reference:
 
     @classmethod
     def _measured(
-        cls, features: Tensor, labels: Tensor, n_classes: int, effect: float
+        cls, features: Tensor, labels: Tensor, n_classes: int, effect: float | None
     ) -> Reference:
         if len(features) < 2:
             raise ValueError(
@@ -101,6 +111,13 @@ class Reference:
         sums.index_add_(0, labels.to(features.device), features)
         level = torch.where(counts > 0, sums / counts.clamp(min=1), features.mean(0))
         return cls(level, _floored(features.std(0)), effect)
+
+    def for_mistakes(self, w: Tensor) -> Reference:
+        """With a weight of the effect that suits these changes, unless one was given."""
+        if self.effect is not None:
+            return self
+        found = agreement(w)
+        return replace(self, effect=_EFFECT if found is None else found)
 
     def contrast(self, w: Tensor, features: Tensor, target: Tensor | int | None = None) -> Tensor:
         """Blame of each neuron in each sample.
@@ -120,8 +137,9 @@ class Reference:
         if w.shape != features.shape:
             raise ValueError(f"features {tuple(features.shape)} do not fit w {tuple(w.shape)}")
         shortfall = self.level.to(w)[self.classes(w, target)] - features.to(w)
-        size = w.abs().pow(self.effect) * (w != 0)  # 0**0 is 1
-        return size * shortfall * self.spread.to(w).pow(self.effect - 1)
+        effect = _EFFECT if self.effect is None else self.effect
+        size = w.abs().pow(effect) * (w != 0)  # 0**0 is 1
+        return size * shortfall * self.spread.to(w).pow(effect - 1)
 
     def classes(self, w: Tensor, target: Tensor | int | None) -> Tensor:
         """``(N,)`` rows of ``level`` that belong to the samples of ``w`` (N, F).
@@ -146,6 +164,31 @@ class Reference:
             raise ValueError(f"target has {len(classes)} entries for {len(w)} samples")
         check_indices("target", classes, n_levels, f"the reference has {n_levels} classes")
         return classes.to(w.device)
+
+
+def agreement(w: Tensor) -> float | None:
+    """How much counterfactual changes point the same way: their mean cosine, at least 0.
+
+    Args:
+        w: ``(N, F)``; changes that are zero do not count.
+
+    Returns:
+        0..1 over all pairs of samples; None for fewer than two changes.
+
+    Examples::
+
+        >>> agreement(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 0.0]]))
+        1.0
+    """
+    total, n = torch.zeros(w.shape[1], dtype=torch.float64, device=w.device), 0
+    for chunk in w.split(_CHUNK):
+        length = chunk.norm(dim=1, keepdim=True)
+        total += (chunk / length.where(length > 0, 1.0)).sum(0)
+        n += int((length > 0).sum())
+    if n < 2:
+        return None
+    # The square of the sum holds every pair twice, and each change with itself.
+    return max(0.0, float((total @ total - n) / (n * (n - 1))))
 
 
 def _floored(spread: Tensor) -> Tensor:

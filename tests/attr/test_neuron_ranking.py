@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
@@ -100,7 +102,8 @@ CHANGES = torch.tensor([[0.5, 0.5, -0.5], [0.5, -0.5, -0.5], [0.5, 0.5, -0.5]])
 
 def test_rank_neurons_contrast_by_hand():
     """The shortfalls 1, -1, 1 of neuron 0 leave 1; those of neuron 1, -2, -2, 0, add up."""
-    ranking = rank_neurons(CHANGES, k=1, features=FEATURES, reference=REFERENCE)
+    reference = Reference.of(REFERENCE, effect=0.25)
+    ranking = rank_neurons(CHANGES, k=1, features=FEATURES, reference=reference)
     unit = 0.5**0.25 * (2**0.5) ** -0.75  # |w| ** e * spread ** (e - 1)
     assert ranking.insufficient.neurons == (0,)
     assert ranking.insufficient.magnitude == pytest.approx((unit,))
@@ -113,10 +116,23 @@ def test_rank_neurons_contrast_by_hand():
 
 def test_rank_neurons_contrast_equals_ranking_the_contrast():
     w, z, usual = torch.randn(40, 6), torch.randn(40, 6), torch.randn(9, 6)
-    v = Reference.of(usual).contrast(w, z)
-    assert rank_neurons(w, features=z, reference=usual) == rank_neurons(v, by="mean")
-    by_votes = rank_neurons(w, features=z, reference=usual, by="precision")
-    assert by_votes == rank_neurons(v, by="precision")
+    reference = Reference.of(usual, effect=0.4)
+    v = reference.contrast(w, z)
+    by_mean = rank_neurons(w, features=z, reference=reference)
+    assert by_mean == replace(rank_neurons(v, by="mean"), effect=0.4)
+    by_votes = rank_neurons(w, features=z, reference=reference, by="precision")
+    assert by_votes == replace(rank_neurons(v), effect=0.4)
+
+
+def test_rank_neurons_weighs_the_effect_by_the_agreement_of_the_mistakes():
+    z, usual = torch.randn(40, 6), torch.randn(9, 6)
+    same, mixed = torch.ones(40, 6) + 0.1 * torch.randn(40, 6), torch.randn(40, 6)
+    for w, low, high in ((same, 0.9, 1.0), (mixed, 0.0, 0.1)):
+        ranking = rank_neurons(w, features=z, reference=usual)
+        assert low <= ranking.effect <= high
+        given = Reference.of(usual, effect=ranking.effect)
+        assert ranking == rank_neurons(w, features=z, reference=given)
+    assert rank_neurons(same).effect is None
 
 
 def test_rank_neurons_takes_feature_sets():
@@ -125,11 +141,13 @@ def test_rank_neurons_takes_feature_sets():
     usual = feature_set(head, torch.rand(60, 3), torch.randint(3, (60,)))
     wrong = feature_set(head, torch.rand(20, 3), torch.randint(3, (20,))).mistakes()
     w = torch.randn(len(wrong), 3)
-    reference = Reference.of(usual)
+    reference = Reference.of(usual, effect=0.25)
     v = reference.contrast(w, wrong.features, wrong.labels)
-    assert rank_neurons(w, k=2, features=wrong, reference=usual) == rank_neurons(v, 2, by="mean")
-    by_tensor = rank_neurons(w, k=2, features=wrong.features, reference=usual, target=wrong.labels)
-    assert by_tensor == rank_neurons(v, 2, by="mean")
+    expected = replace(rank_neurons(v, 2, by="mean"), effect=0.25)
+    assert rank_neurons(w, k=2, features=wrong, reference=reference) == expected
+    z, labels = wrong.features, wrong.labels
+    by_tensor = rank_neurons(w, k=2, features=z, reference=reference, target=labels)
+    assert by_tensor == expected
     with pytest.raises(ValueError, match="target is missing: the reference has levels for 3"):
         rank_neurons(w, k=2, features=wrong.features, reference=usual)
 

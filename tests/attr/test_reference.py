@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captum_neuroinspect.attr import Reference
+from captum_neuroinspect.attr.reference import agreement
 
 # Two classes that the identity head tells apart; the last sample is a mistake.
 FEATURES = torch.tensor([[3.0, 0.0], [5.0, 2.0], [0.0, 2.0], [2.0, 4.0], [9.0, 0.0]])
@@ -91,6 +92,21 @@ def test_contrast_chooses_the_level_of_the_class():
     one = reference.contrast(w, z, 0)
     assert one[0].eq(0).all()
     assert one[1].ne(0).all()
+
+
+def test_agreement_equals_the_mean_cosine_of_all_pairs(monkeypatch):
+    monkeypatch.setattr("captum_neuroinspect.attr.reference._CHUNK", 4)
+    w = torch.randn(11, 3) + 1
+    cosines = torch.nn.functional.cosine_similarity(w[:, None], w[None], dim=-1)
+    pairs = cosines[~torch.eye(11, dtype=torch.bool)]
+    assert agreement(w) == pytest.approx(float(pairs.mean()), abs=1e-6)
+    with_zeros = torch.cat([w, torch.zeros(5, 3)])
+    assert agreement(with_zeros) == pytest.approx(agreement(w))
+
+
+def test_agreement_of_opposites_is_zero_and_of_one_change_unknown():
+    assert agreement(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])) == 0.0
+    assert agreement(torch.tensor([[1.0, 0.0], [0.0, 0.0]])) is None
 
 
 @pytest.mark.parametrize(

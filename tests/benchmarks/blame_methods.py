@@ -25,6 +25,7 @@ def methods() -> dict[str, Method]:
     """By name; the default of the library stands first."""
     return {
         "ours: default (contrast with correct samples)": ours(),
+        "ours: effect=0.25 for all": ours(effect=0.25),
         "ours: only surprise (effect=0)": ours(effect=0.0),
         "ours: only effect (effect=1)": ours(effect=1.0),
         "ours: default, counterfactual by FISTA": ours(solver="fista"),
@@ -43,7 +44,7 @@ def methods() -> dict[str, Method]:
     }
 
 
-def ours(effect: float = 0.25, solver: str = "sgd") -> Method:
+def ours(effect: float | None = None, solver: str = "sgd") -> Method:
     def inner(case: Case) -> list[int]:
         reference = Reference.of(case.correct, effect=effect)
         ranking = rank_neurons(
