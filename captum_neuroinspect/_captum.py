@@ -9,17 +9,7 @@ from __future__ import annotations
 from captum._utils.common import (
     _format_additional_forward_args as format_additional_forward_args,
 )
-from captum._utils.common import (
-    _format_tensor_into_tuples as format_tensor_into_tuples,
-)
 from captum._utils.common import _run_forward as run_forward
 from captum._utils.typing import TargetType as TargetType
-from captum.attr._utils.batching import _tuple_splice_range as tuple_splice_range
 
-__all__ = [
-    "TargetType",
-    "format_additional_forward_args",
-    "format_tensor_into_tuples",
-    "run_forward",
-    "tuple_splice_range",
-]
+__all__ = ["TargetType", "format_additional_forward_args", "run_forward"]
