@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from blame_causes import Cause, causes
+from blame_causes import Cause
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.datasets import ImageFolder
@@ -126,12 +126,15 @@ def judged(head: nn.Linear, features: Tensor, labels: Tensor) -> FeatureSet:
 
 
 def moved_features(
-    features_of: Callable[[Tensor], Tensor], photos: Tensor, only: tuple[str, ...] = ()
+    features_of: Callable[[Tensor], Tensor],
+    photos: Tensor,
+    plants: dict[str, dict[str, Cause]],
+    only: tuple[str, ...] = (),
 ) -> Features:
     """Features of clean photos, and with each cause planted."""
     wanted: dict[str, Cause] = {
         f"{cause}/{variant}": plant
-        for cause, variants in causes().items()
+        for cause, variants in plants.items()
         for variant, plant in variants.items()
         if not only or f"{cause}/{variant}" in only
     }

@@ -48,6 +48,28 @@ def causes() -> dict[str, dict[str, Cause]]:
     }
 
 
+def unseen_causes() -> dict[str, dict[str, Cause]]:
+    """Four causes that played no part when the library's defaults were chosen."""
+    return {
+        "noise": {
+            "grain": noise(0.12, coloured=False),
+            "colour": noise(0.15, coloured=True),
+            "strong": noise(0.25, coloured=False),
+        },
+        "frame": {
+            "black": frame(28, (0.0, 0.0, 0.0)),
+            "white": frame(28, (1.0, 1.0, 1.0)),
+            "orange": frame(40, (1.0, 0.5, 0.1)),
+        },
+        "large pixels": {f"{n} a side": large_pixels(n) for n in (28, 40, 56)},
+        "fog": {
+            "light": fog(0.55, vertical=False),
+            "dense": fog(0.75, vertical=False),
+            "from above": fog(0.95, vertical=True),
+        },
+    }
+
+
 def text_over(text: str, height: int, n_lines: int, opacity: float) -> Cause:
     """White text with a dark edge on ``n_lines`` lines."""
 
@@ -114,6 +136,51 @@ def stripes(period: int, *, vertical: bool, strength: float) -> Cause:
         wave = (torch.arange(photos.shape[-1]) % period < period // 2).float() * 2 - 1
         wave = wave if vertical else wave[:, None]
         return (photos + strength * wave).clamp(0, 1)
+
+    return inner
+
+
+def noise(strength: float, *, coloured: bool) -> Cause:
+    """Gaussian noise, drawn for each photo, grey or in each channel by itself."""
+
+    def inner(photos: Tensor) -> Tensor:
+        shape = list(photos.shape) if coloured else [len(photos), 1, *photos.shape[2:]]
+        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        return (photos + strength * drawn).clamp(0, 1)
+
+    return inner
+
+
+def frame(width: int, colour: tuple[float, float, float]) -> Cause:
+    """A border of one colour over the edges."""
+
+    def inner(photos: Tensor) -> Tensor:
+        framed = torch.tensor(colour).view(1, 3, 1, 1).expand_as(photos).clone()
+        inside = (..., slice(width, -width), slice(width, -width))
+        framed[inside] = photos[inside]
+        return framed
+
+    return inner
+
+
+def large_pixels(n: int) -> Cause:
+    """The photo with ``n`` x ``n`` pixels only."""
+
+    def inner(photos: Tensor) -> Tensor:
+        small = F.adaptive_avg_pool2d(photos, n)
+        return F.interpolate(small, photos.shape[2:], mode="nearest")
+
+    return inner
+
+
+def fog(strength: float, *, vertical: bool) -> Cause:
+    """White over the whole photo, or falling off from the upper edge."""
+
+    def inner(photos: Tensor) -> Tensor:
+        share = torch.full(photos.shape[2:], strength)
+        if vertical:
+            share = share * torch.linspace(1, 0, photos.shape[2])[:, None]
+        return photos + share * (0.9 - photos)
 
     return inner
 
