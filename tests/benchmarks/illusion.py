@@ -1,0 +1,176 @@
+"""Illusions: our renderer against the paper-literal loop, same pairs, in one run.
+
+The literal loop does what the authors' published code does: weights ask for gradients that are
+thrown away, one affine for the whole batch through three resamplings, contiguous float32 images,
+an optimiser that walks over its tensors one by one. (Its coupling of the images of a batch, a
+broadcast of (B,) with (B, 1), is left out: it changes the result, not the time.) Ours:
+``render_illusions``. Seconds of a step come from the difference of two runs of different length,
+so that starting costs cancel. ``--quality`` also asks after how many steps, and seconds, ours
+reaches the activation and the similarity that the literal loop ends with (real weights only).
+
+Run with the package installed: ``python tests/benchmarks/illusion.py [--quality]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as vision
+
+from captum_neuroinspect import find_head, render_illusions
+from captum_neuroinspect._modules import captured_input
+from captum_neuroinspect.encoders import LabelSpaceEncoder, OpenCLIPEncoder
+from captum_neuroinspect.encoders.prompts import class_embeddings
+from captum_neuroinspect.optvis import illusion_image
+from captum_neuroinspect.weights import imagenet_class_names, load_efficientnet_lite
+
+NEURONS, CLASSES = [3, 50, 121, 200], [207, 281, 504, 817]
+
+
+class LiteralLoop:
+    """The loop of the authors' code, one batch of pairs."""
+
+    def __init__(self, model: nn.Module, encoder: Any, names: list[str], size: int) -> None:
+        self.model, self.encoder, self.size = model, encoder, size
+        for network in (model, encoder.network):
+            network.eval().requires_grad_(True)
+        self.head = find_head(model, torch.rand(1, 3, size, size))
+        with torch.no_grad():
+            self.text = class_embeddings(encoder, [names[c] for c in CLASSES])
+        self.rng = torch.Generator().manual_seed(0)
+
+    def run(self, n_steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, and activation and cosine of the clean images, after ``n_steps``."""
+        params, image_f = illusion_image(self.size, len(NEURONS))
+        optimizer = torch.optim.AdamW(
+            params, lr=9e-3, betas=(0.5, 0.99), weight_decay=2e-4, foreach=False
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps, 0.12 * 9e-3)
+        for step in range(n_steps):
+            activation, logit, cosine = self.scores(self.moved(image_f(), 1 - step / n_steps))
+            loss = -((cosine + 0.05) * (activation + 0.5 * logit)).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        images = image_f().detach()
+        with torch.no_grad():
+            activation, _, cosine = self.scores(images)
+        return images, activation, cosine
+
+    def scores(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with captured_input(self.head) as captured:
+            logits = self.model(images)
+            features = captured.value
+        rows = torch.arange(len(images))
+        cosine = (self.encoder.encode_image(images) * self.text).sum(1)
+        return features[rows, NEURONS], logits[rows, CLASSES], cosine
+
+    def moved(self, images: Tensor, noise: float) -> Tensor:
+        """Rotation, translation and scale, each a resampling; then noise on the channels."""
+        angle, right, down, scale = torch.rand(4, generator=self.rng).tolist()
+        side = self.size
+        images = vision.rotate(images, 30 * angle - 15)
+        shift = [int(0.3 * side * (right - 0.5)), int(0.3 * side * (down - 0.5))]
+        images = vision.affine(images, 0, shift, 1, [0, 0])
+        images = vision.affine(images, 0, [0, 0], 0.7 + 0.5 * scale, [0, 0])
+        shade = 0.2 * noise * torch.randn(len(images), 3, 1, 1, generator=self.rng)
+        return (images + shade).clamp(0, 1)
+
+
+def seconds_a_step(run: Callable[[int], object], n_steps: int) -> float:
+    """Of the faster of two measurements of ``n_steps`` more steps."""
+    run(1)
+    measured = []
+    for _ in range(2):
+        seconds = []
+        for n in (1, 1 + n_steps):
+            start = time.perf_counter()
+            run(n)
+            seconds.append(time.perf_counter() - start)
+        measured.append((seconds[1] - seconds[0]) / n_steps)
+    return min(measured)
+
+
+def ours(model: nn.Module, encoder: Any, names: list[str], size: int, n_steps: int, **more: Any):
+    return render_illusions(
+        model,
+        NEURONS,
+        CLASSES,
+        encoder=encoder,
+        class_names=names,
+        size=size,
+        n_steps=n_steps,
+        progress=False,
+        **more,
+    )
+
+
+def networks() -> dict[str, Callable[[], tuple[nn.Module, Any]]]:
+    """What is timed; random weights are fine for time."""
+
+    def random_clip() -> OpenCLIPEncoder:
+        return OpenCLIPEncoder("ViT-B-32", pretrained=None)
+
+    return {
+        "Lite0, guided by Lite2 + MiniLM": lambda: (
+            load_efficientnet_lite(0),
+            LabelSpaceEncoder.pretrained(),
+        ),
+        "ResNet-18, guided by ViT-B-32": lambda: (torchvision.models.resnet18(), random_clip()),
+        "ResNet-50, guided by ViT-B-32": lambda: (torchvision.models.resnet50(), random_clip()),
+    }
+
+
+def print_speed(names: list[str], size: int, n_steps: int) -> None:
+    print("| networks | literal, s a step | ours, s a step | faster |")
+    print("| --- | --- | --- | --- |")
+    for title, make in networks().items():
+        model, encoder = make()
+        model.eval()
+        mine = seconds_a_step(lambda n: ours(model, encoder, names, size, n), n_steps)  # noqa: B023
+        loop = LiteralLoop(model, encoder, names, size)
+        literal = seconds_a_step(loop.run, n_steps)
+        print(f"| {title} | {literal:.2f} | {mine:.2f} | {literal / mine:.1f} x |", flush=True)
+
+
+def print_quality(names: list[str], size: int, n_steps: int) -> None:
+    model, encoder = load_efficientnet_lite(0), LabelSpaceEncoder.pretrained(image_size=size)
+    start = time.perf_counter()
+    _, activation, cosine = LiteralLoop(model, encoder, names, size).run(n_steps)
+    literal = time.perf_counter() - start
+    print(f"\nliteral, {n_steps} steps: {literal:.0f} s, activation {activation.mean():.2f}, "
+          f"similarity {cosine.mean():.2f}")  # fmt: skip
+    for share in (0.1, 0.2, 0.4, 1.0):
+        start = time.perf_counter()
+        found = ours(model, encoder, names, size, round(share * n_steps))
+        seconds = time.perf_counter() - start
+        print(
+            f"ours, {round(share * n_steps)} steps: {seconds:.0f} s ({literal / seconds:.1f} x), "
+            f"activation {found.activations.mean():.2f}, similarity "
+            f"{found.similarities.mean():.2f}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--steps", type=int, default=5, help="steps that are timed")
+    parser.add_argument("--quality", action="store_true")
+    parser.add_argument("--quality-steps", type=int, default=450)
+    arguments = parser.parse_args()
+    names = imagenet_class_names()
+    print_speed(names, arguments.size, arguments.steps)
+    if arguments.quality:
+        print_quality(names, arguments.size, arguments.quality_steps)
+
+
+if __name__ == "__main__":
+    main()
