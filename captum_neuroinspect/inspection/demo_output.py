@@ -23,7 +23,7 @@ def write_demo(result: DemoResult, out: str | Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     record = as_record(result)
     pictures = _pictures(result, record)
-    result.illusions.save(out / "illusions")
+    result.illusions.save_pictures(out / "illusions")
     _save(result.illusions.grid(columns=4), out / "illusions.png")
     _save(result.illusions.grid(masked=True, columns=4), out / "illusions-masked.png")
     _save(_sheet(pictures.mistakes, columns=6), out / "mistakes.png")

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from captum_neuroinspect.optvis.guided_model import GuidedModel
+    from captum_neuroinspect.optvis.hooks import clean_hooks
     from captum_neuroinspect.optvis.illusions import Illusions
     from captum_neuroinspect.optvis.loss import illusion_loss
+    from captum_neuroinspect.optvis.maco import maco_image, spectrum_magnitude
     from captum_neuroinspect.optvis.mask import activation_mask
     from captum_neuroinspect.optvis.objectives import class_conditional, clip_illusion, neuron
     from captum_neuroinspect.optvis.param import illusion_image
@@ -27,12 +29,15 @@ _MODULE_OF = {
     "activation_mask": "mask",
     "channel_noise": "transform",
     "class_conditional": "objectives",
+    "clean_hooks": "hooks",
     "clip_illusion": "objectives",
     "illusion_image": "param",
     "illusion_loss": "loss",
+    "maco_image": "maco",
     "neuron": "objectives",
     "random_affine": "transform",
     "render_illusions": "render",
+    "spectrum_magnitude": "maco",
 }
 
 __all__ = [
@@ -42,12 +47,15 @@ __all__ = [
     "activation_mask",
     "channel_noise",
     "class_conditional",
+    "clean_hooks",
     "clip_illusion",
     "illusion_image",
     "illusion_loss",
+    "maco_image",
     "neuron",
     "random_affine",
     "render_illusions",
+    "spectrum_magnitude",
 ]
 
 

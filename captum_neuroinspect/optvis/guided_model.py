@@ -8,32 +8,44 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._head import find_head
 from captum_neuroinspect._modules import as_layer, device_of, frozen, logits_of
-from captum_neuroinspect.optvis._reader import Preprocess, UnitReader, captured_untouched
+from captum_neuroinspect.optvis._units.reader import Preprocess, UnitReader, captured_untouched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from captum_neuroinspect.encoders import ImageTextEncoder
 
+# What Lucent answers by itself, whatever layers there are.
+_LUCENT_NAMES = ("input", "labels")
+
 
 class GuidedModel(nn.Module):
     """A classifier and an image-text encoder that look at one image, for Lucent.
 
-    In Lucent's ``render_vis`` the name ``"input"`` means the image *before* the
-    transforms. An objective that gave it to an encoder would compare a picture that
-    the classifier never sees, and the transforms would no longer keep the encoder
-    from being fooled. This model is run on the transformed image, gives it to both
-    networks and exposes what they compute as layers:
+    Two names that Lucent has for every model do not serve here. ``"input"`` is the image
+    *before* the transforms: an objective that gave it to an encoder would compare a
+    picture that the classifier never sees, and the transforms would no longer keep the
+    encoder from being fooled. ``"labels"`` is whatever the module that was registered
+    last gives: often the logits, but probabilities after a softmax (Lucent's
+    ``InceptionV1``), and any inner layer where the order of registration is another
+    than that of the forward pass.
+
+    This model is run on the transformed image, gives it to both networks and exposes
+    what they compute as layers:
 
     * ``features``: the input of the decision layer, ``(N, F)``;
-    * ``logits``: ``(N, C)``, also the model's output;
+    * ``logits``: the output of the decision layer, ``(N, C)``, which the model returns;
     * ``embedding``: the encoder's embedding of the image, ``(N, D)``;
-    * one for each name in ``layers``, with ``_`` for ``.`` as Lucent has it.
+    * one for each name in ``layers``, with ``_`` for ``.`` as Lucent has it, and read
+      before an operation that works in place can change it.
 
     The networks are kept outside of the module tree: Lucent hooks every submodule
-    and never removes a hook, so it must not reach them. They run frozen and in eval
-    mode, on the devices where they are, and are left as they were.
+    and never removes a hook, so it must not reach them (``clean_hooks`` is for models
+    that it does reach). They run frozen and in eval mode, on the devices where they
+    are, and are left as they were. Pass ``preprocess=False`` to ``render_vis``: images
+    stay in 0..1 for the encoder.
 
     Args:
         model: the classifier.
@@ -41,14 +53,16 @@ class GuidedModel(nn.Module):
             transforms may leave that range.
         head: the decision layer; found when not given.
         preprocess: turns images in 0..1 into the classifier's input; ``None`` when it
-            normalises by itself. Pass ``preprocess=False`` to ``render_vis``.
+            normalises by itself.
         example: images ``(N, 3, H, W)`` in 0..1 to find the head with; noise of 224
             pixels when not given.
         layers: dotted names of further layers of ``model`` to expose.
 
     Raises:
-        TypeError: when ``head`` is not linear.
-        ValueError: when no head is found, or a name in ``layers`` is unknown or taken.
+        TypeError: when ``head`` is not linear, or ``layers`` is one string.
+        ValueError: when no head is found, its outputs are not as many as the model's,
+            or a name in ``layers`` is unknown or taken: ``a_b.c`` and ``a.b_c`` are one
+            name for Lucent, ``input`` and ``labels`` are its own.
 
     Examples::
 
@@ -75,19 +89,16 @@ class GuidedModel(nn.Module):
         layers: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        if example is None:
-            example = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-        with frozen(model):
-            reader = UnitReader(model, None, head, preprocess, example.to(device_of(model)))
+        if isinstance(layers, str):
+            raise TypeError(f"layers={layers!r}, expected a sequence of names")
+        head, self._reader = _reader_of(model, head, preprocess, example)
         # In tuples they are no submodules: Lucent's hooks stay off them.
         self._networks = (model, encoder)
-        self._reader = reader
-        self._inner = tuple((name.replace(".", "_"), as_layer(model, name)) for name in layers)
-        # Lucent's "labels" is the output of the last module: the logits.
-        for name in ("features", "embedding", *(name for name, _ in self._inner), "logits"):
-            if name in self._modules:
-                raise ValueError(f"layers has {name!r}, which is the name of another layer here")
-            self.add_module(name, nn.Identity())
+        inner = [(name.replace(".", "_"), as_layer(model, name)) for name in layers]
+        self._inner = (*inner, ("logits", head))
+        # "logits" is last, so that Lucent's "labels" means it too.
+        for name in ("features", "embedding", *(name for name, _ in self._inner)):
+            self._add_layer(name)
 
     def forward(self, images: Tensor) -> Tensor:
         """Run both networks on images ``(N, 3, H, W)`` and return the logits ``(N, C)``."""
@@ -97,13 +108,43 @@ class GuidedModel(nn.Module):
                 (name, stack.enter_context(captured_untouched(module)))
                 for name, module in self._inner
             ]
-            reading = self._reader(images)
-            for name, output in captured:
-                self._show(name, output.value)
-            self._show("features", reading.units)
-            self._show("embedding", encoder.encode_image(images.clamp(0, 1)))
-            return self._show("logits", logits_of(reading.output))
+            self._show("features", self._reader(images).units)
+            seen = encoder.encode_image(images.clamp(0, 1).to(device_of(encoder.network)))
+            self._show("embedding", seen.to(images.device))
+            shown = [self._show(name, output.value) for name, output in captured]
+        return shown[-1]
+
+    def _add_layer(self, name: str) -> None:
+        """Make a layer for a value, unless the name would mean two things."""
+        if not name or name in _LUCENT_NAMES or hasattr(self, name):
+            raise ValueError(
+                f"layers has {name!r}, which is taken: Lucent, or another layer, has this name"
+            )
+        self.add_module(name, nn.Identity())
 
     def _show(self, name: str, value: Tensor) -> Tensor:
         """Pass a value through its layer, where Lucent's hook reads it."""
         return self.get_submodule(name)(value)
+
+
+def _reader_of(
+    model: nn.Module,
+    head: nn.Linear | None,
+    preprocess: Preprocess | None,
+    example: Tensor | None,
+) -> tuple[nn.Linear, UnitReader]:
+    """The decision layer, and what runs the classifier and reads its features."""
+    if example is None:
+        example = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    example = example.to(device_of(model))
+    with frozen(model), torch.no_grad():
+        if head is None:
+            head = find_head(model, example if preprocess is None else preprocess(example))
+        reader = UnitReader(model, None, head, preprocess, example)
+        n_outputs = logits_of(reader(example).output).shape[-1]
+    if n_outputs != head.out_features:
+        raise ValueError(
+            f"head has {head.out_features} outputs and the model {n_outputs}, "
+            "expected the decision layer, whose outputs are the logits"
+        )
+    return head, reader

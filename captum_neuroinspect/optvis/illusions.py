@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
-import unicodedata
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from operator import index
 from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image
 from torch import Tensor
 
-from captum_neuroinspect._files import write_atomically, write_text
-from captum_neuroinspect.optvis._sheet import contact_sheet
+from captum_neuroinspect.optvis._pictures.illusions_file import (
+    SUFFIX,
+    as_json,
+    read_fields,
+    write_file,
+    write_pictures,
+)
+from captum_neuroinspect.optvis._pictures.rows import Rows, as_positions, chosen
+from captum_neuroinspect.optvis._pictures.views import Views
+
+_PER_IMAGE = ("masks", "activations", "logits", "similarities", "neurons", "classes", "class_names")
 
 
 @dataclass(frozen=True, eq=False)
-class Illusions:
+class Illusions(Views):
     """What neurons look for in classes: N images and their numbers, on the CPU.
+
+    Look at them with :meth:`grid`, :meth:`show`, :meth:`animate` or :meth:`to_pil`; a
+    notebook shows the sheet by itself. Choose rows by ``illusions[2]``,
+    ``illusions[:5]`` or ``illusions[illusions.activations > 1]``: Illusions again, with
+    every number still beside its image.
 
     Attributes:
         images: ``(N, 3, H, W)``, 0..1, float32.
@@ -32,10 +43,23 @@ class Illusions:
         neurons: the neuron of each image.
         classes: the class of each image, or ``None``.
         class_names: the name of each image's class, or ``None``.
-        settings: how they were rendered; JSON values only.
+        settings: how they were rendered, as JSON gives it back: tuples become lists,
+            and what JSON does not know becomes its text. They speak of the whole
+            rendering; chosen rows keep them as they are.
+        snapshots: the images on their way, ``(S, N, 3, H, W)``, or ``None``.
+        snapshot_steps: the step of each snapshot, S numbers.
 
     Raises:
-        ValueError: when the parts differ in length.
+        TypeError: when a neuron, a class or a step is no whole number.
+        ValueError: when the parts differ in length or shape.
+
+    Examples::
+
+        >>> import torch
+        >>> images, numbers = torch.rand(3, 3, 8, 8), torch.arange(3.0)
+        >>> found = Illusions(images, None, numbers, None, None, neurons=(4, 7, 9))
+        >>> found[1:].neurons, found[found.activations > 1].neurons
+        ((7, 9), (9,))
     """
 
     images: Tensor
@@ -47,15 +71,17 @@ class Illusions:
     classes: tuple[int, ...] | None = None
     class_names: tuple[str, ...] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    snapshots: Tensor | None = None
+    snapshot_steps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        parts = ("masks", "activations", "logits", "similarities", "neurons")
-        for name in (*parts, "classes", "class_names"):
-            part = getattr(self, name)
-            if part is not None and len(part) != len(self.images):
-                raise ValueError(
-                    f"{name} has {len(part)} entries, expected {len(self.images)}: one per image"
-                )
+        for name in ("neurons", "classes", "snapshot_steps"):
+            if (part := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(map(index, part)))
+        if self.class_names is not None:
+            object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "settings", as_json(self.settings))
+        _check(self)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -64,41 +90,24 @@ class Illusions:
         height, width = self.images.shape[-2:]
         return f"Illusions({len(self)} images of {width}x{height}, neurons={self.neurons})"
 
-    def masked(self) -> Tensor:
-        """The images, dimmed where their neurons are less active, ``(N, 3, H, W)``.
+    def __iter__(self) -> Iterator[Illusions]:
+        return (self[number] for number in range(len(self)))
 
-        Raises:
-            RuntimeError: when there are no masks.
-        """
-        if self.masks is None:
-            raise RuntimeError(
-                "these illusions have no masks: their neurons have no positions in the image"
-            )
-        return self.images * self.masks
-
-    def to_pil(self, masked: bool = False) -> list[Image.Image]:
-        """One picture per illusion."""
-        images = self.masked() if masked else self.images
-        pixels = (images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        # Pillow wants grey images without a channel dimension.
-        return [Image.fromarray(p.squeeze(-1).contiguous().numpy()) for p in pixels]
-
-    def captions(self) -> list[str]:
-        """Lines under each picture: neuron, class, activation."""
-        return ["\n".join(lines) for lines in zip(*self._caption_lines(), strict=True)]
-
-    def grid(self, masked: bool = False, columns: int | None = None) -> Image.Image:
-        """All pictures on one sheet, each with its caption.
+    def __getitem__(self, which: Rows) -> Illusions:
+        """Chosen rows in the order asked for; a single number gives Illusions of one.
 
         Args:
-            masked: dim the places where the neurons are less active.
-            columns: pictures in a row; by default as square as possible.
+            which: a row, a slice, several rows, or a boolean for every row.
 
         Raises:
-            ValueError: when ``columns`` is below 1.
-            RuntimeError: when masks are asked for and there are none.
+            TypeError: when ``which`` is something else.
+            IndexError: when a row does not exist.
+            ValueError: when there are more or fewer booleans than images.
         """
-        return contact_sheet(self.to_pil(masked), self.captions(), columns)
+        rows = as_positions(which, len(self))
+        parts = {name: chosen(getattr(self, name), rows) for name in ("images", *_PER_IMAGE)}
+        snapshots = None if self.snapshots is None else self.snapshots[:, rows]
+        return replace(self, **parts, snapshots=snapshots)
 
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary an illusion, ready for ``pandas.DataFrame``; NaN becomes ``None``."""
@@ -113,7 +122,37 @@ class Illusions:
         present = {name: column for name, column in columns.items() if column is not None}
         return [dict(zip(present, row, strict=True)) for row in zip(*present.values(), strict=True)]
 
-    def save(self, folder: str | Path) -> list[Path]:
+    def save(self, path: str | Path) -> Path:
+        """Write everything into one file, whole or not at all, for :meth:`load`.
+
+        Args:
+            path: ends in ``.safetensors``.
+
+        Returns:
+            ``path``.
+
+        Raises:
+            ValueError: for another ending; pictures are written by :meth:`save_pictures`.
+        """
+        path = Path(path)
+        if path.suffix != SUFFIX:
+            raise ValueError(
+                f"path={str(path)!r} does not end in {SUFFIX}: for a folder of pictures "
+                "call save_pictures(folder)"
+            )
+        return write_file(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Illusions:
+        """Read what :meth:`save` wrote into one file: every field, bit by bit.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when it is something else, or comes from a newer version.
+        """
+        return cls(**read_fields(Path(path)))
+
+    def save_pictures(self, folder: str | Path) -> list[Path]:
         """Write one PNG per illusion and ``illusions.json`` with every number.
 
         Files are written whole or not at all. Class names are cut down to plain
@@ -125,24 +164,38 @@ class Illusions:
         Returns:
             The paths of the PNGs, in order, then that of the JSON.
         """
-        folder = Path(folder)
-        rows = self.rows()
-        paths = [folder / _file_name(number, row) for number, row in enumerate(rows)]
-        for path, image in zip(paths, self.to_pil(), strict=True):
-            write_atomically(path, image.save)
-        named = [{"file": path.name, **row} for path, row in zip(paths, rows, strict=True)]
-        content = {"settings": self.settings, "illusions": named}
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        return [*paths, write_text(folder / "illusions.json", text)]
+        return write_pictures(self, Path(folder))
 
-    def _caption_lines(self) -> list[list[str]]:
-        lines = [[f"neuron {neuron}" for neuron in self.neurons]]
-        if self.class_names is not None:
-            lines.append(list(self.class_names))
-        elif self.classes is not None:
-            lines.append([f"class {index}" for index in self.classes])
-        lines.append([f"activation {a:.2f}" for a in self.activations.tolist()])
-        return lines
+
+def _check(illusions: Illusions) -> None:
+    images, masks = illusions.images, illusions.masks
+    if images.ndim != 4:
+        raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, 3, H, W)")
+    for name in _PER_IMAGE:
+        part = getattr(illusions, name)
+        if part is not None and len(part) != len(images):
+            raise ValueError(
+                f"{name} has {len(part)} entries, expected {len(images)}: one per image"
+            )
+    shape = (len(images), 1, *images.shape[-2:])
+    if masks is not None and masks.shape != shape:
+        raise ValueError(f"masks have shape {tuple(masks.shape)}, expected {shape}")
+    _check_snapshots(illusions)
+
+
+def _check_snapshots(illusions: Illusions) -> None:
+    snapshots, steps = illusions.snapshots, illusions.snapshot_steps
+    n_steps = len(steps)
+    shape = (n_steps, *illusions.images.shape)
+    if snapshots is None and n_steps:
+        raise ValueError(f"{n_steps} snapshot_steps without snapshots, expected none")
+    if snapshots is not None and not n_steps:
+        raise ValueError("snapshots without snapshot_steps, expected one step per snapshot")
+    if snapshots is not None and snapshots.shape != shape:
+        raise ValueError(
+            f"snapshots have shape {tuple(snapshots.shape)}, expected {shape}: "
+            f"{n_steps} steps, each like images"
+        )
 
 
 def _numbers(values: Tensor | None) -> list[float | None] | None:
@@ -150,17 +203,3 @@ def _numbers(values: Tensor | None) -> list[float | None] | None:
     if values is None:
         return None
     return [value if math.isfinite(value) else None for value in values.tolist()]
-
-
-def _file_name(number: int, row: dict[str, Any]) -> str:
-    parts = [f"{number:03d}", f"neuron{row['neuron']}"]
-    if "class" in row:
-        parts.append(f"class{row['class']}")
-    parts.append(_plain(row.get("class_name", "")))
-    return "_".join(part for part in parts if part) + ".png"
-
-
-def _plain(name: str) -> str:
-    """ASCII letters and digits of a name, joined by ``-``: safe on every file system."""
-    ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9]+", "-", ascii_only)[:40].strip("-")

@@ -1,7 +1,11 @@
 """Objectives for Lucent's ``render_vis``, to add and scale with Lucent's own.
 
 Values are minimised and are means over the batch of :func:`illusion_loss`, which
-never mixes images. Importing this module imports Lucent.
+never mixes images. An argument with one value per image is for the whole batch also
+where ``batch`` chooses an image: it gets its own. Importing this module imports Lucent.
+
+Lucent reads what a layer's output has become by the end of the pass: a ReLU that works
+in place changes it. Layers of :class:`~captum_neuroinspect.optvis.GuidedModel` are safe.
 """
 
 from __future__ import annotations
@@ -13,9 +17,10 @@ from lucent.optvis.objectives import handle_batch, wrap_objective
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_neuroinspect._modules import logits_of
+from captum_neuroinspect._modules import as_indices, check_indices, logits_of
+from captum_neuroinspect.optvis._checks import check_at_least, check_whole
 from captum_neuroinspect.optvis.loss import illusion_loss as illusion_loss
-from captum_neuroinspect.optvis.units import unit_activation
+from captum_neuroinspect.optvis.units import n_units, unit_activation
 
 __all__ = ["class_conditional", "clip_illusion", "illusion_loss", "neuron"]
 
@@ -33,11 +38,15 @@ def neuron(
     Args:
         layer: Lucent's name of the layer (``layer4_1_conv2``); its output is
             ``(N, F)``, ``(N, C, H, W)`` or ``(N, T, D)``.
-        n_channel: which channel, one for all images or one for each.
+        n_channel: which channel, from 0; one for all images or one for each.
         batch: only this image of the batch; ``None``: the mean over all.
 
     Returns:
         A Lucent ``Objective``.
+
+    Raises:
+        TypeError: when ``batch`` or a channel is no whole number.
+        ValueError: when there is no such image or channel, or not one value per image.
 
     Examples::
 
@@ -48,10 +57,11 @@ def neuron(
         >>> (2 * neuron("features", 1, batch=0) + neuron("features", 0))(activations.get)
         tensor(-6.)
     """
+    units = _Units("n_channel", n_channel, batch)
 
-    @handle_batch(batch)
+    @handle_batch(units.batch)
     def inner(model: _Activations) -> Tensor:
-        return illusion_loss(_activation(model, layer, n_channel)).mean()
+        return illusion_loss(units.of(model(layer))).mean()
 
     return inner
 
@@ -69,22 +79,37 @@ def class_conditional(
 
     Args:
         layer: Lucent's name of the neuron's layer.
-        n_channel: which channel, one for all images or one for each.
-        class_index: which class, one for all images or one for each.
+        n_channel: which channel, from 0; one for all images or one for each.
+        class_index: which class, from 0; one for all images or one for each.
         gamma: weight of the logit, 0..1.
         logits: Lucent's name of the layer that gives the logits. ``"labels"`` is the
             output of the module that was registered last: name the decision layer
-            where that is another one.
+            where that is another one, as in Lucent's ``InceptionV1``, which ends in a
+            softmax (``softmax2_pre_activation_matmul``).
         batch: only this image of the batch; ``None``: the mean over all.
 
     Returns:
         A Lucent ``Objective``.
-    """
 
-    @handle_batch(batch)
+    Raises:
+        TypeError: when ``batch``, a channel or a class is no whole number.
+        ValueError: when there is no such image, channel or class, not one value per
+            image, or a gamma outside 0..1.
+
+    Examples::
+
+        >>> features, labels = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 6.0]])
+        >>> class_conditional("fc", 1, 0)({"fc": features, "labels": labels}.get)
+        tensor(-2.)
+        >>> class_conditional("fc", 1, 1)({"fc": features, "labels": labels}.get)
+        tensor(-5.)
+    """
+    units = _Units("n_channel", n_channel, batch)
+    classes = _Units("class_index", class_index, batch)
+
+    @handle_batch(units.batch)
     def inner(model: _Activations) -> Tensor:
-        activation = _activation(model, layer, n_channel)
-        logit = _logit(model, logits, class_index)
+        activation, logit = units.of(model(layer)), classes.of(logits_of(model(logits)))
         return illusion_loss(activation, logit, gamma=gamma).mean()
 
     return inner
@@ -109,8 +134,8 @@ def clip_illusion(
 
     Args:
         layer: Lucent's name of the neuron's layer, such as ``"features"``.
-        n_channel: which channel, one for all images or one for each.
-        class_index: which class, one for all images or one for each.
+        n_channel: which channel, from 0; one for all images or one for each.
+        class_index: which class, from 0; one for all images or one for each.
         text_embedding: embedding of the class's name, ``(D,)``, or ``(N, D)`` with
             one for each image; its length does not matter.
         gamma: weight of the logit, 0..1.
@@ -121,31 +146,72 @@ def clip_illusion(
 
     Returns:
         A Lucent ``Objective``.
-    """
 
-    @handle_batch(batch)
+    Raises:
+        TypeError: when ``batch``, a channel or a class is no whole number.
+        ValueError: when there is no such image, channel or class, not one value per
+            image, a text embedding of another length than the image's, or a gamma
+            outside 0..1.
+
+    Examples::
+
+        >>> activations = {
+        ...     "features": torch.tensor([[1.0, 2.0]]),
+        ...     "logits": torch.tensor([[0.0, 6.0]]),
+        ...     "embedding": torch.tensor([[3.0, 4.0]]),
+        ... }
+        >>> text = torch.tensor([0.0, 1.0])  # its cosine with (3, 4) is 0.8
+        >>> clip_illusion("features", 1, 1, text, eps=0.0)(activations.get)
+        tensor(-4.)
+    """
+    units = _Units("n_channel", n_channel, batch)
+    classes = _Units("class_index", class_index, batch)
+
+    @handle_batch(units.batch)
     def inner(model: _Activations) -> Tensor:
-        activation = _activation(model, layer, n_channel)
-        logit = _logit(model, logits, class_index)
-        image_embedding = model(embedding)
-        text = text_embedding.to(image_embedding)
-        similarity = F.cosine_similarity(image_embedding, torch.atleast_2d(text), dim=-1)
+        activation, logit = units.of(model(layer)), classes.of(logits_of(model(logits)))
+        similarity = _similarity(model(embedding), text_embedding, units.batch)
         return illusion_loss(activation, logit, similarity, gamma=gamma, eps=eps).mean()
 
     return inner
 
 
-def _activation(model: _Activations, layer: str, n_channel: _Index) -> Tensor:
-    output = model(layer)
-    return unit_activation(output, _one_per_image(n_channel, output))
+class _Units:
+    """Which unit of each image to read; also which image, for Lucent."""
+
+    def __init__(self, name: str, index: _Index, batch: int | None) -> None:
+        if batch is not None:
+            check_whole("batch", batch)
+            check_at_least("batch", batch, 0)
+        self._name, self._indices = name, as_indices(name, torch.as_tensor(index))
+        # Lucent takes a NumPy integer for "all images".
+        self.batch = None if batch is None else int(batch)
+
+    def of(self, output: Tensor) -> Tensor:
+        """Activations ``(N,)`` from the output of a layer for the chosen images."""
+        indices = _one_per_image(self._name, self._indices, len(output), self.batch)
+        check_indices(self._name, indices, n_units(output), "units of the layer")
+        return unit_activation(output, indices.to(output.device))
 
 
-def _logit(model: _Activations, layer: str, class_index: _Index) -> Tensor:
-    logits = logits_of(model(layer))
-    return unit_activation(logits, _one_per_image(class_index, logits))
+def _similarity(embedding: Tensor, text: Tensor, batch: int | None) -> Tensor:
+    """Cosines ``(N,)`` of image embeddings ``(N, D)`` and the embeddings of their texts."""
+    texts = _one_per_image("text_embedding", torch.atleast_2d(text), len(embedding), batch)
+    if texts.shape != embedding.shape:
+        raise ValueError(
+            f"text_embedding has shape {tuple(text.shape)}, expected ({embedding.shape[-1]},) "
+            "or one such row for each image"
+        )
+    return F.cosine_similarity(embedding, texts.to(embedding), dim=-1)
 
 
-def _one_per_image(index: _Index, output: Tensor) -> Tensor:
-    """An index for each image, int64 (N,); one index serves all images."""
-    indices = torch.as_tensor(index, device=output.device)
-    return indices.expand(len(output)) if indices.ndim == 0 else indices
+def _one_per_image(name: str, values: Tensor, n_images: int, batch: int | None) -> Tensor:
+    """Rows ``(N, ...)`` of the chosen images; a single row serves all."""
+    if n_images == 0:
+        raise ValueError(f"batch={batch}, expected the index of an image: there are fewer")
+    if len(values) == 1:
+        return values.expand(n_images, *values.shape[1:])
+    found = values if batch is None else values[batch : batch + 1]
+    if len(found) != n_images:
+        raise ValueError(f"{name} has {len(values)} values, expected one, or one for each image")
+    return found

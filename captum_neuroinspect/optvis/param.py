@@ -9,10 +9,12 @@ from torch import Tensor
 
 from captum_neuroinspect.optvis._checks import as_size, check_at_least
 from captum_neuroinspect.optvis._random import SPECTRUM, ImageGenerators
-
-# Divides the image before the sigmoid, so that a step of the optimiser does not saturate
-# it. Lucid and Lucent use the same value, which makes step sizes comparable with theirs.
-_SOFTNESS = 4.0
+from captum_neuroinspect.optvis._spectrum import (
+    check_images,
+    frequency_scale,
+    to_images,
+    to_spectrum,
+)
 
 
 def illusion_image(
@@ -23,6 +25,7 @@ def illusion_image(
     sd: float = 0.01,
     decay_power: float = 1.0,
     seed: int | Sequence[int] = 0,
+    init: Tensor | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[list[Tensor], Callable[[], Tensor]]:
     """Parametrize images by their Fourier spectra, with decorrelated colours.
@@ -38,6 +41,9 @@ def illusion_image(
         sd: standard deviation of the first spectrum.
         decay_power: how much weaker high frequencies start and learn; 0: not at all.
         seed: an int, then image i uses ``seed + i``; or one int per image.
+        init: images to start from instead of random ones, in 0..1: one ``(channels,
+            height, width)`` for all, or ``(N, channels, height, width)``. They come back
+            to within half a grey level, as black and white are clamped.
         device: where the images live.
 
     Returns:
@@ -45,8 +51,10 @@ def illusion_image(
         that gives the images ``(N, channels, height, width)`` in 0..1.
 
     Raises:
-        ValueError: when a size, ``batch`` or ``channels`` is below 1, or the number
-            of seeds is not ``batch``.
+        TypeError: when ``init`` is no floating point tensor.
+        ValueError: when a size, ``batch`` or ``channels`` is below 1, the number of
+            seeds is not ``batch``, or ``init`` has another shape or values outside
+            0..1.
 
     Examples::
 
@@ -59,31 +67,36 @@ def illusion_image(
     height, width = as_size(size)
     check_at_least("batch", batch, 1)
     check_at_least("channels", channels, 1)
-    numbers = ImageGenerators(seed, SPECTRUM).randn(batch, channels, height, width // 2 + 1, 2)
-    spectrum = (sd * numbers).to(device).requires_grad_(True)
-    scale = _frequency_scale(height, width, decay_power).to(device)
-    colours = _colour_basis().to(device) if channels == 3 else None
+    scale = frequency_scale(height, width, decay_power).unsqueeze(-1)
+    if init is None:
+        shape = (channels, height, width // 2 + 1, 2)
+        first = sd * ImageGenerators(seed, SPECTRUM).randn(batch, *shape)
+    else:
+        images = as_batch(init, (batch, channels, height, width)).cpu()
+        first = torch.view_as_real(to_spectrum(images)) / scale
+    spectrum = first.to(device).requires_grad_(True)
+    scale = scale.to(device)
 
     def image_f() -> Tensor:
-        scaled = torch.view_as_complex(spectrum * scale)
-        image = torch.fft.irfft2(scaled, s=(height, width), norm="ortho") / _SOFTNESS
-        if colours is not None:
-            image = torch.einsum("ncij,dc->ndij", image, colours)
-        return image.sigmoid()
+        return to_images(torch.view_as_complex(spectrum * scale), (height, width))
 
     return [spectrum], image_f
 
 
-def _frequency_scale(height: int, width: int, decay_power: float) -> Tensor:
-    """Weights (height, width // 2 + 1, 1): one over the frequency, which natural images have."""
-    vertical = torch.fft.fftfreq(height).unsqueeze(1)
-    frequency = torch.hypot(vertical, torch.fft.rfftfreq(width))
-    lowest = 1.0 / max(height, width)
-    return frequency.clamp_min(lowest).pow(-decay_power).unsqueeze(-1)
+def as_batch(init: Tensor, shape: tuple[int, int, int, int]) -> Tensor:
+    """Images to start from, ``(C, H, W)`` or ``(N, C, H, W)``, as a batch of this shape.
 
-
-def _colour_basis() -> Tensor:
-    """Lucid's square root of the covariance of ImageNet colours, (3, 3), as Lucent scales it."""
-    from lucent.optvis.param.color import color_correlation_normalized
-
-    return torch.as_tensor(color_correlation_normalized)
+    Raises:
+        TypeError: when they are no floating point tensor.
+        ValueError: for another shape or values outside 0..1.
+    """
+    is_one = isinstance(init, Tensor) and init.ndim == 3
+    images = init.detach().unsqueeze(0) if is_one else init
+    check_images("init", images)
+    fits = images.shape[1:] == shape[1:] and (is_one or len(images) == shape[0])
+    if not fits:
+        raise ValueError(
+            f"init has shape {tuple(init.shape)}, expected {shape[1:]} or {shape}: "
+            "images are not resized"
+        )
+    return images.detach().expand(shape)

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from captum_neuroinspect._modules import device_of, frozen
 from captum_neuroinspect.encoders.prompts import DEFAULT_TEMPLATES
 from captum_neuroinspect.optvis._checks import as_size
-from captum_neuroinspect.optvis._optimise import Precision, RenderOptions, optimise
-from captum_neuroinspect.optvis._pairs import Indices, Pairs
-from captum_neuroinspect.optvis._reader import Preprocess, UnitReader
-from captum_neuroinspect.optvis._scores import PairScorer, Scores
+from captum_neuroinspect.optvis._rendering.batches import render_batches
+from captum_neuroinspect.optvis._rendering.options import Precision, RenderOptions
+from captum_neuroinspect.optvis._rendering.outcome import as_illusions, warn_of
+from captum_neuroinspect.optvis._rendering.pairs import Indices, Pairs, prompt_embeddings
+from captum_neuroinspect.optvis._rendering.scores import PairScorer
+from captum_neuroinspect.optvis._rendering.starts import Param, Starts
+from captum_neuroinspect.optvis._units.reader import Preprocess, Token, UnitReader
 from captum_neuroinspect.optvis.illusions import Illusions
-from captum_neuroinspect.optvis.mask import activation_mask
-from captum_neuroinspect.optvis.param import illusion_image
-from captum_neuroinspect.optvis.transform import channel_noise, random_affine
-from captum_neuroinspect.optvis.units import activation_map, n_units
+from captum_neuroinspect.optvis.units import n_units
 
 if TYPE_CHECKING:
     from captum_neuroinspect.encoders import ImageTextEncoder
-
-_FIRST_NOISE = 0.2
 
 
 def render_illusions(
@@ -36,11 +33,17 @@ def render_illusions(
     *,
     layer: nn.Module | str | None = None,
     head: nn.Linear | None = None,
+    token: Token = "mean",
     encoder: ImageTextEncoder | None = None,
     class_names: Sequence[str] | None = None,
     templates: Sequence[str] = DEFAULT_TEMPLATES,
+    negative: Sequence[str] = (),
+    negative_weight: float = 4.0,
     preprocess: Preprocess | None = None,
+    param: Param = "fft",
+    init: Tensor | None = None,
     size: int | tuple[int, int] = 224,
+    channels: int = 3,
     n_steps: int = 450,
     gamma: float = 0.5,
     eps: float = 0.05,
@@ -48,6 +51,7 @@ def render_illusions(
     batch_size: int = 8,
     seed: int = 0,
     precision: Precision = "float32",
+    snapshots: Sequence[int] = (),
     progress: bool = True,
 ) -> Illusions:
     """Synthesise what neurons look for, alone or in a class (CLIP-Illusion).
@@ -62,28 +66,58 @@ def render_illusions(
     Both networks are frozen and in eval mode meanwhile; afterwards they are
     bit-identical and free of hooks, also after an exception.
 
+    A long rendering gives what it has. Interrupted by Ctrl-C (``KeyboardInterrupt``), it
+    returns the finished batches and the one in work as its images are at that step;
+    pairs not begun are left out. Out of memory, it goes on with half as many images at a
+    time. An image whose loss or gradient is not finite sits out that step, alone. Each
+    is said in a warning, and ``settings`` keeps it: ``"interrupted"`` (``None``, or
+    ``"n_pairs"`` asked for and the ``"step"`` of the last batch), ``"n_together"`` and
+    ``"n_rolled_back"`` (steps sat out by each image).
+
     Args:
         model: a classifier; it runs on its own device.
-        neurons: one neuron per image; an int goes with every class.
+        neurons: one neuron per image; an int goes with every class. Or directions, a
+            floating point tensor ``(N, F)`` of a weight for each unit (a feature of a
+            sparse autoencoder, a principal component): A is then the weighted sum of
+            the units, and ``neurons`` of the result are the row numbers. For silent
+            images the gradient is redirected through the unit of the largest weight.
         classes: one class per image, an int for every neuron, or ``None``.
         layer: where the neurons are. ``None``: they are inputs of the decision
             layer. A module or its dotted name: they are its outputs (a channel of
             a convolution, a unit of a linear layer, a dimension of tokens).
         head: the decision layer, found when not given; only for ``layer=None``.
+        token: for a ``layer`` of tokens ``(N, T, D)``, what stands for an image: the
+            ``"mean"`` over tokens, ``"cls"`` (the first) or a token's number.
         encoder: image-text encoder; needs ``classes`` and ``class_names``.
         class_names: a name for each class of the model.
         templates: prompts with a ``{}`` for the name of the class.
+        negative: prompts of what should be in no image, such as ``"a watermark"``;
+            needs an encoder. With B the largest of their cosines to the image, what is
+            maximised is multiplied by ``exp(-negative_weight * max(0, B))``, or divided
+            by it where it is below 0.
+        negative_weight: 0 turns ``negative`` off; at 4 it pulls as hard as the class
+            does where its ``S + eps`` is 1/4.
         preprocess: turns images in 0..1 into the model's input; ``None`` when the
             model normalises its input by itself.
+        param: how images are parametrized: ``"fft"`` (:func:`illusion_image`),
+            ``"maco"`` (:func:`maco_image`: phases only), or a function ``(size, batch, *,
+            seed, device)`` that gives ``(params, image_f)`` as they do, with a row for
+            each image in each parameter.
+        init: images to start from, in 0..1, one ``(channels, height, width)`` for all or
+            ``(N, channels, height, width)``; only for ``param="fft"``.
         size: pixels, one side or ``(height, width)``.
+        channels: what the model takes; an encoder sees one channel as grey.
         n_steps: optimisation steps.
         gamma: weight of the logit, 0..1.
         eps: added to the similarity.
         lr: first learning rate; it falls to 0.12 of it along a cosine. The paper has
-            9e-3, which leaves the images of :func:`illusion_image` pale.
-        batch_size: images optimised together.
+            9e-3, which leaves the images of :func:`illusion_image` pale. Phases
+            (``"maco"``) are radians and take more: 0.2 where steps are few.
+        batch_size: images optimised together, at most.
         seed: image i is drawn, moved and disturbed by numbers of ``seed + i``.
         precision: ``"bfloat16"`` runs both networks under autocast.
+        snapshots: steps after which the images are kept, rising numbers in
+            ``1..n_steps``. Where an interrupt came first, the last images stand in.
         progress: show a progress bar over the steps.
 
     Returns:
@@ -92,7 +126,11 @@ def render_illusions(
     Raises:
         TypeError: for an argument of the wrong kind.
         ValueError: for a neuron or class that does not exist, lengths that differ,
-            an encoder without classes or class names, or a number out of range.
+            an encoder without classes or class names, ``negative`` without an encoder,
+            ``init`` that does not fit, or a number out of range.
+        torch.OutOfMemoryError: when a single image does not fit (``MemoryError`` or
+            ``RuntimeError`` if that is what the device raised).
+        KeyboardInterrupt: when it comes before the first step is done.
 
     Examples::
 
@@ -105,94 +143,48 @@ def render_illusions(
         >>> found.images.shape, found.masks.shape, found.classes
         (torch.Size([2, 3, 16, 16]), torch.Size([2, 1, 16, 16]), (1, 1))
     """
-    options = RenderOptions(as_size(size), n_steps, gamma, eps, lr, batch_size, seed, precision)
+    options = RenderOptions(
+        as_size(size), n_steps, gamma, eps, lr, batch_size, seed, precision, channels,
+        tuple(snapshots), negative_weight,
+    )  # fmt: skip
     pairs = Pairs.of(neurons, classes, class_names)
+    starts = Starts(param, init, len(pairs), options)
+    if negative and encoder is None:
+        raise ValueError(f"negative={negative!r}, but encoder=None: only an encoder reads prompts")
     networks = [model] if encoder is None else [model, encoder.network]
     with frozen(*networks), torch.enable_grad():
-        example = _example(options.size, device_of(model))
-        reader = UnitReader(model, layer, head, preprocess, example)
+        example = _example(options, device_of(model))
+        reader = UnitReader(model, layer, head, preprocess, example, token=token)
         with torch.no_grad():
             reading = reader(example)
         pairs.check(reading, reader.place)
         scorer = PairScorer(
             reader,
-            pairs.neurons.to(example.device),
-            n_units(reading.units),
+            pairs.targets(n_units(reading.units), example.device),
             None if pairs.classes is None else pairs.classes.to(example.device),
             encoder,
             None if encoder is None else pairs.text(encoder, templates),
+            None if encoder is None or not negative else prompt_embeddings(encoder, negative),
             precision == "bfloat16",
         )
-        batches = list(_rendered(scorer, options, progress))
+        result = render_batches(scorer, starts, options, example.device, progress)
     settings = {
         "model": type(model).__name__,
-        "neurons_are": reader.place,
+        "neurons_are": reader.place
+        if pairs.directions is None
+        else f"directions in {reader.place}",
+        "maps_are": reader.maps_are,
         "encoder": None if encoder is None else type(encoder).__name__,
         "templates": None if encoder is None else list(templates),
+        "negative": list(negative),
+        "param": starts.name,
+        "init": None if init is None else "images",
         **asdict(options),
     }
-    return _joined(batches, pairs, settings)
+    warn_of(result, len(pairs), options)
+    return as_illusions(result, pairs, options, settings)
 
 
-class _Batch(NamedTuple):
-    """What is kept of a batch, on the CPU."""
-
-    images: Tensor
-    masks: Tensor | None
-    scores: Scores
-
-
-def _rendered(scorer: PairScorer, options: RenderOptions, progress: bool) -> Iterator[_Batch]:
-    starts = range(0, len(scorer), options.batch_size)
-    n_steps = len(starts) * options.n_steps
-    with tqdm(desc="illusions", total=n_steps, disable=not progress) as bar:
-        for start in starts:
-            rows = scorer.rows(start, start + options.batch_size)
-            yield _render_batch(rows, options, options.seed + start, bar.update)
-
-
-def _render_batch(
-    scorer: PairScorer, options: RenderOptions, seed: int, on_step: Callable[[], object]
-) -> _Batch:
-    params, image_f = illusion_image(
-        options.size, len(scorer), seed=seed, device=scorer.neurons.device
-    )
-    transforms = [random_affine(seed=seed), channel_noise(_fading(options.n_steps), seed=seed)]
-    images = optimise(params, image_f, transforms, scorer, options, on_step)
-    # The numbers that are reported come from the clean image in full precision.
-    clean = replace(scorer, low_precision=False)
-    with torch.no_grad():
-        scores, reading = clean.with_reading(images)
-    maps = None if reading.maps is None else activation_map(reading.maps, scorer.neurons)
-    masks = None if maps is None else activation_mask(maps, options.size).cpu()
-    return _Batch(images.cpu(), masks, scores.cpu())
-
-
-def _fading(n_steps: int) -> Callable[[int], float]:
-    """Noise that falls along a line and is gone in the last step."""
-    last = max(n_steps - 1, 1)
-    return lambda step: _FIRST_NOISE * max(0.0, 1 - step / last)
-
-
-def _example(size: tuple[int, int], device: torch.device) -> Tensor:
+def _example(options: RenderOptions, device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.rand(2, 3, *size, generator=generator).to(device)
-
-
-def _joined(batches: Sequence[_Batch], pairs: Pairs, settings: dict[str, object]) -> Illusions:
-    return Illusions(
-        images=torch.cat([batch.images for batch in batches]).contiguous(),
-        masks=_cat([batch.masks for batch in batches]),
-        activations=torch.cat([batch.scores.activation for batch in batches]),
-        logits=_cat([batch.scores.logit for batch in batches]),
-        similarities=_cat([batch.scores.similarity for batch in batches]),
-        neurons=tuple(pairs.neurons.tolist()),
-        classes=None if pairs.classes is None else tuple(pairs.classes.tolist()),
-        class_names=pairs.name_of_each(),
-        settings=settings,
-    )
-
-
-def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
-    present = [part for part in parts if part is not None]
-    return torch.cat(present) if present else None
+    return torch.rand(2, options.channels, *options.size, generator=generator).to(device)

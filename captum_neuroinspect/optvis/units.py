@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._modules import captured_input, first_tensor, frozen
+
+# A unit for each image, int64 (N,), or a direction, weights (N, F) -> their maps (N, h, w).
+UnitMaps = Callable[[Tensor], Tensor]
 
 
 def n_units(output: Tensor) -> int:
@@ -49,11 +53,12 @@ def unit_activation(output: Tensor, neurons: Tensor) -> Tensor:
     return output[rows, neurons].flatten(1).mean(1) if output.ndim == 4 else output[rows, neurons]
 
 
-def activation_map(output: Tensor, neurons: Tensor) -> Tensor | None:
+def activation_map(output: Tensor | UnitMaps, neurons: Tensor) -> Tensor | None:
     """Where in each image a unit is active.
 
     Args:
-        output: a layer's output, as in :func:`unit_activation`.
+        output: a layer's output, as in :func:`unit_activation`, or a function that
+            works the maps out when they are asked for (which also takes directions).
         neurons: which unit of each image, int64 of shape ``(N,)``.
 
     Returns:
@@ -70,6 +75,8 @@ def activation_map(output: Tensor, neurons: Tensor) -> Tensor | None:
         >>> activation_map(torch.ones(2, 3), torch.tensor([0, 2])) is None
         True
     """
+    if not isinstance(output, Tensor):
+        return output(neurons)
     rows = _rows(output, neurons)
     if output.ndim != 4 or output.shape[2] * output.shape[3] == 1:
         return None
@@ -90,8 +97,8 @@ def find_feature_map(model: nn.Module, head: nn.Linear, example: Tensor) -> nn.M
         example: one batch as the model takes it, such as ``(2, 3, 224, 224)``.
 
     Returns:
-        The module, or ``None`` when there is none (a vision transformer, or another
-        pooling than the mean).
+        The module, or ``None`` when there is none (tokens, or another pooling than the
+        mean): then a renderer looks further, for other kinds of maps.
 
     Examples::
 

@@ -18,14 +18,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import open_clip
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as vision
 
 from captum_neuroinspect import find_head, render_illusions
 from captum_neuroinspect._modules import captured_input
-from captum_neuroinspect.encoders import LabelSpaceEncoder, OpenCLIPEncoder
+from captum_neuroinspect.encoders import LabelSpaceEncoder
 from captum_neuroinspect.encoders.prompts import class_embeddings
 from captum_neuroinspect.optvis import illusion_image
 from captum_neuroinspect.weights import imagenet_class_names, load_efficientnet_lite
@@ -84,6 +86,24 @@ class LiteralLoop:
         return (images + shade).clamp(0, 1)
 
 
+class RandomCLIP:
+    """ViT-B-32 of OpenCLIP with random weights, which :class:`OpenCLIPEncoder` refuses."""
+
+    def __init__(self) -> None:
+        self.network = open_clip.create_model("ViT-B-32", pretrained=None).eval()
+        self.mean, self.std = (
+            torch.tensor(numbers).view(3, 1, 1)
+            for numbers in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
+        )
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        return F.normalize(self.network.encode_image((images - self.mean) / self.std), dim=-1)
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        rng = torch.Generator().manual_seed(0)
+        return F.normalize(torch.randn(len(texts), 512, generator=rng), dim=-1)
+
+
 def seconds_a_step(run: Callable[[int], object], n_steps: int) -> float:
     """Of the faster of two measurements of ``n_steps`` more steps."""
     run(1)
@@ -115,16 +135,13 @@ def ours(model: nn.Module, encoder: Any, names: list[str], size: int, n_steps: i
 def networks() -> dict[str, Callable[[], tuple[nn.Module, Any]]]:
     """What is timed; random weights are fine for time."""
 
-    def random_clip() -> OpenCLIPEncoder:
-        return OpenCLIPEncoder("ViT-B-32", pretrained=None)
-
     return {
         "Lite0, guided by Lite2 + MiniLM": lambda: (
             load_efficientnet_lite(0),
             LabelSpaceEncoder.pretrained(),
         ),
-        "ResNet-18, guided by ViT-B-32": lambda: (torchvision.models.resnet18(), random_clip()),
-        "ResNet-50, guided by ViT-B-32": lambda: (torchvision.models.resnet50(), random_clip()),
+        "ResNet-18, guided by ViT-B-32": lambda: (torchvision.models.resnet18(), RandomCLIP()),
+        "ResNet-50, guided by ViT-B-32": lambda: (torchvision.models.resnet50(), RandomCLIP()),
     }
 
 

@@ -1,8 +1,12 @@
+import io
 import json
+from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from captum_neuroinspect.optvis import Illusions
 
@@ -10,7 +14,7 @@ HOSTILE = ("../../etc/passwd", 'a\\b:c*?"<>|\0\n', "", "  ..", "Füße 猫", "x"
 
 
 def _illusions(n: int = 2, **changes) -> Illusions:
-    fields = {
+    parts = {
         "images": torch.rand(n, 3, 20, 24),
         "masks": torch.full((n, 1, 20, 24), 0.5),
         "activations": torch.arange(n) + 0.25,
@@ -21,7 +25,23 @@ def _illusions(n: int = 2, **changes) -> Illusions:
         "class_names": tuple(f"class {i}" for i in range(n)),
         "settings": {"n_steps": 3, "size": (20, 24)},
     }
-    return Illusions(**{**fields, **changes})
+    return Illusions(**{**parts, **changes})
+
+
+def _moving(n: int = 2, n_snapshots: int = 3, **changes) -> Illusions:
+    snapshots = torch.rand(n_snapshots, n, 3, 20, 24)
+    steps = tuple(range(1, n_snapshots + 1))
+    return _illusions(n, snapshots=snapshots, snapshot_steps=steps, **changes)
+
+
+def _assert_same(one: Illusions, other: Illusions) -> None:
+    for part in fields(Illusions):
+        mine, theirs = getattr(one, part.name), getattr(other, part.name)
+        assert type(mine) is type(theirs), part.name
+        if isinstance(mine, torch.Tensor):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=0, equal_nan=True)
+        else:
+            assert mine == theirs, part.name
 
 
 def test_length_masks_and_pictures():
@@ -69,8 +89,9 @@ def test_captions_are_on_the_sheet_and_inside_their_column():
     names = ("short", "a name that is far too long for so small a picture")
     sheet = _illusions(images=torch.ones(2, 3, 20, 24), class_names=names).grid(columns=2)
     ink = torch.tensor(list(sheet.convert("L").tobytes())).view(sheet.height, sheet.width) < 128
-    assert ink[28:].any()
-    assert not ink[:28].any()
+    # 20 rows, each enlarged to six, below a gap of 8.
+    assert ink[128:].any()
+    assert not ink[:128].any()
     # White paper at both borders and in the gap between the columns.
     assert not ink[:, [0, 1, 161, 162, -1]].any()
 
@@ -80,9 +101,9 @@ def test_grid_survives_any_name(name):
     assert _illusions(1, class_names=(name.replace("\n", " "),)).grid().width > 0
 
 
-def test_save_writes_pictures_and_every_number(tmp_path):
+def test_save_pictures_writes_pictures_and_every_number(tmp_path):
     illusions = _illusions()
-    paths = illusions.save(tmp_path / "new" / "folder")
+    paths = illusions.save_pictures(tmp_path / "new" / "folder")
     assert [path.name for path in paths] == [
         "000_neuron10_class0_class-0.png",
         "001_neuron11_class1_class-1.png",
@@ -104,9 +125,9 @@ def test_save_writes_pictures_and_every_number(tmp_path):
     assert sorted(p.name for p in paths[0].parent.iterdir()) == sorted(p.name for p in paths)
 
 
-def test_save_without_classes(tmp_path):
+def test_save_pictures_without_classes(tmp_path):
     plain = _illusions(1, classes=None, class_names=None, logits=None, similarities=None)
-    paths = plain.save(tmp_path)
+    paths = plain.save_pictures(tmp_path)
     assert paths[0].name == "000_neuron10.png"
     row = json.loads(paths[1].read_text())["illusions"][0]
     assert row == {"file": "000_neuron10.png", "neuron": 10, "activation": 0.25}
@@ -114,7 +135,7 @@ def test_save_without_classes(tmp_path):
 
 def test_hostile_class_names_stay_in_the_folder(tmp_path):
     folder = tmp_path / "out"
-    paths = _illusions(len(HOSTILE), class_names=HOSTILE).save(folder)
+    paths = _illusions(len(HOSTILE), class_names=HOSTILE).save_pictures(folder)
     assert all(path.parent == folder and path.is_file() for path in paths)
     assert all(len(path.name) < 100 and path.name.isascii() for path in paths)
     assert len({path.name.lower() for path in paths}) == len(HOSTILE) + 1
@@ -125,22 +146,295 @@ def test_hostile_class_names_stay_in_the_folder(tmp_path):
 
 def test_numbers_that_json_lacks(tmp_path):
     broken = _illusions(logits=torch.tensor([float("nan"), float("inf")]))
-    rows = json.loads(broken.save(tmp_path)[-1].read_text())["illusions"]
+    rows = json.loads(broken.save_pictures(tmp_path)[-1].read_text())["illusions"]
     assert [row["logit"] for row in rows] == [None, None]
 
 
 def test_saving_again_replaces_the_files(tmp_path):
-    _illusions().save(tmp_path)
+    _illusions().save_pictures(tmp_path)
     changed = _illusions(activations=torch.tensor([8.0, 9.0]))
-    rows = json.loads(changed.save(tmp_path)[-1].read_text())["illusions"]
+    rows = json.loads(changed.save_pictures(tmp_path)[-1].read_text())["illusions"]
     assert [row["activation"] for row in rows] == [8.0, 9.0]
     assert len(list(tmp_path.iterdir())) == 3
 
 
+@pytest.mark.parametrize("suffix", ["", ".png", ".2"])
+def test_save_to_anything_else_points_to_the_pictures(tmp_path, suffix):
+    with pytest.raises(ValueError, match=r"for a folder of pictures call save_pictures\(folder\)"):
+        _illusions().save(tmp_path / f"out{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "illusions",
+    [
+        _moving(3, masks=torch.rand(3, 1, 20, 24), class_names=("Füße 猫", 'a"b\\', "\ud800")),
+        _illusions(classes=None, class_names=None, logits=None, similarities=None, masks=None),
+        _illusions(logits=torch.tensor([torch.nan, torch.inf])),
+        _illusions(settings={"a": [1.5, None, {"b": (True, "ß")}], "c": 0.1, "": {}}),
+        _illusions(images=torch.rand(2, 20, 24, 3).permute(0, 3, 1, 2)),
+        _moving()[:0],
+    ],
+)
+def test_load_gives_back_what_was_saved(illusions, tmp_path):
+    path = illusions.save(tmp_path / "new" / "set.safetensors")
+    assert path == tmp_path / "new" / "set.safetensors"
+    assert list(path.parent.iterdir()) == [path]
+    _assert_same(Illusions.load(str(path)), illusions)
+
+
+def test_saving_is_deterministic_and_keeps_tensors_that_share_memory(tmp_path):
+    numbers = torch.rand(2)
+    shared = _moving(activations=numbers, logits=numbers, similarities=numbers)
+    first = shared.save(tmp_path / "1.safetensors").read_bytes()
+    assert shared.save(tmp_path / "2.safetensors").read_bytes() == first
+    _assert_same(Illusions.load(tmp_path / "2.safetensors"), shared)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    old = _illusions()
+    path = old.save(tmp_path / "set.safetensors")
+
+    def fail(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("captum_neuroinspect.optvis._pictures.illusions_file.save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        _illusions().save(path)
+    _assert_same(Illusions.load(path), old)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_load_refuses_other_files(tmp_path):
+    path = tmp_path / "other.safetensors"
+    with pytest.raises(FileNotFoundError):
+        Illusions.load(path)
+    save_file({"images": torch.rand(1, 3, 4, 4)}, path)
+    with pytest.raises(ValueError, match=r"other\.safetensors holds no Illusions"):
+        Illusions.load(path)
+    save_file({}, path, metadata={"captum_neuroinspect.Illusions": '{"version": 2}'})
+    with pytest.raises(ValueError, match="version 2 of the format, this package reads up to 1"):
+        Illusions.load(path)
+    path.write_text("something else")
+    with pytest.raises(ValueError, match=r"is no whole \.safetensors file"):
+        Illusions.load(path)
+    whole = _illusions().save(path).read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"is no whole \.safetensors file"):
+        Illusions.load(path)
+    with pytest.raises(ValueError, match="is a folder"):
+        Illusions.load(_illusions().save_pictures(tmp_path / "pictures")[0].parent)
+
+
+def test_settings_become_json_and_a_copy():
+    given = {"size": (20, 24), "lr": torch.tensor(0.5), "f": print, "deep": {"list": [1]}}
+    settings = _illusions(settings=given).settings
+    assert settings == {
+        "size": [20, 24],
+        "lr": 0.5,
+        "f": "<built-in function print>",
+        "deep": {"list": [1]},
+    }
+    given["deep"]["list"].append(2)
+    assert settings["deep"] == {"list": [1]}
+
+
+@pytest.mark.parametrize(
+    ("which", "rows"),
+    [
+        (1, [1]),
+        (-1, [3]),
+        (slice(1, None), [1, 2, 3]),
+        (slice(None, None, -2), [3, 1]),
+        ([3, 0, 3], [3, 0, 3]),
+        ([], []),
+        ([True, False, False, True], [0, 3]),
+        (torch.tensor([2, -4]), [2, 0]),
+        (torch.tensor(2), [2]),
+        (torch.tensor([False, True, True, False]), [1, 2]),
+    ],
+)
+def test_rows_keep_every_field_in_step(which, rows):
+    whole = _moving(4, masks=torch.rand(4, 1, 20, 24), logits=torch.rand(4))
+    part = whole[which]
+    assert part.neurons == tuple(whole.neurons[row] for row in rows)
+    assert part.classes == tuple(whole.classes[row] for row in rows)
+    assert part.class_names == tuple(whole.class_names[row] for row in rows)
+    for name in ("images", "masks", "activations", "logits", "similarities"):
+        assert getattr(part, name).equal(getattr(whole, name)[rows])
+    assert part.snapshots.equal(whole.snapshots[:, rows])
+    assert part.snapshot_steps == whole.snapshot_steps
+    assert part.settings == whole.settings
+
+
+def test_iteration_gives_single_illusions():
+    whole = _illusions(3, masks=None, classes=None, class_names=None)
+    singles = list(whole)
+    assert [one.neurons for one in singles] == [(10,), (11,), (12,)]
+    assert singles[2].images.equal(whole.images[2:])
+    assert singles[0].masks is None
+
+
+@pytest.mark.parametrize(
+    ("which", "error", "message"),
+    [
+        (2, IndexError, "row 2 does not exist, there are 2"),
+        ([0, -3], IndexError, "row -3 does not exist"),
+        ([True], ValueError, "1 booleans, expected 2"),
+        (True, TypeError, "rows=True, expected a row, a slice"),
+        (0.5, TypeError, "rows=0.5"),
+        ("0", TypeError, "rows='0'"),
+        (None, TypeError, "rows=None"),
+        (torch.zeros(1, 1, dtype=torch.int64), TypeError, "expected a row, a slice"),
+    ],
+)
+def test_bad_rows(which, error, message):
+    with pytest.raises(error, match=message):
+        _illusions()[which]
+
+
+def test_composites_and_alpha_obey_the_mask():
+    illusions = _illusions(masks=torch.rand(2, 1, 20, 24))
+    assert illusions.composited("black").equal(illusions.masked())
+    assert illusions.composited().equal(illusions.composited(0.5))
+    rgba = illusions.rgba()
+    assert rgba[:, :3].equal(illusions.images)
+    assert rgba[:, 3:].equal(illusions.masks)
+    picture = illusions.to_pil(alpha=True)[1]
+    assert picture.mode == "RGBA"
+    assert picture.convert("RGB").tobytes() == illusions.to_pil()[1].tobytes()
+    alpha = (illusions.masks[1] * 255).round().byte()
+    assert picture.getchannel("A").tobytes() == bytes(alpha.flatten().tolist())
+
+
+def test_grey_images_get_colours_for_their_alpha():
+    grey = _illusions(images=torch.rand(2, 1, 20, 24))
+    assert grey.rgba().shape == (2, 4, 20, 24)
+    assert grey.to_pil(alpha=True)[0].mode == "RGBA"
+
+
+def test_labels_of_the_grid():
+    illusions = _illusions(4)
+    bare = illusions.grid(labels=False)
+    assert bare.size == (2 * (24 + 8) + 8, 2 * (20 + 8) + 8)
+    corner = bare.crop((8, 8, 32, 28))
+    assert corner.tobytes() == illusions.to_pil()[0].tobytes()
+    own = illusions.grid(labels=illusions.captions())
+    assert own.tobytes() == illusions.grid().tobytes()
+    assert illusions.grid(labels=["a", "b", "c", "d"]).height < own.height
+
+
+def test_a_small_picture_is_enlarged_pixel_by_pixel():
+    illusions = _illusions(1)
+    enlarged = illusions.grid().crop((8 + 3, 8, 8 + 3 + 6 * 24, 8 + 6 * 20))
+    back = enlarged.resize((24, 20), Image.Resampling.NEAREST)
+    assert back.tobytes() == illusions.to_pil()[0].tobytes()
+
+
+def test_figure_has_a_picture_and_a_title_for_each():
+    names = ("$\\frac$", "<b>", "a " * 60, "\t")
+    illusions = _illusions(4, class_names=names)
+    figure = illusions.show(masked=True, columns=3)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:2] == [
+        "neuron 10\n$\\frac$\nactivation 0.25",
+        "neuron 11\n<b>\nactivation 1.25",
+    ]
+    assert all(len(line) <= 28 for title in titles for line in title.split("\n"))
+    pictures = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    assert len(pictures) == 4
+    assert pictures[2].tobytes() == illusions.to_pil(masked=True)[2].tobytes()
+    figure.savefig(io.BytesIO())
+    assert {axes.get_title() for axes in illusions.show(labels=False).axes} == {""}
+
+
+def test_figure_belongs_to_no_window():
+    from matplotlib import pyplot
+
+    _illusions(images=torch.rand(2, 1, 20, 24)).show()
+    assert pyplot.get_fignums() == []
+
+
+def test_animation_has_a_frame_per_snapshot(tmp_path):
+    moving = _moving(2, 4)
+    gif = moving.animate(tmp_path / "new" / "a.gif", duration=50)
+    assert (tmp_path / "new" / "a.gif").read_bytes() == gif == moving.animate(duration=50)
+    with Image.open(io.BytesIO(gif)) as animation:
+        assert animation.n_frames == 4
+        assert animation.info["loop"] == 0
+        # One more line than in a sheet without activations: the step.
+        assert animation.width == moving.grid().width
+        assert animation.height == moving.grid().height
+    one = _moving(2, 1, masks=torch.zeros(2, 1, 20, 24))
+    with Image.open(io.BytesIO(one.animate(masked=True, columns=1))) as animation:
+        assert animation.convert("RGB").getpixel((80, 80)) == (0, 0, 0)
+
+
+def test_a_notebook_shows_the_sheet():
+    few = _illusions(3)
+    with Image.open(io.BytesIO(few._repr_png_())) as picture:
+        assert picture.convert("RGB").tobytes() == few.grid().tobytes()
+    many = _illusions(40)
+    with Image.open(io.BytesIO(many._repr_png_())) as picture:
+        # A line more, which says that these are not all.
+        assert picture.height == many[:36].grid().height + 18
+    assert few[:0]._repr_png_() is None
+
+
+def test_numbers_of_other_kinds_become_tuples_of_int():
+    found = _illusions(neurons=torch.tensor([3, 4]), classes=[1, 2], class_names=["a", "b"])
+    assert (found.neurons, found.classes, found.class_names) == ((3, 4), (1, 2), ("a", "b"))
+    assert {type(neuron) for neuron in found.neurons} == {int}
+    with pytest.raises(TypeError, match="integer"):
+        _illusions(neurons=(1.5, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"neurons": (1,)}, "neurons has 1 entries, expected 2"),
+        ({"class_names": ("a", "b", "c")}, "class_names has 3 entries, expected 2"),
+        ({"images": torch.rand(2, 20, 24)}, r"images have shape \(2, 20, 24\)"),
+        ({"masks": torch.rand(2, 20, 24)}, r"masks have shape .*, expected \(2, 1, 20, 24\)"),
+        ({"snapshot_steps": (1,)}, "1 snapshot_steps without snapshots"),
+        ({"snapshots": torch.rand(1, 2, 3, 20, 24)}, "snapshots without snapshot_steps"),
+        (
+            {"snapshots": torch.rand(2, 2, 3, 20, 24), "snapshot_steps": (1,)},
+            r"snapshots have shape \(2, 2, 3, 20, 24\), expected \(1, 2, 3, 20, 24\)",
+        ),
+        ({"snapshots": torch.rand(1, 3, 3, 20, 24), "snapshot_steps": (1,)}, "snapshots have"),
+    ],
+)
+def test_parts_that_do_not_fit(changes, message):
+    with pytest.raises(ValueError, match=message):
+        _illusions(**changes)
+
+
 def test_bad_values():
-    with pytest.raises(ValueError, match="neurons has 1 entries, expected 2"):
-        _illusions(neurons=(1,))
+    illusions = _illusions()
     with pytest.raises(ValueError, match="columns=0"):
-        _illusions().grid(columns=0)
-    with pytest.raises(RuntimeError, match="no masks"):
-        _illusions(masks=None).grid(masked=True)
+        illusions.grid(columns=0)
+    with pytest.raises(TypeError, match=r"columns=1\.5, expected a whole number"):
+        illusions.show(columns=1.5)
+    for draw in (illusions.grid, illusions.show):
+        with pytest.raises(ValueError, match="1 captions, expected 2: one per picture"):
+            draw(labels=["one"])
+    with pytest.raises(ValueError, match="no pictures"):
+        illusions[:0].grid()
+    with pytest.raises(ValueError, match="masked=True and alpha=True, expected one"):
+        illusions.to_pil(masked=True, alpha=True)
+    with pytest.raises(ValueError, match="duration=10, expected at least 20"):
+        _moving().animate(duration=10)
+
+
+def test_what_is_missing_is_said():
+    bare = _illusions(masks=None)
+    for use in (bare.masked, bare.rgba, bare.composited, lambda: bare.grid(masked=True)):
+        with pytest.raises(RuntimeError, match="no masks"):
+            use()
+    with pytest.raises(
+        RuntimeError, match=r"no snapshots: .* render_illusions\(\.\.\., snapshots="
+    ):
+        bare.animate()
+    assert replace(bare, masks=torch.ones(2, 1, 20, 24)).masked().equal(bare.images)

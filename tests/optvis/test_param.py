@@ -58,9 +58,46 @@ def test_other_numbers_of_channels(channels):
     assert illusion_image(8, channels=channels)[1]().shape == (1, channels, 8, 8)
 
 
+@pytest.mark.parametrize("size", [(16, 24), (15, 9), (33, 20), (1, 1)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("decay_power", [0.0, 1.0])
+def test_it_starts_from_images(size, channels, decay_power):
+    given = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0))
+    given[0, 0, 0, 0], given[1, 0, 0, 0] = 0, 1
+    options = {"channels": channels, "decay_power": decay_power}
+    params, image_f = illusion_image(size, batch=2, init=given, **options)
+    inside = given.clamp(0.4 / 255, 1 - 0.4 / 255)
+    torch.testing.assert_close(image_f(), inside, atol=1e-4, rtol=0)
+    assert params[0].is_leaf
+    assert params[0].requires_grad
+    _, of_one = illusion_image(size, batch=2, init=given[1], **options)
+    torch.testing.assert_close(of_one(), inside[[1, 1]], atol=1e-4, rtol=0)
+
+
+def test_a_start_is_not_tied_to_the_given_image():
+    given = torch.rand(3, 8, 8, requires_grad=True)
+    params, image_f = illusion_image(8, init=given)
+    image_f().sum().backward()
+    assert given.grad is None
+    assert params[0].grad is not None
+
+
+def test_white_and_black_survive_as_bytes():
+    given = torch.zeros(2, 3, 8, 8)
+    given[1] = 1
+    _, image_f = illusion_image(8, batch=2, init=given)
+    assert (image_f() * 255).round().equal(given * 255)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        ({"size": 8, "init": torch.rand(3, 8, 9)}, ValueError, "images are not resized"),
+        ({"size": 8, "init": torch.rand(1, 8, 8)}, ValueError, r"init has shape \(1, 8, 8\)"),
+        ({"size": 8, "init": torch.rand(8, 8)}, ValueError, r"init has shape \(8, 8\)"),
+        ({"size": 8, "init": torch.rand(2, 3, 8, 8)}, ValueError, r"or \(1, 3, 8, 8\)"),
+        ({"size": 8, "init": torch.rand(3, 8, 8) - 1}, ValueError, "expected 0..1"),
+        ({"size": 8, "init": 0.5}, TypeError, "init is float"),
         ({"size": 0}, ValueError, "size=0"),
         ({"size": "8"}, TypeError, "size='8'"),
         ({"size": (8, 8, 8)}, TypeError, "expected an int or two ints"),

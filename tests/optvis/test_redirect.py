@@ -1,10 +1,20 @@
 import pytest
 import torch
-from helpers import left_unchanged
+from helpers import Boom, left_unchanged
 from torch import nn
 from torch.nn import functional as F
+from transformers.activations import get_activation as activation
 
 from captum_neuroinspect.optvis import RedirectedReLU
+
+
+class Scale(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return self.factor * x
 
 
 def _gradient(function, value, *, upstream=None, mode=None):
@@ -33,12 +43,27 @@ RECTIFIERS = {
     "F.hardtanh": lambda x: F.hardtanh(x, 0.0, 6.0),
     "F.hardtanh_": lambda x: F.hardtanh_(x, 0.0, 6.0),
     "F.hardswish": lambda x: F.hardswish(x - 2),
+    "F.gelu": F.gelu,
+    "F.gelu by tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "F.silu": lambda x: F.silu(3 * x),
+    "F.silu inplace": lambda x: F.silu(3 * x, inplace=True),
+    "torch.clamp": lambda x: torch.clamp(x, min=0),
+    "torch.clamp_": lambda x: torch.clamp_(x, 0, 6),
+    "torch.clamp_min": lambda x: torch.clamp_min(x, 0),
+    "torch.clip": lambda x: torch.clip(x, 0.0),
+    "Tensor.clamp": lambda x: x.clamp(0, 1),
+    "Tensor.clamp_": lambda x: x.clamp_(min=0),
+    "Tensor.clamp_min_": lambda x: x.clamp_min_(0),
     "nn.ReLU": nn.ReLU(),
     "nn.ReLU inplace": nn.ReLU(inplace=True),
     "nn.ReLU6": nn.ReLU6(),
     "nn.ReLU6 inplace": nn.ReLU6(inplace=True),
     "nn.Hardtanh": nn.Hardtanh(),
     "nn.Hardswish inplace": nn.Sequential(nn.Hardswish(), nn.Hardswish(inplace=True)),
+    "nn.GELU": nn.GELU(),
+    "nn.SiLU inplace": nn.Sequential(nn.Hardtanh(-9, 9), Scale(3), nn.SiLU(inplace=True)),
+    **{f"transformers {name}": activation(name) for name in ("gelu", "gelu_pytorch_tanh", "relu")},
+    "transformers silu": nn.Sequential(Scale(3), activation("silu")),
 }
 every_rectifier = pytest.mark.parametrize("function", RECTIFIERS.values(), ids=RECTIFIERS.keys())
 
@@ -58,9 +83,51 @@ def test_a_dead_image_gets_a_gradient_and_its_neighbour_the_true_one(function):
     value = torch.stack([torch.full((3, 2, 2), -7.0), torch.full((3, 2, 2), 0.5)])
     _, expected = _gradient(function, value)
     _, found = _gradient(function, value, mode=RedirectedReLU())
-    assert expected[0].eq(0).all()
-    assert found[0].lt(0).all()
+    assert expected[0].abs().max() < 1e-6
+    assert found[0].lt(-0.1).all()
     assert found[1].equal(expected[1])
+
+
+@every_rectifier
+def test_an_image_that_is_not_named_gets_its_true_gradient(function):
+    value = torch.full((2, 3, 2, 2), -7.0)
+    _, expected = _gradient(function, value)
+    _, found = _gradient(function, value, mode=RedirectedReLU(torch.tensor([True, False])))
+    assert found[0].lt(-0.1).all()
+    assert found[1].equal(expected[1])
+
+
+@every_rectifier
+def test_nothing_is_left_behind_by_an_exception(function):
+    value = torch.full((2, 3, 2, 2), -7.0)
+    expected = _gradient(function, value)
+    modes = torch.overrides._get_current_function_mode_stack()
+
+    def fail():
+        function(value.clone().requires_grad_() + 0)
+        raise Boom
+
+    with pytest.raises(Boom), RedirectedReLU():
+        fail()
+    assert torch.overrides._get_current_function_mode_stack() == modes
+    for one, other in zip(_gradient(function, value), expected, strict=True):
+        assert one.equal(other)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.clamp(min=1e-6),
+        lambda x: x.clamp(-1, 1),
+        lambda x: x.clamp(max=-8),
+        lambda x: x.clamp(torch.zeros(3, 1, 1)),
+    ],
+    ids=["small", "both sides", "maximum", "tensor"],
+)
+def test_bounds_that_are_no_rectifiers_are_left_alone(function):
+    value = torch.full((2, 3, 2, 2), -7.0)
+    _, found = _gradient(function, value, mode=RedirectedReLU())
+    assert found.eq(0).all()
 
 
 def test_no_gradient_that_would_close_it_further():
@@ -84,9 +151,12 @@ def test_nothing_is_redirected_while_something_gets_through():
     assert found.count_nonzero() == 1
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 2, 2), (2, 3), (2, 5, 3)], ids=["maps", "N,F", "tokens"])
-def test_a_named_channel_is_redirected_by_itself(shape):
-    channel_dim = 2 if len(shape) == 3 else 1
+@pytest.mark.parametrize(
+    ("shape", "channel_dim"),
+    [((2, 3, 2, 2), 1), ((2, 3), 1), ((2, 5, 3), 2), ((2, 4, 4, 3), 3)],
+    ids=["maps", "N,F", "tokens", "channels last"],
+)
+def test_a_named_channel_is_redirected_by_itself(shape, channel_dim):
     value = torch.full(shape, -1.0)
     value.select(channel_dim, 0).fill_(1.0)  # open in both images
     mode = RedirectedReLU(channels=torch.tensor([1, 0]), n_channels=3)

@@ -8,9 +8,12 @@ from torch import nn
 
 from captum_neuroinspect.encoders import class_embeddings
 from captum_neuroinspect.optvis import activation_mask, illusion_image, render_illusions
-from captum_neuroinspect.optvis._optimise import RenderOptions, optimise
-from captum_neuroinspect.optvis._reader import UnitReader
-from captum_neuroinspect.optvis._scores import PairScorer
+from captum_neuroinspect.optvis._rendering.memory import Portions
+from captum_neuroinspect.optvis._rendering.optimise import Optimisation
+from captum_neuroinspect.optvis._rendering.options import RenderOptions
+from captum_neuroinspect.optvis._rendering.scores import PairScorer
+from captum_neuroinspect.optvis._rendering.targets import Units
+from captum_neuroinspect.optvis._units.reader import UnitReader
 
 FAST = {"size": 16, "n_steps": 4, "progress": False}
 GUIDED = {"encoder": FakeEncoder(), "class_names": CLASS_NAMES}
@@ -189,8 +192,28 @@ class Tokens(nn.Module):
 
 
 @pytest.mark.parametrize("layer", [None, "block", "head"])
-def test_tokens_and_columns_have_no_masks(layer):
-    found = render_illusions(Tokens(), [0, 1], 1, layer=layer, **FAST)
+@pytest.mark.parametrize("neurons", [[0, 1], torch.eye(5)[:2]], ids=["units", "directions"])
+def test_tokens(layer, neurons):
+    if layer == "head" and isinstance(neurons, torch.Tensor):
+        neurons = neurons[:, :2]
+    found = render_illusions(Tokens(), neurons, 1, layer=layer, **FAST)
+    assert found.masks.shape == (2, 1, 16, 16)
+    assert found.activations.shape == (2,)
+
+
+@pytest.mark.parametrize(("token", "index"), [("cls", 0), (5, 5)])
+def test_one_token(token, index):
+    model = Tokens()
+    found = render_illusions(model, [0, 3], layer="block", token=token, **FAST)
+    with torch.no_grad():
+        tokens = model.block(model.patches(found.images).flatten(2).transpose(1, 2))
+    torch.testing.assert_close(found.activations, tokens[[0, 1], index, [0, 3]])
+
+
+@pytest.mark.parametrize("neurons", [[0, 1], torch.eye(5)[:2]], ids=["units", "directions"])
+def test_no_positions_no_masks(neurons):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 5), nn.ReLU(), nn.Linear(5, 2))
+    found = render_illusions(model, neurons, 1, **FAST)
     assert found.masks is None
     assert found.activations.shape == (2,)
 
@@ -254,14 +277,16 @@ def test_lucents_image_and_transforms_in_our_loop():
 
     model = TinyNet().eval().requires_grad_(False)
     reader = UnitReader(model, None, None, None, torch.rand(2, 3, 32, 32))
-    scorer = PairScorer(reader, torch.tensor([1, 3]), N_FEATURES, torch.tensor([0, 1]))
+    targets = Units(torch.tensor([1, 3]), N_FEATURES)
+    scorer = PairScorer(reader, targets, torch.tensor([0, 1]))
     options = RenderOptions((32, 32), 30, 0.5, 0.05, 0.05, 2, 0, "float32")
     for params, image_f in (param.image(32, batch=2), illusion_image(32, batch=2)):
         with torch.no_grad():
             before = scorer(image_f()).activation
         lucents = [transform.pad(2), transform.random_scale([0.9, 1.0, 1.1])]
-        images = optimise(params, image_f, lucents, scorer, options, lambda: None)
-        assert scorer(images).activation.gt(before).all()
+        run = Optimisation(params, image_f, lucents, scorer, options, Portions(2))
+        run.run(lambda: None)
+        assert scorer(run.images()).activation.gt(before).all()
 
 
 @pytest.mark.parametrize(
@@ -300,7 +325,7 @@ def test_lucents_image_and_transforms_in_our_loop():
     ],
 )
 def test_bad_values_are_refused_before_work_starts(arguments, error, message, monkeypatch):
-    monkeypatch.setattr("captum_neuroinspect.optvis.render.optimise", None)
+    monkeypatch.setattr("captum_neuroinspect.optvis.render.render_batches", None)
     model = TinyNet()
     with left_unchanged(model), pytest.raises(error, match=message):
         render_illusions(model, **{"neurons": 0, **FAST, **arguments})

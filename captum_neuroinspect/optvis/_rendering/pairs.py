@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from captum_neuroinspect._modules import as_indices, check_indices, logits_of
+from captum_neuroinspect._texts import check_texts
 from captum_neuroinspect.encoders.prompts import class_embeddings
-from captum_neuroinspect.optvis._reader import Reading
+from captum_neuroinspect.optvis._rendering.targets import Directions, Targets, Units
+from captum_neuroinspect.optvis._units.reader import Reading
 from captum_neuroinspect.optvis.units import n_units
 
 if TYPE_CHECKING:
@@ -22,17 +24,19 @@ Indices = int | Sequence[int] | Tensor
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """One neuron, and possibly one class, for each image.
+    """One neuron or direction, and possibly one class, for each image.
 
     Attributes:
-        neurons: int64 ``(N,)`` on the CPU.
+        neurons: int64 ``(N,)`` on the CPU; the row numbers where there are directions.
         classes: int64 ``(N,)`` on the CPU, or ``None``.
         class_names: a name for each class of the model, or ``None``.
+        directions: float32 ``(N, F)`` on the CPU: weights of the units, or ``None``.
     """
 
     neurons: Tensor
     classes: Tensor | None
     class_names: tuple[str, ...] | None
+    directions: Tensor | None = None
 
     @classmethod
     def of(
@@ -42,15 +46,20 @@ class Pairs:
 
         Raises:
             TypeError: for indices that are not whole numbers, or names in one str.
-            ValueError: for empty indices or lengths that differ.
+            ValueError: for empty indices, lengths that differ, or a direction that is
+                zero or not finite.
         """
         if isinstance(class_names, str):
             raise TypeError(f"class_names={class_names!r} is one str, expected a list of names")
         names = None if class_names is None else tuple(class_names)
-        unit_of = _indices("neurons", neurons)
+        directions = _directions(neurons)
+        unit_of = (
+            _indices("neurons", neurons) if directions is None else torch.arange(len(directions))
+        )
         if classes is None:
-            return cls(unit_of, None, names)
-        return cls(*_paired(neurons, unit_of, classes, _indices("classes", classes)), names)
+            return cls(unit_of, None, names, directions)
+        paired = _paired(neurons, unit_of, classes, _indices("classes", classes))
+        return cls(*paired, names, directions)
 
     def __len__(self) -> int:
         return len(self.neurons)
@@ -65,7 +74,7 @@ class Pairs:
         Raises:
             ValueError: naming the index and the range.
         """
-        check_indices("neuron", self.neurons, n_units(reading.units), place)
+        _check_neurons(self, n_units(reading.units), place)
         if self.classes is None:
             return
         n_classes = logits_of(reading.output).shape[-1]
@@ -75,6 +84,12 @@ class Pairs:
                 f"class_names has {len(self.class_names)} names, "
                 f"expected {n_classes}: one per class of the model"
             )
+
+    def targets(self, n_units: int, device: torch.device) -> Targets:
+        """What the images are to please, on the model's device."""
+        if self.directions is None:
+            return Units(self.neurons.to(device), n_units)
+        return Directions(self.directions.to(device))
 
     def name_of_each(self) -> tuple[str, ...] | None:
         """The class name of each pair."""
@@ -98,6 +113,44 @@ class Pairs:
         with torch.no_grad():
             embeddings = class_embeddings(encoder, names, templates)
         return embeddings.float()[row_of.to(embeddings.device)]
+
+
+def prompt_embeddings(encoder: ImageTextEncoder, prompts: Sequence[str]) -> Tensor:
+    """Embeddings of whole prompts, ``(K, D)``.
+
+    Raises:
+        TypeError: for a single string, or an item that is not a string.
+        ValueError: for no prompts.
+    """
+    texts = check_texts("negative", prompts)
+    with torch.no_grad():
+        return encoder.encode_text(texts).float()
+
+
+def _check_neurons(pairs: Pairs, n_units: int, place: str) -> None:
+    if pairs.directions is None:
+        check_indices("neuron", pairs.neurons, n_units, place)
+    elif pairs.directions.shape[1] != n_units:
+        raise ValueError(
+            f"neurons are directions of shape {tuple(pairs.directions.shape)}, "
+            f"expected (N, {n_units}): one weight per unit ({place})"
+        )
+
+
+def _directions(neurons: Indices) -> Tensor | None:
+    """Floating point rows (N, F), or None where neurons are indices."""
+    if not isinstance(neurons, Tensor) or not neurons.is_floating_point() or neurons.ndim != 2:
+        return None
+    if not neurons.numel():
+        raise ValueError("neurons is empty, expected at least one")
+    directions = neurons.detach().to("cpu", torch.float32)
+    bad = ~directions.isfinite().all(1) | directions.eq(0).all(1)
+    if bad.any():
+        raise ValueError(
+            f"neurons: direction {int(bad.nonzero()[0])} is zero or not finite, "
+            "expected a finite weight for each unit"
+        )
+    return directions
 
 
 def _indices(name: str, value: Indices) -> Tensor:

@@ -1,0 +1,1 @@
+"""Views of :class:`Illusions`: sheets, figures, animations, files."""

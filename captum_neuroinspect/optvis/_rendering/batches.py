@@ -1,0 +1,163 @@
+"""All batches of a rendering, up to the end or an interrupt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from captum_neuroinspect.optvis._rendering.memory import Portions
+from captum_neuroinspect.optvis._rendering.optimise import Optimisation
+from captum_neuroinspect.optvis._rendering.options import RenderOptions
+from captum_neuroinspect.optvis._rendering.scores import PairScorer, Scores, joined
+from captum_neuroinspect.optvis._rendering.starts import Starts
+from captum_neuroinspect.optvis.mask import activation_mask
+from captum_neuroinspect.optvis.transform import Transform, channel_noise, random_affine
+
+_FIRST_NOISE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What is kept of a batch, on the CPU.
+
+    Attributes:
+        images: ``(N, C, H, W)``, 0..1.
+        masks: ``(N, 1, H, W)``, or ``None``.
+        scores: of the images as they are, without transforms, in full precision.
+        snapshots: ``(N, C, H, W)`` for each step asked for.
+        n_rolled_back: for each image the steps that it sat out, int64 ``(N,)``.
+        n_steps: steps done.
+        is_interrupted: whether the user did not wait for the end.
+    """
+
+    images: Tensor
+    masks: Tensor | None
+    scores: Scores
+    snapshots: list[Tensor]
+    n_rolled_back: Tensor
+    n_steps: int
+    is_interrupted: bool
+
+
+@dataclass
+class Rendering:
+    """What came out of all batches.
+
+    Attributes:
+        batches: in order; at least one.
+        n_together: images that went through the networks together at the end.
+        is_interrupted: whether some pairs are missing or not done.
+    """
+
+    batches: list[Batch] = field(default_factory=list)
+    n_together: int = 0
+    is_interrupted: bool = False
+
+    def images(self) -> Tensor:
+        return torch.cat([batch.images for batch in self.batches]).contiguous()
+
+    def masks(self) -> Tensor | None:
+        return joined([batch.masks for batch in self.batches])
+
+    def scores(self) -> Scores:
+        return Scores.joined([batch.scores for batch in self.batches])
+
+    def n_rolled_back(self) -> list[int]:
+        return [n for batch in self.batches for n in batch.n_rolled_back.tolist()]
+
+    def snapshots(self) -> Tensor | None:
+        """All images after each step asked for, ``(S, N, C, H, W)``."""
+        steps = zip(*(batch.snapshots for batch in self.batches), strict=True)
+        parts = [torch.cat(parts) for parts in steps]
+        return torch.stack(parts) if parts else None
+
+
+def render_batches(
+    scorer: PairScorer, starts: Starts, options: RenderOptions, device: torch.device, progress: bool
+) -> Rendering:
+    """Render all pairs, batch by batch.
+
+    Args:
+        scorer: of all pairs.
+        starts: the first images.
+        options: the numbers of the rendering.
+        device: where the images are optimised.
+        progress: show a progress bar.
+
+    Raises:
+        KeyboardInterrupt: when no batch had done a step when it came.
+    """
+    result, portions = Rendering(), Portions(options.batch_size)
+    batches = [
+        slice(start, min(start + options.batch_size, len(scorer)))
+        for start in range(0, len(scorer), options.batch_size)
+    ]
+    n_steps = len(batches) * options.n_steps
+    with tqdm(desc="illusions", total=n_steps, disable=not progress) as bar:
+        try:
+            for rows in batches:
+                params, image_f = starts.batch(rows, device)
+                transforms = _transforms(options.seed + rows.start, options.n_steps)
+                run = Optimisation(
+                    params, image_f, transforms, scorer.rows(rows), options, portions
+                )
+                result.batches.append(_finish(run, bar.update))
+                if result.batches[-1].is_interrupted:
+                    break
+        except KeyboardInterrupt:
+            if not result.batches:
+                raise
+            result.is_interrupted = True
+    result.is_interrupted |= result.batches[-1].is_interrupted
+    result.n_together = portions.size
+    return result
+
+
+def _transforms(seed: int, n_steps: int) -> list[Transform]:
+    return [random_affine(seed=seed), channel_noise(_fading(n_steps), seed=seed)]
+
+
+def _finish(run: Optimisation, on_step: Callable[[], object]) -> Batch:
+    """Do the steps and score the clean images; a first interrupt only ends the steps."""
+    try:
+        run.run(on_step)
+        return _kept(run, is_interrupted=False)
+    except KeyboardInterrupt:
+        if run.n_done == 0:
+            raise
+        return _kept(run, is_interrupted=True)
+
+
+def _kept(run: Optimisation, is_interrupted: bool) -> Batch:
+    images, options = run.images(), run.options
+    parts = run.portions.run(len(images), lambda rows: _scored(run.scorer.rows(rows), images[rows]))
+    scores, maps = zip(*parts, strict=True)
+    all_maps = joined(maps)
+    # An interrupted image has not reached its later snapshots; it stands in for them.
+    missing = len(options.snapshots) - len(run.snapshots)
+    return Batch(
+        images=images.cpu(),
+        masks=None if all_maps is None else activation_mask(all_maps, options.size).cpu(),
+        scores=Scores.joined(scores).cpu(),
+        snapshots=[*run.snapshots, *[images.cpu()] * missing],
+        n_rolled_back=run.n_rolled_back.cpu(),
+        n_steps=run.n_done,
+        is_interrupted=is_interrupted,
+    )
+
+
+def _scored(scorer: PairScorer, images: Tensor) -> tuple[Scores, Tensor | None]:
+    """Scores and maps ``(N, h, w)`` of clean images, in full precision."""
+    with torch.no_grad():
+        scores, reading = replace(scorer, low_precision=False).with_reading(images)
+    return scores, None if reading.maps is None else scorer.targets.maps(reading.maps)
+
+
+def _fading(n_steps: int) -> Callable[[int], float]:
+    """Noise that falls along a line and is gone in the last step."""
+    last = max(n_steps - 1, 1)
+    return lambda step: _FIRST_NOISE * max(0.0, 1 - step / last)

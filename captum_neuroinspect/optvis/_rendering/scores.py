@@ -1,0 +1,130 @@
+"""What the loss of a batch of (neuron, class) pairs is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from captum_neuroinspect._modules import device_of, logits_of
+from captum_neuroinspect.optvis._rendering.targets import Targets
+from captum_neuroinspect.optvis._units.reader import Reading, UnitReader
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.encoders import ImageTextEncoder
+
+
+class Scores(NamedTuple):
+    """One value per image, each of shape ``(N,)`` and float32."""
+
+    activation: Tensor
+    logit: Tensor | None
+    similarity: Tensor | None
+    negative: Tensor | None = None
+
+    def cpu(self) -> Scores:
+        rest = (None if value is None else value.cpu() for value in self[1:])
+        return Scores(self.activation.cpu(), *rest)
+
+    @staticmethod
+    def joined(parts: Sequence[Scores]) -> Scores:
+        """The scores of several batches, which have the same values."""
+        first, *rest = (joined(values) for values in zip(*parts, strict=True))
+        assert first is not None  # every score has an activation
+        return Scores(first, *rest)
+
+
+def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Tensors one after the other, or ``None`` when there are none."""
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if present else None
+
+
+@dataclass(frozen=True, eq=False)
+class PairScorer:
+    """Scores image i for (neuron, class) pair i.
+
+    Attributes:
+        reader: runs the classifier.
+        targets: a unit or direction for each of the N images.
+        classes: a class for each image, int64 ``(N,)`` on the model's device, or
+            ``None`` to leave the logit out.
+        encoder: image-text encoder, or ``None`` to leave the similarity out.
+        text: embedding of each image's class, ``(N, D)``, when there is an encoder.
+        negative: embeddings ``(K, D)`` of what should be in no image, or ``None``.
+        low_precision: run both networks under bfloat16 autocast.
+    """
+
+    reader: UnitReader
+    targets: Targets
+    classes: Tensor | None = None
+    encoder: ImageTextEncoder | None = None
+    text: Tensor | None = None
+    negative: Tensor | None = None
+    low_precision: bool = False
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def rows(self, rows: slice) -> PairScorer:
+        """The scorer of some images."""
+        return replace(
+            self,
+            targets=self.targets.rows(rows),
+            classes=None if self.classes is None else self.classes[rows],
+            text=None if self.text is None else self.text[rows],
+        )
+
+    def __call__(self, images: Tensor, redirected: Tensor | None = None) -> Scores:
+        """Score images ``(N, C, H, W)`` in 0..1.
+
+        Args:
+            images: images on the model's device.
+            redirected: images whose gradient may pass closed rectifiers of the
+                classifier, bool ``(N,)``.
+        """
+        return self.with_reading(images, redirected)[0]
+
+    def with_reading(
+        self, images: Tensor, redirected: Tensor | None = None
+    ) -> tuple[Scores, Reading]:
+        """The scores and the classifier's pass that they come from."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.low_precision):
+            with self._redirect(redirected):
+                reading = self.reader(images)
+            embedding = self._embedding(images)
+        activation = self.targets.activation(reading.units)
+        return Scores(activation, self._logit(reading.output), *self._likeness(embedding)), reading
+
+    def _redirect(self, images: Tensor | None) -> AbstractContextManager[object]:
+        if images is None or not images.any():
+            return nullcontext()
+        return self.targets.redirect(images)
+
+    def _logit(self, output: object) -> Tensor | None:
+        if self.classes is None:
+            return None
+        return logits_of(output).gather(1, self.classes.unsqueeze(1)).squeeze(1).float()
+
+    def _embedding(self, images: Tensor) -> Tensor | None:
+        if self.encoder is None:
+            return None
+        if images.shape[1] == 1:  # encoders know colours only
+            images = images.expand(-1, 3, -1, -1)
+        embedding = self.encoder.encode_image(images.to(device_of(self.encoder.network)))
+        return embedding.float().to(images.device)
+
+    def _likeness(self, embedding: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Similarity to the class, and to the most similar of what is not wanted."""
+        if embedding is None or self.text is None:
+            return None, None
+        similarity = F.cosine_similarity(embedding, self.text.to(embedding.device), dim=-1)
+        if self.negative is None:
+            return similarity, None
+        unwanted = self.negative.to(embedding.device).unsqueeze(0)
+        return similarity, F.cosine_similarity(embedding.unsqueeze(1), unwanted, dim=-1).amax(1)

@@ -1,0 +1,1 @@
+"""Where a network's units are: layouts, maps, and ways past closed rectifiers."""
