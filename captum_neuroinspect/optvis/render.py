@@ -13,6 +13,7 @@ from captum_neuroinspect._modules import device_of, frozen
 from captum_neuroinspect.encoders.prompts import DEFAULT_TEMPLATES
 from captum_neuroinspect.optvis._checks import as_size
 from captum_neuroinspect.optvis._rendering.batches import render_batches
+from captum_neuroinspect.optvis._rendering.economy import halved
 from captum_neuroinspect.optvis._rendering.options import Precision, RenderOptions
 from captum_neuroinspect.optvis._rendering.outcome import as_illusions, warn_of
 from captum_neuroinspect.optvis._rendering.pairs import Indices, Pairs, prompt_embeddings
@@ -51,6 +52,8 @@ def render_illusions(
     batch_size: int = 8,
     seed: int = 0,
     precision: Precision = "float32",
+    encoder_every: int = 1,
+    coarse: float = 0.0,
     snapshots: Sequence[int] = (),
     progress: bool = True,
 ) -> Illusions:
@@ -116,6 +119,11 @@ def render_illusions(
         batch_size: images optimised together, at most.
         seed: image i is drawn, moved and disturbed by numbers of ``seed + i``.
         precision: ``"bfloat16"`` runs both networks under autocast.
+        encoder_every: the encoder looks at the images in every so many steps; in between
+            its last word stands.
+        coarse: share of the steps, 0..1, at the beginning, in which the networks see the
+            images at half the size, for a quarter of the cost. For models that take any
+            size.
         snapshots: steps after which the images are kept, rising numbers in
             ``1..n_steps``. Where an interrupt came first, the last images stand in.
         progress: show a progress bar over the steps.
@@ -145,7 +153,7 @@ def render_illusions(
     """
     options = RenderOptions(
         as_size(size), n_steps, gamma, eps, lr, batch_size, seed, precision, channels,
-        tuple(snapshots), negative_weight,
+        tuple(snapshots), negative_weight, encoder_every, coarse,
     )  # fmt: skip
     pairs = Pairs.of(neurons, classes, class_names)
     starts = Starts(param, init, len(pairs), options)
@@ -157,6 +165,8 @@ def render_illusions(
         reader = UnitReader(model, layer, head, preprocess, example, token=token)
         with torch.no_grad():
             reading = reader(example)
+            if options.coarse:
+                _check_coarse(reader, example)
         pairs.check(reading, reader.place)
         scorer = PairScorer(
             reader,
@@ -183,6 +193,15 @@ def render_illusions(
     }
     warn_of(result, len(pairs), options)
     return as_illusions(result, pairs, options, settings)
+
+
+def _check_coarse(reader: UnitReader, example: Tensor) -> None:
+    try:
+        reader(halved(example))
+    except Exception as error:  # whatever the model says of a size that it does not take
+        raise ValueError(
+            f"coarse is above 0, but the model does not take images at half the size: {error}"
+        ) from error
 
 
 def _example(options: RenderOptions, device: torch.device) -> Tensor:

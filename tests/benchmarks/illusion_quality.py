@@ -14,6 +14,7 @@ package installed: ``python tests/benchmarks/illusion_quality.py [--photos DIR] 
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 import torch
@@ -109,6 +110,9 @@ def variants(n_steps: int, size: int, encoder: LabelSpaceEncoder) -> dict[str, d
         "CLIP-Illusion, gamma 0.25": {**guided, "gamma": 0.25},
         "CLIP-Illusion, gamma 0.5": {**guided, "gamma": 0.5},
         "CLIP-Illusion, gamma 1": {**guided, "gamma": 1.0},
+        "encoder every 3rd step": {**guided, "encoder_every": 3},
+        "first half coarse": {**guided, "coarse": 0.5},
+        "both": {**guided, "encoder_every": 3, "coarse": 0.5},
     }
 
 
@@ -130,21 +134,24 @@ def main() -> None:
     head = find_head(model, photos[:1])
     neurons, classes = draw_pairs(head, arguments.pairs, arguments.seed)
     encoder = LabelSpaceEncoder.pretrained(image_size=arguments.size)
-    print("| variant | top-1 | top-5 | activation | similarity | neuron told |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| variant | s a pair | top-1 | top-5 | activation | similarity | neuron told |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, options in variants(arguments.steps, arguments.size, encoder).items():
         if arguments.only and name not in arguments.only:
             continue
+        start = time.perf_counter()
         found = render_illusions(model, neurons, classes, seed=arguments.seed, **options)
+        seconds = time.perf_counter() - start
         activation = float((found.activations / judge.natural[list(found.neurons)]).mean())
         versions = {"": found.images}
         if found.masks is not None:
             versions[", masked"] = found.masked()
         for suffix, images in versions.items():
             row = judge(found, images)
+            level = "" if suffix else f"{activation:.2f} x"
             print(
-                f"| {name}{suffix} | {row['top-1']:.0%} | {row['top-5']:.0%} | "
-                f"{f'{activation:.2f} x' if not suffix else ''} | {row['similarity']:.2f} | "
+                f"| {name}{suffix} | {seconds / len(found):.1f} | {row['top-1']:.0%} | "
+                f"{row['top-5']:.0%} | {level} | {row['similarity']:.2f} | "
                 f"{row['neuron told']:.0%} |",
                 flush=True,
             )

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from captum_neuroinspect.optvis._rendering.economy import Glances, halved
 from captum_neuroinspect.optvis._rendering.memory import Portions
 from captum_neuroinspect.optvis._rendering.options import RenderOptions
 from captum_neuroinspect.optvis._rendering.rollback import (
@@ -67,6 +68,7 @@ class Optimisation:
         )
         # Nothing is known before the first step, so that it redirects for all images.
         self._silent = torch.ones(len(scorer), dtype=torch.bool)
+        self._glances = Glances(len(scorer), options.encoder_every, params[0].device)
         self.n_done = 0
         self.n_rolled_back = torch.zeros(len(scorer), dtype=torch.int64, device=params[0].device)
         self.snapshots: list[Tensor] = []
@@ -86,6 +88,8 @@ class Optimisation:
 
     def _step(self) -> None:
         images = _transformed(self._image_f(), self._transforms)
+        if self.n_done < self.options.coarse * self.options.n_steps:
+            images = halved(images)
         finite, gradient = self._gradient(images.detach())
         self._optimizer.zero_grad()
         images.backward(gradient, inputs=self._params)
@@ -105,7 +109,8 @@ class Optimisation:
     def _portion(self, images: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         shown = images[rows].requires_grad_()
         # Only for silent images: the others must not notice who shares their batch.
-        scores = self.scorer.rows(rows)(shown, redirected=self._silent[rows])
+        scorer, silent = self.scorer.rows(rows), self._silent[rows]
+        scores = self._glances.scores(scorer, shown, silent, rows, self.n_done)
         loss = _loss(scores, self.options)
         # The sum, not the mean: the gradient of an image must not depend on the batch.
         (gradient,) = torch.autograd.grad(loss.sum(), shown)

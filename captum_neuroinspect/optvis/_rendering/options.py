@@ -31,16 +31,19 @@ class RenderOptions:
     channels: int = 3
     snapshots: tuple[int, ...] = ()
     negative_weight: float = 4.0
+    encoder_every: int = 1
+    coarse: float = 0.0
 
     def __post_init__(self) -> None:
         as_size(self.size)
-        for name in ("n_steps", "batch_size", "seed", "channels"):
+        for name in ("n_steps", "batch_size", "seed", "channels", "encoder_every"):
             check_whole(name, getattr(self, name))
-        for name in ("n_steps", "batch_size", "channels"):
+        for name in ("n_steps", "batch_size", "channels", "encoder_every"):
             check_at_least(name, getattr(self, name), 1)
         for name in ("eps", "negative_weight"):
             check_at_least(name, getattr(self, name), 0)
         check_between("gamma", self.gamma, 0, 1)
+        check_between("coarse", self.coarse, 0, 1)
         if not self.lr > 0:
             raise ValueError(f"lr={self.lr}, expected a positive number")
         if self.precision not in ("float32", "bfloat16"):
