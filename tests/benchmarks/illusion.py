@@ -97,6 +97,8 @@ class RandomCLIP:
         )
 
     def encode_image(self, images: Tensor) -> Tensor:
+        if images.shape[-1] != 224:  # a ViT takes one size
+            images = F.interpolate(images, (224, 224), mode="bilinear", align_corners=False)
         return F.normalize(self.network.encode_image((images - self.mean) / self.std), dim=-1)
 
     def encode_text(self, texts: list[str]) -> Tensor:
