@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_neuroinspect._head import computes_output
+from captum_neuroinspect._head import computes_output, is_linear
 from captum_neuroinspect._sites import Site, read_activation
 from captum_neuroinspect.attr._passes import Passes
 from captum_neuroinspect.attr._replay import ReplayedTail, channel_means, replayed
@@ -152,15 +151,9 @@ class Readings:
             return False
         with torch.no_grad():
             return all(
-                z.ndim == 2 and _is_linear(layer, z) and computes_output(layer, z, output)
+                z.ndim == 2 and is_linear(layer, z) and computes_output(layer, z, output)
                 for z, output in zip(self.activations, self.logits, strict=True)
             )
-
-
-def _is_linear(layer: nn.Linear, features: Tensor) -> bool:
-    """Whether a layer is what its class says: a subclass may normalise, a hook may scale."""
-    linear, output = F.linear(features, layer.weight, layer.bias).float(), layer(features)
-    return isinstance(output, Tensor) and torch.allclose(output.float(), linear, 1e-3, 1e-5)
 
 
 def solve_layer(

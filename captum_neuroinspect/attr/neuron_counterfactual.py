@@ -12,17 +12,21 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._captum import TargetType
 from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._head import head_tensors
-from captum_neuroinspect._modules import as_layer, check_indices, frozen
+from captum_neuroinspect._head import head_tensors, is_linear
+from captum_neuroinspect._modules import check_indices, frozen
 from captum_neuroinspect._sites import Site
+from captum_neuroinspect.attr._arguments import (
+    check_features,
+    find_layer,
+    find_solver,
+    usual_of_channels,
+)
 from captum_neuroinspect.attr._passes import Passes
-from captum_neuroinspect.attr._replay import channel_means, find_channel_dim
+from captum_neuroinspect.attr._replay import find_channel_dim
 from captum_neuroinspect.attr._solving import Problem, Readings, Solver, solve_head, solve_layer
 from captum_neuroinspect.attr._targets import Targets
 from captum_neuroinspect.attr.elastic_net import Counterfactual, ElasticNet
-from captum_neuroinspect.attr.fista import FISTA
 from captum_neuroinspect.attr.reference import Reference
-from captum_neuroinspect.attr.sgd import SGD
 
 
 class NeuronCounterfactual(LayerAttribution):
@@ -82,8 +86,8 @@ class NeuronCounterfactual(LayerAttribution):
             TypeError: when ``layer`` is neither a module nor a name.
             ValueError: when a name is not in ``forward_func``, or the solver is unknown.
         """
-        LayerAttribution.__init__(self, forward_func, _layer(forward_func, layer), device_ids)
-        self.solver = _solver(solver)
+        LayerAttribution.__init__(self, forward_func, find_layer(forward_func, layer), device_ids)
+        self.solver = find_solver(solver)
         self.penalty = penalty or ElasticNet()
 
     @overload
@@ -215,7 +219,7 @@ class NeuronCounterfactual(LayerAttribution):
                 readings = self._read(passes, targets, attribute_to_layer_input)
                 z = readings.activations[0]
                 dim = find_channel_dim(z, channelwise, channel_dim)
-                problem = self._problem(feasible, _usual(reference, z, dim), progress)
+                problem = self._problem(feasible, usual_of_channels(reference, z, dim), progress)
                 if readings.are_inputs_of_head:
                     features = torch.cat(readings.activations)
                     found = self._solve_head(features, targets, problem)
@@ -294,8 +298,8 @@ class NeuronCounterfactual(LayerAttribution):
             >>> bool(w[0, 1] > 0 > w[0, 0])
             True
         """
-        _check_features(features, self.layer)
-        if not isinstance(self.layer, nn.Linear):
+        check_features(features, self.layer)
+        if not is_linear(self.layer, features[:1]):
             tail = NeuronCounterfactual(
                 self.layer, self.layer, solver=self.solver, penalty=self.penalty
             )
@@ -334,59 +338,6 @@ class NeuronCounterfactual(LayerAttribution):
 
     def _solve_head(self, features: Tensor, targets: Targets, problem: Problem) -> Counterfactual:
         weight, bias = (t.to(features.device) for t in head_tensors(self.layer))
-        _check_classes(targets, len(weight))
+        n_classes = len(weight)
+        check_indices("target", targets.classes, n_classes, f"the network has {n_classes} classes")
         return solve_head(features, weight, bias, targets.classes.to(features.device), problem)
-
-
-def _layer(forward_func: Callable[..., Any], layer: nn.Module | str) -> nn.Module:
-    if isinstance(layer, str) and not isinstance(forward_func, nn.Module):
-        raise ValueError(
-            f"layer={layer!r} is a name but forward_func is no module to look it up in: "
-            "give the layer itself"
-        )
-    if isinstance(forward_func, nn.DataParallel):
-        forward_func = forward_func.module
-    if isinstance(forward_func, nn.Module):
-        return as_layer(forward_func, layer)
-    if not isinstance(layer, nn.Module):
-        raise TypeError(f"layer is {type(layer).__name__}, expected a module")
-    return layer
-
-
-def _usual(
-    reference: FeatureSet | Reference | Tensor | None, activation: Tensor, channel_dim: int | None
-) -> FeatureSet | Reference | Tensor | None:
-    """The reference, with one number a channel where whole channels change."""
-    if channel_dim is None or not isinstance(reference, Tensor):
-        return reference
-    is_map = reference.ndim == activation.ndim > 2
-    return channel_means(reference.detach(), channel_dim) if is_map else reference
-
-
-def _solver(solver: str | Solver) -> Solver:
-    if isinstance(solver, str):
-        if solver not in ("sgd", "fista"):
-            raise ValueError(f"solver={solver!r}, expected 'sgd', 'fista', or SGD(...), FISTA(...)")
-        return SGD() if solver == "sgd" else FISTA()
-    return solver
-
-
-def _check_features(features: Any, layer: nn.Module) -> None:
-    if not isinstance(features, Tensor):
-        raise TypeError(
-            f"features are {type(features).__name__}, expected a tensor (N, F): "
-            "of a FeatureSet, its `.features`"
-        )
-    expected = f"(N, {layer.in_features})" if isinstance(layer, nn.Linear) else "(N, ...)"
-    fits = not isinstance(layer, nn.Linear) or (
-        features.ndim == 2 and features.shape[1] == layer.in_features
-    )
-    if not fits or not features.ndim or not len(features):
-        raise ValueError(
-            f"features have shape {tuple(features.shape)}, expected {expected} "
-            "with at least one sample"
-        )
-
-
-def _check_classes(targets: Targets, n_classes: int) -> None:
-    check_indices("target", targets.classes, n_classes, f"the network has {n_classes} classes")

@@ -154,6 +154,26 @@ def test_attribute_features_takes_the_options(net, images):
     assert not details.converged.all()
 
 
+class Cosine(nn.Linear):
+    """A subclass of Linear that is not linear: it normalises its features."""
+
+    def forward(self, features):
+        return super().forward(10 * nn.functional.normalize(features, dim=1))
+
+
+def test_attribute_features_behind_a_linear_layer_that_is_not_linear():
+    """The closed form would be wrong: the layer itself judges z + w."""
+    head, features = Cosine(6, 4), torch.randn(20, 6)
+    details = NeuronCounterfactual(head, head).attribute_features(features, 2, return_details=True)
+    assert (~details.already_correct & details.converged).any()
+    predicted = head(features + details.w).argmax(1)
+    assert torch.equal(predicted == 2, details.converged)
+    through_attribute = NeuronCounterfactual(head, head).attribute(
+        features, 2, attribute_to_layer_input=True
+    )
+    torch.testing.assert_close(details.w, through_attribute)
+
+
 def test_attribute_features_without_bias():
     head = nn.Linear(5, 3, bias=False)
     features = torch.rand(4, 5)
