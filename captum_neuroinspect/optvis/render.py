@@ -177,7 +177,8 @@ def render_illusions(
             None if encoder is None or not negative else prompt_embeddings(encoder, negative),
             precision == "bfloat16",
         )
-        result = render_batches(scorer, starts, options, example.device, progress)
+        with scorer.shortened(example):
+            result = render_batches(scorer, starts, options, example.device, progress)
     settings = {
         "model": type(model).__name__,
         "neurons_are": reader.place

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from captum_neuroinspect._modules import device_of, logits_of
 from captum_neuroinspect.optvis._rendering.targets import Targets
+from captum_neuroinspect.optvis._shortcuts.shortened import shortened
 from captum_neuroinspect.optvis._units.reader import Reading, UnitReader
 
 if TYPE_CHECKING:
@@ -37,6 +39,12 @@ class Scores(NamedTuple):
         first, *rest = (joined(values) for values in zip(*parts, strict=True))
         assert first is not None  # every score has an activation
         return Scores(first, *rest)
+
+
+def _outputs(reader: UnitReader, images: Tensor) -> list[Tensor]:
+    reading = reader(images)
+    maps = [reading.maps] if isinstance(reading.maps, Tensor) else []
+    return [reading.units, logits_of(reading.output), *maps]
 
 
 def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
@@ -100,6 +108,26 @@ class PairScorer:
             embedding = self._embedding(images)
         activation = self.targets.activation(reading.units)
         return Scores(activation, self._logit(reading.output), *self._likeness(embedding)), reading
+
+    @contextmanager
+    def shortened(self, example: Tensor) -> Iterator[None]:
+        """Compute both networks with less work inside the block.
+
+        Args:
+            example: images ``(N, C, H, W)`` in 0..1 to try shortcuts with.
+        """
+        with ExitStack() as stack:
+            reader, encoder = self.reader, self.encoder
+            run = partial(_outputs, reader, example)
+            stack.enter_context(shortened(reader.model, run, reader.layers))
+            if encoder is not None:
+                run = partial(self._embeddings, example)
+                stack.enter_context(shortened(encoder.network, run))
+            yield
+
+    def _embeddings(self, images: Tensor) -> list[Tensor]:
+        embedding = self._embedding(images)
+        return [] if embedding is None else [embedding]
 
     def _redirect(self, images: Tensor | None) -> AbstractContextManager[object]:
         if images is None or not images.any():

@@ -60,6 +60,7 @@ class UnitReader:
             ``"mean"`` over tokens, ``"cls"`` (the first token) or a token's number.
 
     Attributes:
+        model: the classifier.
         place: where the units are, in words.
         maps_are: the kind of their maps, as :mod:`captum_neuroinspect.optvis._units.maps` has
             it, or ``"output"`` when the units have positions themselves; or ``None``.
@@ -87,7 +88,7 @@ class UnitReader:
                 "layer and head are both given, expected one: a layer means its outputs, "
                 "no layer means the inputs of the head"
             )
-        self._model, self._preprocess = model, preprocess
+        self.model, self._preprocess = model, preprocess
         self._reads_input, self._token = layer is None, _token_index(token)
         self._layout = Layout()
         self._maps: MapSource | None
@@ -102,21 +103,26 @@ class UnitReader:
         self.maps_are: Kind | None = None if self._maps is None else self._maps.kind
         self.maps_place = None if self._maps is None else _place(model, self._maps.module, False)
 
+    @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        """The layers that are read: their outputs must stay what they are."""
+        return (self._source,) if self._maps is None else (self._source, self._maps.module)
+
     def __call__(self, images: Tensor) -> Reading:
         with ExitStack() as stack:
             units = stack.enter_context(self._captured_units())
             plain = None
             if self._maps is not None and self._maps.is_plain:
                 plain = stack.enter_context(captured_output(self._maps.module))
-            output = self._model(self._prepared(images))
+            output = self.model(self._prepared(images))
             # Tensors are taken while the hooks live; afterwards they are gone.
             values = self._as_units(units.value)
             return Reading(values, output, self._maps_of(images, values, plain))
 
     def _find(self, head: nn.Linear | None, example: Tensor) -> tuple[nn.Linear, MapSource | None]:
-        head = find_head(self._model, example) if head is None else check_head(head)
-        module_name(self._model, head)
-        module = find_feature_map(self._model, head, example)
+        head = find_head(self.model, example) if head is None else check_head(head)
+        module_name(self.model, head)
+        module = find_feature_map(self.model, head, example)
         return head, None if module is None else MapSource(module, Layout(), "mean")
 
     def _explore(self, example: Tensor) -> MapSource | None:
@@ -124,13 +130,13 @@ class UnitReader:
         # One image: its graph is no larger than that of the smallest optimisation step.
         image, size = example[:1].detach(), (example.shape[-2], example.shape[-1])
         with (
-            frozen(self._model),
+            frozen(self.model),
             torch.enable_grad(),
-            traced(self._model, size) as trace,
+            traced(self.model, size) as trace,
             self._captured_units() as captured,
         ):
             # A clone: a model may work in place on its input, which a leaf does not allow.
-            self._model(self._prepared(image.requires_grad_().clone()))
+            self.model(self._prepared(image.requires_grad_().clone()))
             output = captured.value
             if not self._reads_input:
                 _check_rows(output, self._token)
@@ -160,12 +166,12 @@ class UnitReader:
     def _maps_later(self, source: MapSource, images: Tensor, neurons: Tensor) -> Tensor:
         """Maps ``(N, h, w)`` by one more pass over the images."""
         with (
-            frozen(self._model),
+            frozen(self.model),
             torch.set_grad_enabled(source.kind == "gradient"),
             captured_output(source.module) as output,
             self._captured_units() as units,
         ):
-            self._model(self._prepared(images.requires_grad_().clone()))
+            self.model(self._prepared(images.requires_grad_().clone()))
             return source.maps(output.value, self._as_units(units.value), neurons).detach()
 
     def _prepared(self, images: Tensor) -> Tensor:
