@@ -2,7 +2,11 @@
 
 from captum_neuroinspect.encoders.label_space_encoder import LabelSpaceEncoder
 from captum_neuroinspect.encoders.open_clip_encoder import OpenCLIPEncoder
-from captum_neuroinspect.encoders.prompts import DEFAULT_TEMPLATES, class_embeddings
+from captum_neuroinspect.encoders.prompts import (
+    DEFAULT_TEMPLATES,
+    class_embeddings,
+    clip_templates,
+)
 from captum_neuroinspect.encoders.protocol import ImageTextEncoder
 
 __all__ = [
@@ -11,4 +15,5 @@ __all__ = [
     "LabelSpaceEncoder",
     "OpenCLIPEncoder",
     "class_embeddings",
+    "clip_templates",
 ]

@@ -61,3 +61,21 @@ def class_embeddings(
     embeddings = F.normalize(encode_text(prompts), dim=-1)
     means = embeddings.unflatten(0, (len(class_names), len(templates))).mean(1)
     return F.normalize(means, dim=-1)
+
+
+def clip_templates() -> tuple[str, ...]:
+    """The 80 templates that CLIP's authors chose for ImageNet, as OpenCLIP carries them.
+
+    They cost 20 times the text passes of :data:`DEFAULT_TEMPLATES`, once for each class.
+
+    More details: Radford et al. 2021, https://arxiv.org/abs/2103.00020
+
+    Examples::
+
+        >>> len(clip_templates()), clip_templates()[0]
+        (80, 'a bad photo of a {}.')
+    """
+    from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+    # OpenCLIP has them as functions of the name.
+    return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from captum_neuroinspect.optvis.param import illusion_image
     from captum_neuroinspect.optvis.redirect import RedirectedReLU
     from captum_neuroinspect.optvis.render import render_illusions
-    from captum_neuroinspect.optvis.transform import channel_noise, random_affine
+    from captum_neuroinspect.optvis.transform import (
+        channel_noise,
+        illusion_transforms,
+        random_affine,
+    )
 
 _MODULE_OF = {
     "GuidedModel": "guided_model",
@@ -33,6 +37,7 @@ _MODULE_OF = {
     "clip_illusion": "objectives",
     "illusion_image": "param",
     "illusion_loss": "loss",
+    "illusion_transforms": "transform",
     "maco_image": "maco",
     "neuron": "objectives",
     "random_affine": "transform",
@@ -51,6 +56,7 @@ __all__ = [
     "clip_illusion",
     "illusion_image",
     "illusion_loss",
+    "illusion_transforms",
     "maco_image",
     "neuron",
     "random_affine",

@@ -14,6 +14,7 @@ from captum_neuroinspect.encoders.prompts import DEFAULT_TEMPLATES
 from captum_neuroinspect.optvis._checks import as_size
 from captum_neuroinspect.optvis._rendering.batches import render_batches
 from captum_neuroinspect.optvis._rendering.economy import halved
+from captum_neuroinspect.optvis._rendering.movement import Movement, Transforms
 from captum_neuroinspect.optvis._rendering.options import Precision, RenderOptions
 from captum_neuroinspect.optvis._rendering.outcome import as_illusions, warn_of
 from captum_neuroinspect.optvis._rendering.pairs import Indices, Pairs, prompt_embeddings
@@ -43,6 +44,7 @@ def render_illusions(
     preprocess: Preprocess | None = None,
     param: Param = "fft",
     init: Tensor | None = None,
+    transforms: Movement | None = None,
     size: int | tuple[int, int] = 224,
     channels: int = 3,
     n_steps: int = 450,
@@ -93,7 +95,8 @@ def render_illusions(
             ``"mean"`` over tokens, ``"cls"`` (the first) or a token's number.
         encoder: image-text encoder; needs ``classes`` and ``class_names``.
         class_names: a name for each class of the model.
-        templates: prompts with a ``{}`` for the name of the class.
+        templates: prompts with a ``{}`` for the name of the class;
+            :func:`~captum_neuroinspect.encoders.clip_templates` gives CLIP's own.
         negative: prompts of what should be in no image, such as ``"a watermark"``;
             needs an encoder. With B the largest of their cosines to the image, what is
             maximised is multiplied by ``exp(-negative_weight * max(0, B))``, or divided
@@ -108,6 +111,11 @@ def render_illusions(
             each image in each parameter.
         init: images to start from, in 0..1, one ``(channels, height, width)`` for all or
             ``(N, channels, height, width)``; only for ``param="fft"``.
+        transforms: what moves the images in each step: functions of images ``(N, C, H,
+            W)``, Lucent's among them, or a function ``(seeds, n_steps)`` that makes them
+            for a batch, as :func:`illusion_transforms` does, which is the default. The
+            same images for a seed, however they are batched, are only certain of
+            functions that draw for each image by its seed; Lucent's do not.
         size: pixels, one side or ``(height, width)``.
         channels: what the model takes; an encoder sees one channel as grey.
         n_steps: optimisation steps.
@@ -156,7 +164,7 @@ def render_illusions(
         tuple(snapshots), negative_weight, encoder_every, coarse,
     )  # fmt: skip
     pairs = Pairs.of(neurons, classes, class_names)
-    starts = Starts(param, init, len(pairs), options)
+    starts, moves = Starts(param, init, len(pairs), options), Transforms(transforms)
     if negative and encoder is None:
         raise ValueError(f"negative={negative!r}, but encoder=None: only an encoder reads prompts")
     networks = [model] if encoder is None else [model, encoder.network]
@@ -178,7 +186,7 @@ def render_illusions(
             precision == "bfloat16",
         )
         with scorer.shortened(example):
-            result = render_batches(scorer, starts, options, example.device, progress)
+            result = render_batches(scorer, starts, moves, options, example.device, progress)
     settings = {
         "model": type(model).__name__,
         "neurons_are": reader.place
@@ -190,6 +198,7 @@ def render_illusions(
         "negative": list(negative),
         "param": starts.name,
         "init": None if init is None else "images",
+        "transforms": moves.names,
         **asdict(options),
     }
     warn_of(result, len(pairs), options)

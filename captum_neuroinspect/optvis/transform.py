@@ -19,6 +19,7 @@ from captum_neuroinspect.optvis._random import AFFINE, NOISE, ImageGenerators
 Transform = Callable[[Tensor], Tensor]
 
 _GREY = 0.5
+_FIRST_NOISE = 0.2
 
 
 def random_affine(
@@ -102,6 +103,33 @@ def channel_noise(std: float | Callable[[int], float], seed: int | Sequence[int]
         return image_t + (std(step) if callable(std) else std) * noise
 
     return inner
+
+
+def illusion_transforms(seeds: Sequence[int], n_steps: int) -> list[Transform]:
+    """What moves and disturbs the images of an illusion in each step, as in the paper.
+
+    Rotation up to 15 degrees, shift up to 15 %, magnification 0.7 to 1.2; then an offset of
+    each channel, of standard deviation 0.2 at first, which fades along a line until the last
+    step.
+
+    Args:
+        seeds: one for each image.
+        n_steps: steps of the optimisation; each calls each transform once.
+
+    Examples::
+
+        >>> images = torch.rand(2, 3, 16, 16)
+        >>> for transform in illusion_transforms(seeds=[0, 1], n_steps=450):
+        ...     images = transform(images)
+        >>> images.shape
+        torch.Size([2, 3, 16, 16])
+    """
+    last = max(n_steps - 1, 1)
+
+    def fading(step: int) -> float:
+        return _FIRST_NOISE * max(0.0, 1 - step / last)
+
+    return [random_affine(seed=seeds), channel_noise(fading, seed=seeds)]
 
 
 def _affine_matrices(

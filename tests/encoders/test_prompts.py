@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_neuroinspect.encoders import DEFAULT_TEMPLATES, class_embeddings
+from captum_neuroinspect.encoders import DEFAULT_TEMPLATES, class_embeddings, clip_templates
 
 _VECTORS = {
     "a cat": [2.0, 0.0],
@@ -81,3 +81,16 @@ def test_an_encoder_that_is_a_module_serves():
 def test_bad_arguments(names, templates, error, message):
     with pytest.raises(error, match=message):
         class_embeddings(_TextEncoder({}), names, templates)
+
+
+def test_clip_templates_are_templates():
+    templates = clip_templates()
+    assert len(set(templates)) == 80
+    assert all(template.count("{}") == 1 for template in templates)
+
+    def letters(texts):
+        return torch.tensor([[text.count(c) for c in "abcdefgh"] for text in texts]).float()
+
+    rows = F.normalize(letters([t.replace("{}", "hen") for t in templates]), dim=1)
+    expected = F.normalize(rows.mean(0), dim=0)
+    torch.testing.assert_close(class_embeddings(letters, ["hen"], templates)[0], expected)

@@ -5,11 +5,18 @@ from functools import partial
 import pytest
 import torch
 from helpers import left_unchanged
+from lucent.optvis.transform import standard_transforms as lucent_transforms
 from optvis_nets import CLASS_NAMES, N_FEATURES, FakeEncoder, TinyNet
 from torch import nn
 from torch.nn import functional as F
 
-from captum_neuroinspect.optvis import activation_mask, illusion_image, render_illusions
+from captum_neuroinspect.optvis import (
+    activation_mask,
+    illusion_image,
+    illusion_transforms,
+    random_affine,
+    render_illusions,
+)
 from captum_neuroinspect.optvis._rendering.targets import Directions
 from captum_neuroinspect.optvis.maco import maco_image, spectrum_magnitude
 
@@ -323,3 +330,59 @@ def test_bad_values_are_refused_before_a_step(arguments, error, message, monkeyp
     model = TinyNet()
     with left_unchanged(model), pytest.raises(error, match=message):
         render_illusions(model, **{"neurons": 0, **FAST, **arguments})
+
+
+# Transforms
+
+
+def test_the_default_transforms_are_the_public_ones():
+    plain = render_illusions(TinyNet(), [0, 1, 2], **FAST)
+    given = render_illusions(TinyNet(), [0, 1, 2], transforms=illusion_transforms, **FAST)
+    assert plain.images.equal(given.images)
+    assert plain.settings["transforms"] == "illusion_transforms"
+
+
+def test_transforms_are_called_in_turn_in_each_step_of_each_batch():
+    calls = []
+
+    def first(images):
+        calls.append(("first", len(images)))
+        return images
+
+    def second(images):
+        calls.append(("second", len(images)))
+        return images
+
+    render_illusions(
+        TinyNet(), [0, 1, 2], **{**FAST, "n_steps": 2}, batch_size=2, transforms=[first, second]
+    )
+    assert calls == [("first", 2), ("second", 2)] * 2 + [("first", 1), ("second", 1)] * 2
+
+
+def test_made_transforms_get_the_seeds_of_their_images():
+    seen = []
+
+    def make(seeds, n_steps):
+        seen.append((list(seeds), n_steps))
+        return [random_affine(seed=seeds)]
+
+    together = render_illusions(TinyNet(), [0, 1, 2], **FAST, seed=5, transforms=make)
+    apart = render_illusions(TinyNet(), [0, 1, 2], **FAST, seed=5, transforms=make, batch_size=2)
+    assert seen == [([5, 6, 7], 4), ([5, 6], 4), ([7], 4)]
+    torch.testing.assert_close(together.images, apart.images, atol=1e-5, rtol=0)
+
+
+def test_lucents_transforms_move_our_images():
+    found = render_illusions(
+        TinyNet(), [0, 1], **{**FAST, "size": 40}, transforms=lucent_transforms
+    )
+    still = render_illusions(TinyNet(), [0, 1], **{**FAST, "size": 40}, transforms=[])
+    assert found.images.shape == (2, 3, 40, 40)
+    assert not found.images.equal(still.images)
+    assert "jitter" in found.settings["transforms"]
+
+
+@pytest.mark.parametrize("transforms", [3, ["jitter"]])
+def test_transforms_that_are_none(transforms):
+    with pytest.raises(TypeError, match="transforms="):
+        render_illusions(TinyNet(), [0], **FAST, transforms=transforms)

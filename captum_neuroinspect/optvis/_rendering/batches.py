@@ -10,14 +10,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_neuroinspect.optvis._rendering.memory import Portions
+from captum_neuroinspect.optvis._rendering.movement import Transforms
 from captum_neuroinspect.optvis._rendering.optimise import Optimisation
 from captum_neuroinspect.optvis._rendering.options import RenderOptions
 from captum_neuroinspect.optvis._rendering.scores import PairScorer, Scores, joined
 from captum_neuroinspect.optvis._rendering.starts import Starts
 from captum_neuroinspect.optvis.mask import activation_mask
-from captum_neuroinspect.optvis.transform import Transform, channel_noise, random_affine
-
-_FIRST_NOISE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +75,19 @@ class Rendering:
 
 
 def render_batches(
-    scorer: PairScorer, starts: Starts, options: RenderOptions, device: torch.device, progress: bool
+    scorer: PairScorer,
+    starts: Starts,
+    transforms: Transforms,
+    options: RenderOptions,
+    device: torch.device,
+    progress: bool,
 ) -> Rendering:
     """Render all pairs, batch by batch.
 
     Args:
         scorer: of all pairs.
         starts: the first images.
+        transforms: moves the images in each step.
         options: the numbers of the rendering.
         device: where the images are optimised.
         progress: show a progress bar.
@@ -101,10 +105,9 @@ def render_batches(
         try:
             for rows in batches:
                 params, image_f = starts.batch(rows, device)
-                transforms = _transforms(options.seed + rows.start, options.n_steps)
-                run = Optimisation(
-                    params, image_f, transforms, scorer.rows(rows), options, portions
-                )
+                seeds = range(options.seed + rows.start, options.seed + rows.stop)
+                moves = transforms.of(seeds, options.n_steps)
+                run = Optimisation(params, image_f, moves, scorer.rows(rows), options, portions)
                 result.batches.append(_finish(run, bar.update))
                 if result.batches[-1].is_interrupted:
                     break
@@ -115,10 +118,6 @@ def render_batches(
     result.is_interrupted |= result.batches[-1].is_interrupted
     result.n_together = portions.size
     return result
-
-
-def _transforms(seed: int, n_steps: int) -> list[Transform]:
-    return [random_affine(seed=seed), channel_noise(_fading(n_steps), seed=seed)]
 
 
 def _finish(run: Optimisation, on_step: Callable[[], object]) -> Batch:
@@ -155,9 +154,3 @@ def _scored(scorer: PairScorer, images: Tensor) -> tuple[Scores, Tensor | None]:
     with torch.no_grad():
         scores, reading = replace(scorer, low_precision=False).with_reading(images)
     return scores, None if reading.maps is None else scorer.targets.maps(reading.maps)
-
-
-def _fading(n_steps: int) -> Callable[[int], float]:
-    """Noise that falls along a line and is gone in the last step."""
-    last = max(n_steps - 1, 1)
-    return lambda step: _FIRST_NOISE * max(0.0, 1 - step / last)

@@ -95,5 +95,3 @@ def _is_self_attention(query: Tensor, *args: Any, **kwargs: Any) -> bool:
         and given.get("key_padding_mask") is None
         and given.get("attn_mask") is None
     )
-
-

@@ -23,12 +23,12 @@ class Swaps:
     def forward(self, module: nn.Module, forward: Forward) -> None:
         """Let ``module`` compute by another function; hooks on it still fire."""
         own = vars(module).get("forward")
-        module.forward = forward  # type: ignore[method-assign]
+        module.forward = forward
 
         def undo() -> None:
             del module.forward
             if own is not None:
-                module.forward = own  # type: ignore[method-assign]
+                module.forward = own
 
         self._undo.append(undo)
 
