@@ -126,7 +126,10 @@ def render_illusions(
             (``"maco"``) are radians and take more: 0.2 where steps are few.
         batch_size: images optimised together, at most.
         seed: image i is drawn, moved and disturbed by numbers of ``seed + i``.
-        precision: ``"bfloat16"`` runs both networks under autocast.
+        precision: ``"bfloat16"`` runs both networks under autocast; ``"auto"`` those
+            for which a few passes say that it is faster on this device (it can be several
+            times slower). Illusions are then only the same on machines that decide alike;
+            ``settings["low_precision"]`` says how.
         encoder_every: the encoder looks at the images in every so many steps; in between
             its last word stands.
         coarse: share of the steps, 0..1, at the beginning, in which the networks see the
@@ -183,9 +186,9 @@ def render_illusions(
             encoder,
             None if encoder is None else pairs.text(encoder, templates),
             None if encoder is None or not negative else prompt_embeddings(encoder, negative),
-            precision == "bfloat16",
         )
         with scorer.shortened(example):
+            scorer = scorer.in_precision(precision, example)
             result = render_batches(scorer, starts, moves, options, example.device, progress)
     settings = {
         "model": type(model).__name__,
@@ -199,6 +202,7 @@ def render_illusions(
         "param": starts.name,
         "init": None if init is None else "images",
         "transforms": moves.names,
+        "low_precision": scorer.low_precision._asdict(),
         **asdict(options),
     }
     warn_of(result, len(pairs), options)

@@ -13,7 +13,12 @@ from captum_neuroinspect.optvis._rendering.memory import Portions
 from captum_neuroinspect.optvis._rendering.movement import Transforms
 from captum_neuroinspect.optvis._rendering.optimise import Optimisation
 from captum_neuroinspect.optvis._rendering.options import RenderOptions
-from captum_neuroinspect.optvis._rendering.scores import PairScorer, Scores, joined
+from captum_neuroinspect.optvis._rendering.scores import (
+    FULL_PRECISION,
+    PairScorer,
+    Scores,
+    joined,
+)
 from captum_neuroinspect.optvis._rendering.starts import Starts
 from captum_neuroinspect.optvis.mask import activation_mask
 
@@ -152,5 +157,5 @@ def _kept(run: Optimisation, is_interrupted: bool) -> Batch:
 def _scored(scorer: PairScorer, images: Tensor) -> tuple[Scores, Tensor | None]:
     """Scores and maps ``(N, h, w)`` of clean images, in full precision."""
     with torch.no_grad():
-        scores, reading = replace(scorer, low_precision=False).with_reading(images)
+        scores, reading = replace(scorer, low_precision=FULL_PRECISION).with_reading(images)
     return scores, None if reading.maps is None else scorer.targets.maps(reading.maps)

@@ -8,7 +8,8 @@ from typing import Literal
 
 from captum_neuroinspect.optvis._checks import as_size, check_at_least, check_between, check_whole
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "auto"]
+_PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class RenderOptions:
         check_between("coarse", self.coarse, 0, 1)
         if not self.lr > 0:
             raise ValueError(f"lr={self.lr}, expected a positive number")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision={self.precision!r}, expected 'float32' or 'bfloat16'")
+        if self.precision not in _PRECISIONS:
+            raise ValueError(f"precision={self.precision!r}, expected one of {_PRECISIONS}")
         self._check_snapshots()
 
     def _check_snapshots(self) -> None:

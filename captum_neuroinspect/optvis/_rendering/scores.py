@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_neuroinspect._modules import device_of, logits_of
+from captum_neuroinspect.optvis._rendering.options import Precision
+from captum_neuroinspect.optvis._rendering.precision import bfloat16_pays
 from captum_neuroinspect.optvis._rendering.targets import Targets
 from captum_neuroinspect.optvis._shortcuts.shortened import shortened
 from captum_neuroinspect.optvis._units.reader import Reading, UnitReader
@@ -41,6 +43,16 @@ class Scores(NamedTuple):
         return Scores(first, *rest)
 
 
+class LowPrecision(NamedTuple):
+    """Which networks run under bfloat16 autocast."""
+
+    model: bool
+    encoder: bool
+
+
+FULL_PRECISION = LowPrecision(model=False, encoder=False)
+
+
 def _outputs(reader: UnitReader, images: Tensor) -> list[Tensor]:
     reading = reader(images)
     maps = [reading.maps] if isinstance(reading.maps, Tensor) else []
@@ -65,7 +77,7 @@ class PairScorer:
         encoder: image-text encoder, or ``None`` to leave the similarity out.
         text: embedding of each image's class, ``(N, D)``, when there is an encoder.
         negative: embeddings ``(K, D)`` of what should be in no image, or ``None``.
-        low_precision: run both networks under bfloat16 autocast.
+        low_precision: which networks run under bfloat16 autocast.
     """
 
     reader: UnitReader
@@ -74,7 +86,7 @@ class PairScorer:
     encoder: ImageTextEncoder | None = None
     text: Tensor | None = None
     negative: Tensor | None = None
-    low_precision: bool = False
+    low_precision: LowPrecision = FULL_PRECISION
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -102,9 +114,13 @@ class PairScorer:
         self, images: Tensor, redirected: Tensor | None = None
     ) -> tuple[Scores, Reading]:
         """The scores and the classifier's pass that they come from."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.low_precision):
-            with self._redirect(redirected):
-                reading = self.reader(images)
+        device, low = images.device.type, self.low_precision
+        with (
+            torch.autocast(device, torch.bfloat16, enabled=low.model),
+            self._redirect(redirected),
+        ):
+            reading = self.reader(images)
+        with torch.autocast(device, torch.bfloat16, enabled=low.encoder):
             embedding = self._embedding(images)
         activation = self.targets.activation(reading.units)
         return Scores(activation, self._logit(reading.output), *self._likeness(embedding)), reading
@@ -124,6 +140,17 @@ class PairScorer:
                 run = partial(self._embeddings, example)
                 stack.enter_context(shortened(encoder.network, run))
             yield
+
+    def in_precision(self, precision: Precision, example: Tensor) -> PairScorer:
+        """The scorer with its networks in a precision; ``"auto"`` times them on an example."""
+        if precision != "auto":
+            low = precision == "bfloat16"
+            return replace(self, low_precision=LowPrecision(low, low))
+        model = bfloat16_pays(lambda images: logits_of(self.reader(images).output), example)
+        encoder = self.encoder is not None and bfloat16_pays(
+            lambda images: torch.cat(self._embeddings(images)), example
+        )
+        return replace(self, low_precision=LowPrecision(model, encoder))
 
     def _embeddings(self, images: Tensor) -> list[Tensor]:
         embedding = self._embedding(images)
