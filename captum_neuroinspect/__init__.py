@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         rank_neurons,
         saliency_figure,
     )
-    from captum_neuroinspect.edit import HeadEdit, edit_head, probability_ratio
+    from captum_neuroinspect.edit import HeadEdit, edit_head, mend, probability_ratio
     from captum_neuroinspect.encoders import LabelSpaceEncoder, OpenCLIPEncoder
     from captum_neuroinspect.features import FeatureSet, collect_features, find_head
     from captum_neuroinspect.optvis import Illusions, activation_mask, render_illusions
@@ -38,6 +38,7 @@ _MODULE_OF = {
     "collect_features": "features",
     "edit_head": "edit",
     "find_head": "features",
+    "mend": "edit",
     "neuron_saliency": "attr",
     "probability_ratio": "edit",
     "rank_neurons": "attr",
@@ -58,6 +59,7 @@ __all__ = [
     "collect_features",
     "edit_head",
     "find_head",
+    "mend",
     "neuron_saliency",
     "probability_ratio",
     "rank_neurons",

@@ -5,16 +5,29 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from captum_neuroinspect._decisions import (
+    accuracy_by_class,
+    checked_labels,
+    decide,
+    holds,
+    is_right,
+    is_wrong,
+    mean_by,
+)
 from captum_neuroinspect._files import write_atomically
+from captum_neuroinspect._fingerprint import head_fingerprint
 from captum_neuroinspect._head import check_head, head_tensors
-from captum_neuroinspect._modules import as_indices, check_indices
+from captum_neuroinspect._modules import check_indices
+from captum_neuroinspect._splitting import first_part
 
+_FINGERPRINTS = ("head_fingerprint", "backbone_fingerprint")
 _TENSORS = ("features", "logits", "labels", "indices", "groups")
 
 
@@ -22,18 +35,32 @@ _TENSORS = ("features", "logits", "labels", "indices", "groups")
 class FeatureSet:
     """What the decision layer sees and says on a data set, with the labels.
 
+    Usually a sample has one class. Two other kinds of labels go with heads whose
+    outputs are probabilities of their own (a sigmoid each):
+
+    * multi-hot ``(N, C)``: every (sample, class) pair is a decision, "yes" where the
+      logit is positive. ``predictions`` and ``is_correct`` are ``(N, C)``;
+      :meth:`accuracy` is the share of right decisions, :meth:`class_accuracy` the mean
+      of the shares among samples with and without the class (balanced accuracy); a
+      sample is a mistake when any of its decisions is wrong.
+    * one output, ``logits`` ``(N, 1)``: it decides between the classes 0 and 1, and is
+      positive for class 1. All else is as with two classes.
+
     Attributes:
         features: ``(N, F)`` float32, the input of the decision layer.
         logits: ``(N, C)`` float32.
-        labels: ``(N,)`` int64 in ``0..C-1``.
+        labels: ``(N,)`` int64 in ``0..C-1``, or ``(N, C)`` multi-hot.
         groups: ``(N,)`` int64 group labels, or ``None``.
         class_names: one name a class, or ``None``.
         indices: ``(N,)`` positions in the data the set was collected from; kept by
             :meth:`subset`, :meth:`mistakes` and :meth:`split`, so that a row always
             leads back to its photo.
+        head_fingerprint: name of the decision layer's values that gave the logits, or
+            ``None`` when unknown; an edit of another head refuses the set.
+        backbone_fingerprint: the same for the rest of the model.
 
     Raises:
-        TypeError: when labels are not whole numbers.
+        TypeError: when class labels are not whole numbers.
         ValueError: when shapes do not fit, values are not finite, a label is out of
             range, or a group is negative.
 
@@ -51,18 +78,17 @@ class FeatureSet:
     groups: Tensor | None = None
     class_names: tuple[str, ...] | None = None
     indices: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    head_fingerprint: str | None = None
+    backbone_fingerprint: str | None = None
 
     def __post_init__(self) -> None:
-        if self.features.ndim != 2 or self.logits.ndim != 2 or self.labels.ndim != 1:
-            raise ValueError(
-                f"features {tuple(self.features.shape)}, logits {tuple(self.logits.shape)}, labels "
-                f"{tuple(self.labels.shape)}: expected (N, F), (N, C) and (N,)"
-            )
-        object.__setattr__(self, "labels", as_indices("labels", self.labels))
+        _check_shapes(self)
+        object.__setattr__(self, "labels", checked_labels(self.labels))
         if len(self.indices) == 0:
             object.__setattr__(self, "indices", torch.arange(len(self.labels)))
         _check_lengths(self)
-        check_indices("label", self.labels, self.n_classes, f"{self.n_classes} classes")
+        if not self.is_multi_hot:
+            check_indices("label", self.labels, self.n_classes, f"{self.n_classes} classes")
         if self.groups is not None and (self.groups < 0).any():
             raise ValueError(f"group={int(self.groups.min())}, expected 0 or more")
         for name in ("features", "logits"):
@@ -80,17 +106,32 @@ class FeatureSet:
 
     @property
     def n_classes(self) -> int:
-        return self.logits.shape[1]
+        """How many classes there are: C, or two for a single output."""
+        return max(self.logits.shape[1], 2 if self.labels.ndim == 1 else 1)
+
+    @property
+    def is_multi_hot(self) -> bool:
+        """Whether a sample may be of many classes: labels ``(N, C)``."""
+        return self.labels.ndim == 2
 
     @property
     def predictions(self) -> Tensor:
-        """``(N,)`` the class of the largest logit."""
-        return self.logits.argmax(1)
+        """``(N,)`` the class of the largest logit; ``(N, C)`` 0 or 1 for multi-hot labels."""
+        return decide(self.logits, multi_hot=self.is_multi_hot)
 
     @property
     def is_correct(self) -> Tensor:
-        """``(N,)`` whether the predicted class is the label."""
+        """``(N,)`` whether the predicted class is the label; multi-hot: each decision."""
         return self.predictions == self.labels
+
+    def of_class(self, target: int) -> Tensor:
+        """``(N,)`` whether a sample is of this class.
+
+        Raises:
+            ValueError: when the class index is out of range.
+        """
+        self._check_class("target", target)
+        return holds(self.labels, target)
 
     def class_name(self, index: int) -> str:
         return self.class_names[index] if self.class_names else f"class {index}"
@@ -109,34 +150,41 @@ class FeatureSet:
     def mistakes(self, target: int | None = None, predicted: int | None = None) -> FeatureSet:
         """The samples whose predicted class is not their label.
 
+        With multi-hot labels: those with any wrong decision.
+
         Args:
-            target: only those of this class.
-            predicted: only those that were taken for this class.
+            target: only those of this class (multi-hot: in which it was missed).
+            predicted: only those that were taken for this class (multi-hot: wrongly).
 
         Raises:
             ValueError: when a class index is out of range.
         """
-        wrong = ~self.is_correct
-        if target is not None:
-            wrong &= self.labels == self._checked("target", target)
-        if predicted is not None:
-            wrong &= self.predictions == self._checked("predicted", predicted)
+        for name, index in (("target", target), ("predicted", predicted)):
+            if index is not None:
+                self._check_class(name, index)
+        wrong = is_wrong(self.labels, self.predictions, target, predicted)
         return self.subset(wrong)
 
     def correct(self, target: int | None = None) -> FeatureSet:
-        """The samples that the head gets right, of one class if ``target`` is given."""
-        right = self.is_correct
+        """The samples that the head gets right, of one class if ``target`` is given.
+
+        With multi-hot labels: all decisions right, or those in which ``target`` was found.
+        """
         if target is not None:
-            right = right & (self.labels == self._checked("target", target))
-        return self.subset(right)
+            self._check_class("target", target)
+        return self.subset(is_right(self.labels, self.predictions, target))
 
     def accuracy(self) -> float:
         """Share of right predictions; NaN for an empty set."""
         return float(self.is_correct.float().mean())
 
     def class_accuracy(self) -> Tensor:
-        """``(C,)`` share of right predictions in each class; NaN for an absent class."""
-        return _mean_by(self.is_correct, self.labels, self.n_classes)
+        """``(C,)`` share of right predictions in each class; NaN for an absent class.
+
+        With multi-hot labels the balanced accuracy of each class: NaN also for a class
+        that every sample has.
+        """
+        return accuracy_by_class(self.is_correct, self.labels, self.n_classes)
 
     def group_accuracy(self) -> Tensor:
         """``(G,)`` share of right predictions in each group; NaN for an absent group.
@@ -146,10 +194,16 @@ class FeatureSet:
         """
         if self.groups is None:
             raise ValueError("this FeatureSet has no groups: collect it with (image, label, group)")
-        return _mean_by(self.is_correct, self.groups, int(self.groups.max()) + 1)
+        return mean_by(self.is_correct, self.groups, int(self.groups.max()) + 1)
 
     def confusion(self) -> Tensor:
-        """``(C, C)`` counts; row: label, column: predicted class."""
+        """``(C, C)`` counts; row: label, column: predicted class.
+
+        Raises:
+            ValueError: for multi-hot labels, where no class is taken for another.
+        """
+        if self.is_multi_hot:
+            raise ValueError("multi-hot labels have no confusion of one class with another")
         pairs = self.labels * self.n_classes + self.predictions
         return torch.bincount(pairs, minlength=self.n_classes**2).view(self.n_classes, -1)
 
@@ -165,12 +219,13 @@ class FeatureSet:
             raise ValueError(
                 f"head takes {weight.shape[1]} features, this set has {self.features.shape[1]}"
             )
-        return replace(self, logits=self.features @ weight.T + bias)
+        logits = self.features @ weight.T + bias
+        return replace(self, logits=logits, head_fingerprint=head_fingerprint(head))
 
     def split(
         self, fraction: float = 0.5, *, seed: int = 0, together: Tensor | None = None
     ) -> tuple[FeatureSet, FeatureSet]:
-        """Split in two at random, class by class.
+        """Split in two at random, class by class (multi-hot labels: all together).
 
         Args:
             fraction: share of the first part, between 0 and 1.
@@ -188,17 +243,8 @@ class FeatureSet:
         units = torch.arange(len(self)) if together is None else together
         if len(units) != len(self):
             raise ValueError(f"together has {len(units)} entries, expected {len(self)}")
-        generator = torch.Generator().manual_seed(seed)
-        first, placed = torch.zeros(2, len(self), dtype=torch.bool)
-        for label in self.labels.unique():
-            of_class = self.labels == label
-            # Units that came with an earlier class stay where they are, and count.
-            n_first = len(units[of_class & first].unique())
-            n_missing = round(fraction * len(units[of_class].unique())) - n_first
-            free = units[of_class & ~placed].unique()
-            free = free[torch.randperm(len(free), generator=generator)]
-            first |= torch.isin(units, free[: max(n_missing, 0)])
-            placed |= torch.isin(units, free)
+        strata = torch.zeros(len(self)) if self.is_multi_hot else self.labels
+        first = first_part(strata, units, fraction, seed)
         return self.subset(first), self.subset(~first)
 
     def save(self, path: str | Path) -> Path:
@@ -207,21 +253,34 @@ class FeatureSet:
         tensors = {
             n: t.clone().contiguous() for n in _TENSORS if (t := getattr(self, n)) is not None
         }
-        names = {} if self.class_names is None else {"class_names": json.dumps(self.class_names)}
-        return write_atomically(path, lambda p: save_file(tensors, p, metadata=names))
+        metadata = {n: value for n in _FINGERPRINTS if (value := getattr(self, n)) is not None}
+        if self.class_names is not None:
+            metadata["class_names"] = json.dumps(self.class_names)
+        return write_atomically(path, lambda p: save_file(tensors, p, metadata=metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> FeatureSet:
         """Read what :meth:`save` wrote."""
         with safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            fields: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}
             metadata = file.metadata() or {}
         names = metadata.get("class_names")
-        return cls(**tensors, class_names=None if names is None else tuple(json.loads(names)))
+        fields |= {name: metadata.get(name) for name in _FINGERPRINTS}
+        return cls(**fields, class_names=None if names is None else tuple(json.loads(names)))
 
-    def _checked(self, name: str, index: int) -> int:
+    def _check_class(self, name: str, index: int) -> None:
         check_indices(name, torch.tensor([index]), self.n_classes, f"{self.n_classes} classes")
-        return index
+
+
+def _check_shapes(features: FeatureSet) -> None:
+    shapes = [tuple(getattr(features, name).shape) for name in ("features", "logits", "labels")]
+    n_dims = [len(shape) for shape in shapes]
+    multi_hot = n_dims == [2, 2, 2] and shapes[1][1] == shapes[2][1]
+    if n_dims != [2, 2, 1] and not multi_hot:
+        raise ValueError(
+            f"features {shapes[0]}, logits {shapes[1]}, labels {shapes[2]}: "
+            "expected (N, F), (N, C) and (N,) or multi-hot (N, C)"
+        )
 
 
 def _check_lengths(features: FeatureSet) -> None:
@@ -232,8 +291,3 @@ def _check_lengths(features: FeatureSet) -> None:
         raise ValueError(
             f"{len(features.class_names)} class_names for {features.n_classes} classes"
         )
-
-
-def _mean_by(values: Tensor, index: Tensor, n: int) -> Tensor:
-    sums = torch.zeros(n).index_add_(0, index, values.float())
-    return sums / torch.bincount(index, minlength=n)

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 from tqdm import tqdm
 
+from captum_neuroinspect._decisions import checked_labels
 from captum_neuroinspect._feature_set import FeatureSet as FeatureSet
+from captum_neuroinspect._fingerprint import backbone_fingerprint, head_fingerprint
 from captum_neuroinspect._head import check_head, find_head
 from captum_neuroinspect._modules import captured_input, check_indices, device_of, frozen, logits_of
 
@@ -40,7 +42,9 @@ def collect_features(
         data: a ``DataLoader``, a ``Dataset`` or a pair ``(images, labels)`` of
             tensors. Items are ``(image, label)``, ``(image, label, group)`` or
             mappings with ``"pixel_values"`` and ``"labels"``. A shuffling
-            loader is taken as it comes; then ``indices`` count its order.
+            loader is taken as it comes; then ``indices`` count its order. A label is
+            a class index, a row of C zeros and ones, or, for a head with one output,
+            0 or 1.
         head: the decision layer; found by :func:`find_head` when not given.
         batch_size: images a pass, for a ``Dataset`` or tensors. ``None``: 8 on a CPU,
             where larger batches are slower (page faults, measured), else 64.
@@ -73,13 +77,15 @@ def collect_features(
     collected = list(_run(model, head, loader, names, progress))
     if not collected:
         raise ValueError("data is empty: expected at least one (image, label)")
-    features, logits, labels, groups = zip(*collected, strict=True)
+    features, logits, labels, groups, heads = zip(*collected, strict=True)
     return FeatureSet(
         torch.cat(features),
         torch.cat(logits),
         torch.cat(labels),
         groups=None if groups[0] is None else torch.cat(groups),
         class_names=names,
+        head_fingerprint=head_fingerprint(heads[0]),
+        backbone_fingerprint=backbone_fingerprint(model, heads[0]),
     )
 
 
@@ -89,7 +95,7 @@ def _run(
     loader: DataLoader[Any],
     class_names: tuple[str, ...] | None,
     progress: bool,
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None, nn.Linear]]:
     if head is not None:
         check_head(head)
     device = device_of(model)
@@ -104,7 +110,7 @@ def _run(
                 logits = logits_of(model(images)).float().cpu()
                 features = captured.value.detach().float().cpu()
             _check_features(features, len(images), number)
-            yield features, logits, labels, groups
+            yield features, logits, labels, groups, head
 
 
 def _default_batch_size(model: nn.Module) -> int:
@@ -166,17 +172,26 @@ def _check_image(image: Any) -> None:
         )
 
 
-def _check_classes(labels: Tensor, class_names: tuple[str, ...] | None, n_classes: int) -> None:
-    check_indices("label", labels, n_classes, f"the head has {n_classes} classes")
+def _check_classes(labels: Tensor, class_names: tuple[str, ...] | None, n_outputs: int) -> None:
+    n_classes = max(n_outputs, 2)  # a single output decides between two classes
+    if labels.ndim == 1:
+        check_indices("label", labels, n_classes, f"the head has {n_classes} classes")
+    elif labels.shape[1] != n_outputs:
+        raise ValueError(
+            f"labels have shape {tuple(labels.shape)}, expected class indices (N,) or multi-hot "
+            f"labels (N, {n_outputs})"
+        )
     if class_names is not None and len(class_names) != n_classes:
         raise ValueError(f"{len(class_names)} class_names for a head with {n_classes} classes")
 
 
 def _integer_labels(labels: Tensor) -> Tensor:
+    if labels.ndim == 2:
+        return checked_labels(labels)
     if labels.is_floating_point() or labels.ndim != 1:
         raise ValueError(
             f"labels have dtype {labels.dtype} and shape {tuple(labels.shape)}, "
-            "expected class indices (N,)"
+            "expected class indices (N,) or multi-hot labels (N, C)"
         )
     return labels.long()
 

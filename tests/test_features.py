@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from helpers import Boom, ConvNet, assert_same_set, feature_set, left_unchanged, linear
@@ -8,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from captum_neuroinspect import FeatureSet, collect_features, find_head
 from captum_neuroinspect._files import write_atomically
+from captum_neuroinspect._fingerprint import head_fingerprint
 
 N_CLASSES = 4
 
@@ -653,3 +656,151 @@ def test_write_atomically_gives_the_usual_rights(tmp_path):
     path = write_atomically(tmp_path / "a.txt", lambda temporary: temporary.write_text("new"))
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+# --- fingerprints --------------------------------------------------------------------
+
+
+def test_collect_features_records_fingerprints():
+    model, data = ConvNet(N_CLASSES), _pictures()
+    first = collect_features(model, data, progress=False)
+    again = collect_features(copy.deepcopy(model).train(), data, progress=False)
+    names = ("head_fingerprint", "backbone_fingerprint")
+    assert all(len(getattr(first, name)) == 16 for name in names)
+    assert [getattr(first, name) for name in names] == [getattr(again, name) for name in names]
+    with torch.no_grad():
+        model.head.bias[0] += 1
+    other = collect_features(model, data, progress=False)
+    assert other.head_fingerprint != first.head_fingerprint
+    assert other.backbone_fingerprint == first.backbone_fingerprint
+    with torch.no_grad():
+        model.backbone[1].running_mean[0] += 1
+    moved = collect_features(model, data, progress=False)
+    assert moved.head_fingerprint == other.head_fingerprint
+    assert moved.backbone_fingerprint != first.backbone_fingerprint
+
+
+def test_fingerprints_go_with_the_set(tmp_path):
+    model = ConvNet(N_CLASSES)
+    data = collect_features(model, _pictures(), progress=False)
+    loaded = FeatureSet.load(data.save(tmp_path / "set"))
+    for kept in (loaded, data.mistakes(), data.split()[0]):
+        assert kept.head_fingerprint == data.head_fingerprint
+        assert kept.backbone_fingerprint == data.backbone_fingerprint
+    assert data.with_head(model.head).head_fingerprint == data.head_fingerprint
+    judged = data.with_head(nn.Linear(16, N_CLASSES))
+    assert judged.head_fingerprint != data.head_fingerprint
+    assert judged.backbone_fingerprint == data.backbone_fingerprint
+
+
+def test_files_without_fingerprints_load(tmp_path):
+    old = _many([0, 1, 2])
+    loaded = FeatureSet.load(old.save(tmp_path / "set"))
+    assert loaded.head_fingerprint is None
+    assert loaded.backbone_fingerprint is None
+
+
+def test_head_fingerprint_names_values_not_things():
+    head = nn.Linear(3, 2, bias=False)
+    same = nn.Linear(3, 2)
+    with torch.no_grad():
+        same.weight.copy_(head.weight)
+        same.bias.zero_()
+    assert head_fingerprint(head) == head_fingerprint(same)
+    assert head_fingerprint(head) != head_fingerprint(nn.Linear(3, 2))
+
+
+# --- many labels a sample, or one output ---------------------------------------------
+
+
+@pytest.fixture
+def many():
+    """Decisions  +-+ / -+- / ++-  against labels  101 / 011 / 100."""
+    signs = torch.tensor([[1, -1, 1], [-1, 1, -1], [1, 1, -1]])
+    labels = torch.tensor([[1, 0, 1], [0, 1, 1], [1, 0, 0]])
+    groups = torch.tensor([0, 1, 1])
+    return FeatureSet(torch.arange(6.0).view(3, 2), signs.float(), labels, groups=groups)
+
+
+def test_multi_hot_measures_by_hand(many):
+    assert many.is_multi_hot
+    assert many.n_classes == 3
+    assert many.predictions.tolist() == [[1, 0, 1], [0, 1, 0], [1, 1, 0]]
+    assert many.is_correct.tolist() == [[True] * 3, [True, True, False], [True, False, True]]
+    assert many.accuracy() == pytest.approx(7 / 9)
+    # Balanced: class 1 is found once of once, spared once of twice.
+    assert many.class_accuracy().tolist() == pytest.approx([1.0, (1 + 0.5) / 2, (0.5 + 1) / 2])
+    assert many.group_accuracy().tolist() == pytest.approx([1.0, 2 / 3])
+    assert many.of_class(2).tolist() == [True, True, False]
+    assert many.subset(torch.tensor([0, 2])).class_accuracy().isnan().tolist() == [
+        True,
+        True,
+        False,
+    ]
+    with pytest.raises(ValueError, match="no confusion"):
+        many.confusion()
+
+
+def test_multi_hot_mistakes_by_hand(many):
+    assert many.mistakes().indices.tolist() == [1, 2]
+    assert many.mistakes(target=2).indices.tolist() == [1]
+    assert many.mistakes(predicted=1).indices.tolist() == [2]
+    assert many.mistakes(target=0).indices.tolist() == []
+    assert many.correct().indices.tolist() == [0]
+    assert many.correct(target=0).indices.tolist() == [0, 2]
+
+
+def test_multi_hot_split_save_and_load(many, tmp_path):
+    first, second = many.split(1 / 3)
+    assert (len(first), len(second)) == (1, 2)
+    assert_same_set(FeatureSet.load(many.save(tmp_path / "set")), many)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.uint8])
+def test_multi_hot_labels_of_any_dtype(many, dtype):
+    again = FeatureSet(many.features, many.logits, many.labels.to(dtype))
+    assert torch.equal(again.labels, many.labels)
+    assert again.labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize("column", [False, True])
+def test_a_single_output_decides_between_two_classes(column):
+    labels = torch.tensor([0, 0, 1, 1])
+    logits = torch.tensor([[-1.0], [2.0], [3.0], [-0.5]])
+    data = FeatureSet(torch.zeros(4, 1), logits, labels[:, None] if column else labels)
+    assert data.n_classes == 2
+    assert data.predictions.tolist() == [0, 1, 1, 0]
+    assert data.accuracy() == 0.5
+    assert data.class_accuracy().tolist() == [0.5, 0.5]
+    assert data.confusion().tolist() == [[1, 1], [1, 1]]
+    assert data.mistakes(target=1).indices.tolist() == [3]
+    with pytest.raises(ValueError, match=r"label=2 is out of range: expected 0..1"):
+        FeatureSet(torch.zeros(1, 1), torch.zeros(1, 1), torch.tensor([2]))
+
+
+def test_labels_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match="other values than 0 and 1"):
+        FeatureSet(torch.zeros(1, 1), torch.zeros(1, 2), torch.tensor([[0, 2]]))
+    with pytest.raises(ValueError, match=r"labels \(1, 3\): expected .* multi-hot"):
+        FeatureSet(torch.zeros(1, 1), torch.zeros(1, 2), torch.tensor([[0, 1, 1]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_collect_features_takes_many_labels(dtype):
+    images, labels = torch.rand(6, 3, 8, 8), torch.randint(0, 2, (6, N_CLASSES))
+    model = ConvNet(N_CLASSES)
+    with left_unchanged(model):
+        data = collect_features(model, (images, labels.to(dtype)), progress=False)
+    assert torch.equal(data.labels, labels)
+    with pytest.raises(ValueError, match=r"labels have shape \(6, 2\), expected class indices"):
+        collect_features(model, (images, labels[:, :2]), progress=False)
+
+
+def test_collect_features_takes_a_single_output():
+    images, labels = torch.rand(6, 3, 8, 8), torch.arange(6) % 2
+    data = collect_features(ConvNet(1), (images, labels), class_names=["no", "yes"], progress=False)
+    assert data.logits.shape == (6, 1)
+    assert data.n_classes == 2
+    assert data.class_name(1) == "yes"
+    with pytest.raises(ValueError, match="label=2 is out of range"):
+        collect_features(ConvNet(1), (images, labels * 2), progress=False)

@@ -1,7 +1,22 @@
 """Weaken a false correlation in the decision layer, and show what it costs and gains."""
 
-from captum_neuroinspect.edit._result import Evaluation, HeadEdit
+from captum_neuroinspect.edit._evaluation import Evaluation
+from captum_neuroinspect.edit._result import HeadEdit, compare_heads
+from captum_neuroinspect.edit.calibration import calibration_error
+from captum_neuroinspect.edit.head_diff import HeadDiff
 from captum_neuroinspect.edit.head_edit import edit_head
+from captum_neuroinspect.edit.image_edit import edit_through_images
+from captum_neuroinspect.edit.mend import mend
 from captum_neuroinspect.edit.probability_ratio import probability_ratio
 
-__all__ = ["Evaluation", "HeadEdit", "edit_head", "probability_ratio"]
+__all__ = [
+    "Evaluation",
+    "HeadDiff",
+    "HeadEdit",
+    "calibration_error",
+    "compare_heads",
+    "edit_head",
+    "edit_through_images",
+    "mend",
+    "probability_ratio",
+]

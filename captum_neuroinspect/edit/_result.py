@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._files import write_atomically
-from captum_neuroinspect._head import head_tensors
-from captum_neuroinspect.edit._training import EpochRecord, Scope
-from captum_neuroinspect.edit.probability_ratio import single_ratios
+from captum_neuroinspect.edit._edit_file import read_edit, save_edit
+from captum_neuroinspect.edit._evaluation import Evaluation, evaluate, shares_of_groups
+from captum_neuroinspect.edit._figure import edit_figure
+from captum_neuroinspect.edit._layers import copy_of, fill, find_layer
+from captum_neuroinspect.edit._link import Link
+from captum_neuroinspect.edit._options import Scope
+from captum_neuroinspect.edit._selection import EpochRecord
+from captum_neuroinspect.edit._summary import as_html, as_text
+from captum_neuroinspect.edit.head_diff import HeadDiff
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-@dataclass(frozen=True)
-class Evaluation:
-    """How a head does on a data set.
-
-    Attributes:
-        accuracy: share of right predictions, 0..1.
-        class_accuracy: the same for each class; NaN for an absent class.
-        group_accuracy: for each group, or ``None`` without group labels.
-        ratios: probability ratio of each edited neuron by itself, at the mean
-            features of the target class (NaN when that class is absent).
-    """
-
-    accuracy: float
-    class_accuracy: tuple[float, ...]
-    group_accuracy: tuple[float, ...] | None
-    ratios: tuple[float, ...]
+Setting = str | float | int | bool | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,37 +35,89 @@ class HeadEdit:
     Attributes:
         head: the edited layer.
         original: a copy of the layer before.
-        target: class that was mended.
-        neurons: the features whose influence was constrained.
+        targets: for each class that was mended the neurons whose influence was
+            constrained. :attr:`target` and :attr:`neurons` are those of a single one.
         scope: what was allowed to change.
         strength: lambda3.
-        ratio: ``o``.
+        ratio: ``o``: a number, one a neuron, or one of these for each of many classes.
         before: the original's results on the validation set.
         after: the edited head's.
         history: one record an epoch.
-        best_epoch: the epoch whose head was kept.
+        best_epoch: the epoch whose head was kept; 0: the original itself.
+        link: from logits to probabilities.
+        settings: the other settings of the training.
+        class_names: one name a class, or ``None``.
+        group_shares: share of each group of the training set, or ``None``.
     """
 
     head: nn.Linear
     original: nn.Linear
-    target: int
-    neurons: tuple[int, ...]
+    targets: dict[int, tuple[int, ...]]
     scope: Scope
     strength: float
-    ratio: float
+    ratio: float | tuple[float, ...] | dict[int, float | tuple[float, ...]]
     before: Evaluation
     after: Evaluation
-    history: tuple[EpochRecord, ...]
-    best_epoch: int
+    history: tuple[EpochRecord, ...] = ()
+    best_epoch: int = 0
+    link: Link = "softmax"
+    settings: dict[str, Setting] = field(default_factory=dict)
+    class_names: tuple[str, ...] | None = None
+    group_shares: tuple[float, ...] | None = None
+
+    @property
+    def target(self) -> int:
+        """The class that was mended.
+
+        Raises:
+            ValueError: when there are several.
+        """
+        if len(self.targets) != 1:
+            raise ValueError(f"{len(self.targets)} classes were mended: see `.targets`")
+        return next(iter(self.targets))
+
+    @property
+    def neurons(self) -> tuple[int, ...]:
+        """The constrained neurons of the single target.
+
+        Raises:
+            ValueError: when there are several targets.
+        """
+        return self.targets[self.target]
+
+    def class_name(self, index: int) -> str:
+        return self.class_names[index] if self.class_names else f"class {index}"
 
     def evaluate(self, features: FeatureSet) -> tuple[Evaluation, Evaluation]:
         """Results of the original and of the edited head on other data."""
-        neurons = torch.tensor(self.neurons)
         before, after = (
-            evaluate(*head_tensors(head), features, neurons, self.target)
+            evaluate(head, features, self.targets, self.link, self.group_shares)
             for head in (self.original, self.head)
         )
         return before, after
+
+    def neuron_ratios(self) -> dict[tuple[int, int], tuple[float, float]]:
+        """``(class, neuron)`` to the neuron's probability ratio before and after."""
+        pairs = [(c, neuron) for c, neurons in self.targets.items() for neuron in neurons]
+        values = zip(self.before.ratios, self.after.ratios, strict=True)
+        return dict(zip(pairs, values, strict=True))
+
+    def diff(self) -> HeadDiff:
+        """The change by itself: its size, and to apply it or add it to another."""
+        return HeadDiff.between(self.original, self.head)
+
+    def summary(self) -> str:
+        """A table of the results before and after, as text."""
+        return as_text(self)
+
+    def plot(self) -> Figure:
+        """Accuracy by class before and after, and the course of the training.
+
+        Returns:
+            A matplotlib ``Figure`` that belongs to no window: ``.savefig(path)`` it,
+            or let a notebook show it.
+        """
+        return edit_figure(self)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[nn.Module]:
@@ -89,114 +130,129 @@ class HeadEdit:
             ValueError: when no layer of the model, or more than one, has the
                 original's weights.
         """
-        layer = _find_layer(model, self.original)
+        layer = self._original_layer(model)
         kept = [p.detach().clone() for p in layer.parameters()]
         try:
-            _copy_into(layer, self.head)
+            fill(layer, self.head)
             yield model
         finally:
             with torch.no_grad():
                 for parameter, value in zip(layer.parameters(), kept, strict=True):
                     parameter.copy_(value)
 
+    def apply_(self, model: nn.Module) -> nn.Module:
+        """Put the edited head into ``model`` for good, and return the model.
+
+        Raises:
+            ValueError: as :meth:`applied`.
+        """
+        fill(self._original_layer(model), self.head)
+        return model
+
+    def revert_(self, model: nn.Module) -> nn.Module:
+        """Undo :meth:`apply_`: put the original's values back, and return the model.
+
+        Raises:
+            ValueError: when no layer of the model, or more than one, has the edited
+                head's weights.
+        """
+        try:
+            layer = find_layer(model, self.head, "the edited head")
+        except ValueError as error:
+            raise ValueError(
+                f"{error}, expected exactly one: the edit is not applied to this model"
+            ) from None
+        fill(layer, self.original)
+        return model
+
     def save(self, path: str | Path) -> Path:
         """Write both heads and the record of the edit as one safetensors file."""
-        tensors = {
-            f"{name}.{key}": value.contiguous()
-            for name in ("head", "original")
-            for key, value in getattr(self, name).state_dict().items()
-        }
-        record = {
-            name: getattr(self, name)
-            for name in ("target", "neurons", "scope", "strength", "ratio", "best_epoch")
-        }
-        record |= {name: asdict(getattr(self, name)) for name in ("before", "after")}
-        record["history"] = [asdict(epoch) for epoch in self.history]
-        metadata = {"edit": json.dumps(record)}
-        return write_atomically(path, lambda p: save_file(tensors, p, metadata=metadata))
+        return save_edit(self, path)
 
     @classmethod
     def load(cls, path: str | Path) -> HeadEdit:
-        """Read what :meth:`save` wrote."""
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-            record = json.loads(file.metadata()["edit"])
-        record["neurons"] = tuple(record["neurons"])
-        record["before"] = _evaluation(record["before"])
-        record["after"] = _evaluation(record["after"])
-        record["history"] = tuple(EpochRecord(**epoch) for epoch in record["history"])
-        record |= {name: _linear(tensors, name) for name in ("head", "original")}
-        return cls(**record)
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ValueError: when the file holds something else.
+        """
+        return cls(**read_edit(path))
+
+    def _original_layer(self, model: nn.Module) -> nn.Linear:
+        try:
+            return find_layer(model, self.original, "the head that was edited")
+        except ValueError as error:
+            raise ValueError(
+                f"{error}, expected exactly one: the edit belongs to another model, "
+                "or is applied already"
+            ) from None
+
+    def __repr__(self) -> str:
+        return (
+            f"HeadEdit(targets {list(self.targets)}, scope {self.scope!r}, epoch "
+            f"{self.best_epoch}, accuracy {self.before.accuracy:.3f} -> {self.after.accuracy:.3f})"
+        )
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
 
-def evaluate(
-    weight: Tensor, bias: Tensor, features: FeatureSet, neurons: Tensor, target: int
-) -> Evaluation:
-    """Judge the head (weight, bias) on collected features."""
-    judged = features.with_head(_module(weight, bias))
-    mean = features.features[features.labels == target].mean(0)
-    groups = None if judged.groups is None else tuple(judged.group_accuracy().tolist())
-    return Evaluation(
-        accuracy=judged.accuracy(),
-        class_accuracy=tuple(judged.class_accuracy().tolist()),
-        group_accuracy=groups,
-        ratios=tuple(single_ratios(weight, bias, mean, neurons, target).tolist()),
+def compare_heads(
+    original: nn.Linear,
+    head: nn.Linear,
+    validation: FeatureSet,
+    targets: Mapping[int, Sequence[int]],
+    *,
+    train: FeatureSet | None = None,
+    scope: Scope = "head",
+    strength: float = 0.0,
+    ratio: float | tuple[float, ...] | dict[int, float | tuple[float, ...]] = 1.0,
+    history: tuple[EpochRecord, ...] = (),
+    best_epoch: int = 0,
+    link: Link = "softmax",
+    settings: Mapping[str, Setting] | None = None,
+) -> HeadEdit:
+    """A :class:`HeadEdit` of any two heads, however the second one came about.
+
+    Args:
+        original: the layer before; copied.
+        head: the layer after.
+        validation: what both are judged on.
+        targets: neurons of each class whose ratios are reported.
+        train: its groups' shares weight the adjusted accuracy.
+        scope: what may have changed.
+        strength: of the constraint, for the record.
+        ratio: asked for, for the record.
+        history: of the training, if there was one.
+        best_epoch: of it.
+        link: from logits to probabilities.
+        settings: anything else for the record.
+
+    Examples::
+
+        >>> head, other = nn.Linear(2, 3), nn.Linear(2, 3)
+        >>> z = torch.rand(6, 2)
+        >>> data = FeatureSet(z, head(z).detach(), torch.arange(6) % 3)
+        >>> edit = compare_heads(head, other, data, {1: [0]})
+        >>> edit.after.accuracy == data.with_head(other).accuracy()
+        True
+    """
+    named = {int(target): tuple(map(int, neurons)) for target, neurons in targets.items()}
+    shares = shares_of_groups(train)
+    before, after = (evaluate(one, validation, named, link, shares) for one in (original, head))
+    return HeadEdit(
+        head=head,
+        original=copy_of(original),
+        targets=named,
+        scope=scope,
+        strength=float(strength),
+        ratio=ratio,
+        before=before,
+        after=after,
+        history=history,
+        best_epoch=best_epoch,
+        link=link,
+        settings=dict(settings or {}),
+        class_names=validation.class_names,
+        group_shares=shares,
     )
-
-
-def linear_like(head: nn.Linear, weight: Tensor, bias: Tensor) -> nn.Linear:
-    """A new layer with these values on the device and in the dtype of ``head``."""
-    return _module(weight, bias).to(head.weight.device, head.weight.dtype)
-
-
-def _module(weight: Tensor, bias: Tensor) -> nn.Linear:
-    n_classes, n_features = weight.shape
-    layer = nn.utils.skip_init(nn.Linear, n_features, n_classes)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
-    return layer
-
-
-def _linear(tensors: dict[str, Tensor], name: str) -> nn.Linear:
-    weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
-    return _module(weight, bias).to(weight.dtype)
-
-
-def _evaluation(record: dict[str, Any]) -> Evaluation:
-    # JSON knows lists only.
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-    return Evaluation(**values)
-
-
-def _find_layer(model: nn.Module, original: nn.Linear) -> nn.Linear:
-    same = [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.Linear) and _equal(module, original)
-    ]
-    if len(same) != 1:
-        raise ValueError(
-            f"{len(same)} layers of {type(model).__name__} have the weights of the head that was "
-            "edited, expected exactly one: the edit belongs to another model, or is applied already"
-        )
-    return same[0]
-
-
-def _equal(layer: nn.Linear, original: nn.Linear) -> bool:
-    if layer.weight.shape != original.weight.shape:
-        return False
-    ours, theirs = head_tensors(original), head_tensors(layer)
-    return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-
-
-def _copy_into(layer: nn.Linear, head: nn.Linear) -> None:
-    if layer.bias is None and head.bias.any():
-        raise ValueError(
-            "the model's decision layer has no bias but the edited one has: "
-            "give the layer a bias, or edit with scope='neurons'"
-        )
-    with torch.no_grad():
-        layer.weight.copy_(head.weight)
-        if layer.bias is not None:
-            layer.bias.copy_(head.bias)

@@ -1,156 +1,140 @@
-"""The descent of equation (8) on collected features."""
+"""The descent of equation (8) on collected features; everything else is around it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
 from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect.edit.penalties import ratio_penalty
+from captum_neuroinspect.edit._adam import Adam
+from captum_neuroinspect.edit._objective import Batch, Objective, Problem
+from captum_neuroinspect.edit._selection import EpochRecord, Judge, Verdict
 
-Scope = Literal["head", "class", "neurons"]
+FeaturesOf = Callable[[int], FeatureSet]
 
 
-@dataclass(frozen=True)
-class EpochRecord:
-    """One pass over the training features.
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The head of the best epoch, as a difference from the original.
 
     Attributes:
-        epoch: counted from 1.
-        loss: mean of cross entropy and weighted penalty over the batches.
-        accuracy: on the validation set, 0..1.
-        target_accuracy: of the target class on the validation set, 0..1; NaN when
-            the class is absent there.
+        d_weight: ``(C, F)``; exactly zero where nothing may change.
+        d_bias: ``(C,)``.
+        history: one record an epoch that was completed.
+        best_epoch: whose head it is; 0: the original, because all others were worse.
+        best_trained: the best score of an epoch; ``-inf`` when none was completed.
+        original: the original's results on the validation set.
+        diverged: whether training was stopped by a loss that is not finite.
     """
 
-    epoch: int
-    loss: float
-    accuracy: float
-    target_accuracy: float
-
-
-@dataclass(frozen=True)
-class Objective:
-    """Equation (8) for one class and its neurons, and what may change."""
-
-    target: int
-    neurons: Tensor
-    strength: float
-    ratio: float
-    scope: Scope
-    has_bias: bool
-    mistakes: FeatureSet | None
-    mistake_weight: float
-
-    def loss(
-        self, features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, rng: torch.Generator
-    ) -> Tensor:
-        loss = F.cross_entropy(features @ weight.T + bias, labels)
-        if self.strength:
-            penalty = ratio_penalty(features, weight, bias, self.neurons, self.target, self.ratio)
-            loss = loss + self.strength * penalty
-        if self.mistakes is not None:
-            drawn = torch.randint(len(self.mistakes), (len(labels),), generator=rng)
-            logits = self.mistakes.features[drawn] @ weight.T + bias
-            loss = loss + self.mistake_weight * F.cross_entropy(logits, self.mistakes.labels[drawn])
-        return loss
-
-    def masks(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Which coefficients may change: 1 where the gradient is let through."""
-        weight_mask, bias_mask = torch.zeros_like(weight), torch.zeros_like(bias)
-        if self.scope == "head":
-            weight_mask, bias_mask = weight_mask + 1, bias_mask + 1
-        elif self.scope == "class":
-            weight_mask[self.target] = 1
-            bias_mask[self.target] = 1
-        else:
-            weight_mask[self.target, self.neurons] = 1
-        return weight_mask, bias_mask * self.has_bias
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast: the paper's Adam, bounded epochs, patience."""
-
-    n_epochs: int
-    batch_size: int
-    lr: float
-    patience: int
-    seed: int
-    progress: bool
+    d_weight: Tensor
+    d_bias: Tensor
+    history: tuple[EpochRecord, ...]
+    best_epoch: int
+    best_trained: float
+    original: Verdict
+    diverged: bool
 
 
 @dataclass
-class Best:
-    """The head of the best epoch so far, by validation accuracy; the first of equals."""
+class _Best:
+    """The best trained epoch so far; the first of equals."""
 
-    weight: Tensor
-    bias: Tensor
+    difference: Tensor
     epoch: int = 0
-    accuracy: float = -1.0
+    verdict: Verdict | None = None
 
-    def offer(self, weight: Tensor, bias: Tensor, record: EpochRecord) -> None:
-        if record.accuracy > self.accuracy:
-            self.weight, self.bias = weight.detach().clone(), bias.detach().clone()
-            self.epoch, self.accuracy = record.epoch, record.accuracy
+    def offer(self, difference: Tensor, epoch: int, verdict: Verdict) -> None:
+        if self.verdict is None or verdict.is_better(self.verdict):
+            self.difference, self.epoch, self.verdict = difference.clone(), epoch, verdict
+
+    def is_worse_than(self, original: Verdict) -> bool:
+        # At an equal score the edit is kept: it has what it was made for.
+        return self.verdict is None or not self.verdict.score >= original.score
 
 
-def train_head(
-    weight: Tensor,
-    bias: Tensor,
-    train: FeatureSet,
+def fit_head(
+    problem: Problem,
+    train: FeatureSet | FeaturesOf,
     validation: FeatureSet,
-    objective: Objective,
-    schedule: Schedule,
-) -> tuple[Best, tuple[EpochRecord, ...]]:
-    """Descend from (weight, bias) and keep the best epoch; the arguments stay as they are."""
-    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
-    masks = objective.masks(weight.detach(), bias.detach())
-    optimizer = torch.optim.Adam([weight, bias], lr=schedule.lr)
-    rng = torch.Generator().manual_seed(schedule.seed)
-    best, history = Best(weight.detach().clone(), bias.detach().clone()), []
-    for epoch in tqdm(range(1, schedule.n_epochs + 1), "edit", disable=not schedule.progress):
-        losses = []
-        for rows in _batches(len(train), schedule.batch_size, rng):
-            loss = objective.loss(train.features[rows], train.labels[rows], weight, bias, rng)
-            _masked_step(optimizer, loss, (weight, bias), masks)
-            losses.append(loss.detach())
-        mean_loss = float(torch.stack(losses).mean())
-        history.append(_record(epoch, mean_loss, weight, bias, validation, objective.target))
-        best.offer(weight, bias, history[-1])
-        if epoch - best.epoch >= schedule.patience:
+    mistakes: FeatureSet | None = None,
+) -> Fit:
+    """Train the free part of a head and keep the best epoch.
+
+    Arguments are taken as they are, without checks, for callers that fit many heads.
+
+    Args:
+        problem: head, neurons and settings.
+        train: features with labels, or a function from the epoch (from 1) to them.
+        validation: chooses the epoch.
+        mistakes: samples drawn beside each batch.
+
+    Raises:
+        ValueError: when ``validation`` lacks what the rule of selection looks at.
+    """
+    options, objective = problem.options, Objective(problem, mistakes)
+    held = objective.batch(validation)
+    judge = Judge(validation, problem.targets, options.select, options.max_cost, held.logits)
+    difference = objective.free.start()
+    adam, rng = Adam(difference), torch.Generator().manual_seed(options.seed)
+    best, history = _Best(difference.clone()), []
+    data = objective.batch(train) if isinstance(train, FeatureSet) else None
+    for epoch in tqdm(range(1, options.n_epochs + 1), "edit", disable=not options.progress):
+        batch = objective.batch(train(epoch)) if callable(train) else data
+        assert batch is not None
+        loss = _epoch(objective, batch, adam, epoch, rng)
+        logits = objective.logits(difference, held)
+        if not (math.isfinite(loss) and logits.isfinite().all()):
             break
-    return best, tuple(history)
+        verdict = judge(logits)
+        history.append(
+            EpochRecord(epoch, loss, verdict.accuracy, verdict.target_accuracy, verdict.score)
+        )
+        best.offer(difference, epoch, verdict)
+        if epoch - best.epoch >= options.patience:
+            break
+    return _fit(objective, best, judge.original, history, epoch)
 
 
-def _batches(n: int, batch_size: int, rng: torch.Generator) -> Iterator[Tensor]:
-    yield from torch.randperm(n, generator=rng).split(batch_size)
+def _epoch(
+    objective: Objective, data: Batch, adam: Adam, epoch: int, rng: torch.Generator
+) -> float:
+    """One pass; the mean loss, or the first that is not finite."""
+    options, total = objective.options, 0.0
+    pull = options.anchor_weight if options.anchor == "weights" else 0.0
+    drawn = torch.randperm(len(data.labels), generator=rng).split(options.batch_size)
+    for step, rows in enumerate(drawn):
+        batch = data.rows(rows)
+        value, gradient = objective.gradient(adam.x, batch, objective.draw(len(rows), rng))
+        if not math.isfinite(value):
+            return value
+        if pull:
+            value += pull * adam.x.square().sum().item()
+        total += value
+        adam.step(gradient, options.rate(epoch, step, len(drawn)), pull)
+    return total / len(drawn)
 
 
-def _masked_step(
-    optimizer: torch.optim.Optimizer,
-    loss: Tensor,
-    parameters: tuple[Tensor, Tensor],
-    masks: tuple[Tensor, Tensor],
-) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    for parameter, mask in zip(parameters, masks, strict=True):
-        if parameter.grad is not None:
-            parameter.grad *= mask
-    optimizer.step()
-
-
-def _record(
-    epoch: int, loss: float, weight: Tensor, bias: Tensor, validation: FeatureSet, target: int
-) -> EpochRecord:
-    with torch.no_grad():
-        right = (validation.features @ weight.T + bias).argmax(1) == validation.labels
-    mine = right[validation.labels == target].float()
-    return EpochRecord(epoch, loss, float(right.float().mean()), float(mine.mean()))
+def _fit(
+    objective: Objective,
+    best: _Best,
+    original: Verdict,
+    history: list[EpochRecord],
+    last_epoch: int,
+) -> Fit:
+    is_worse = best.is_worse_than(original)
+    d_weight, d_bias = objective.free.whole(objective.free.start() if is_worse else best.difference)
+    return Fit(
+        d_weight,
+        d_bias,
+        tuple(history),
+        0 if is_worse else best.epoch,
+        -math.inf if best.verdict is None else best.verdict.score,
+        original,
+        diverged=len(history) < last_epoch,
+    )

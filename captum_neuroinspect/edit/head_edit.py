@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Literal
+from dataclasses import asdict
 
-from torch import Tensor, nn
+from torch import nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import check_head, head_tensors
-from captum_neuroinspect.edit._result import HeadEdit, evaluate, linear_like
-from captum_neuroinspect.edit._training import Objective, Schedule, Scope, train_head
-from captum_neuroinspect.edit.penalties import ratio_by_rule
-from captum_neuroinspect.edit.probability_ratio import check_target, checked_neurons
-
-_SCOPES = ("head", "class", "neurons")
+from captum_neuroinspect.edit._checks import check_sets, check_training
+from captum_neuroinspect.edit._layers import changed
+from captum_neuroinspect.edit._link import Link, n_classes_of
+from captum_neuroinspect.edit._objective import Problem
+from captum_neuroinspect.edit._options import Anchor, Decay, FitOptions, Penalty, Scope, Select
+from captum_neuroinspect.edit._result import HeadEdit, compare_heads
+from captum_neuroinspect.edit._targets import (
+    Neurons,
+    Ratio,
+    checked_ratios,
+    checked_targets,
+    plain_ratios,
+)
+from captum_neuroinspect.edit._training import Fit, fit_head
 
 
 def edit_head(
@@ -23,16 +31,24 @@ def edit_head(
     train: FeatureSet,
     validation: FeatureSet,
     *,
-    target: int,
-    neurons: int | list[int] | tuple[int, ...],
+    target: int | None = None,
+    neurons: Neurons,
     scope: Scope = "head",
     strength: float = 1.0,
-    ratio: float | Literal["rule"] = 1.0,
+    ratio: Ratio = 1.0,
+    penalty: Penalty = "ratio",
+    anchor: Anchor | None = None,
+    anchor_weight: float = 1.0,
     mistakes: FeatureSet | None = None,
     mistake_weight: float = 0.3,
+    select: Select = "accuracy",
+    max_cost: float = 0.005,
+    link: Link = "softmax",
     n_epochs: int = 20,
     batch_size: int = 16,
     lr: float = 1e-3,
+    schedule: Decay = "constant",
+    warmup: float = 0.0,
     patience: int = 5,
     seed: int = 0,
     progress: bool = False,
@@ -41,9 +57,10 @@ def edit_head(
 
     .. math:: CE + \lambda_3 || r_c - o ||_2
 
-    on features that were collected once, from the head as it is. The head of the
-    epoch with the best validation accuracy is kept; the ``head`` given is never
-    changed.
+    on features that were collected once, from the head as it is. The head of the best
+    epoch on ``validation`` is kept, if it is as good as the original; the ``head``
+    given is never changed. Features, labels and groups are used as they are; images
+    with augmentation are for :func:`edit_through_images`.
 
     Args:
         head: the decision layer, F features to C classes.
@@ -52,22 +69,47 @@ def edit_head(
             false correlation too, the epoch that changed least is chosen: give photos
             that do not, such as some met in use.
         target: index of the class ``c`` whose false correlation is weakened.
-        neurons: the features that carry it.
-        scope: what may change: the whole ``"head"`` (the paper), the target's row and
-            bias (``"class"``), or the target's coefficients of these neurons
+        neurons: the features that carry it; or, instead of ``target``, a mapping from
+            several classes to the features of each, such as ``{3: [7, 8], 5: [1]}``.
+            All classes are mended at once: their constraints add up.
+        scope: what may change: the whole ``"head"`` (the paper), the targets' rows and
+            biases (``"class"``), or the targets' coefficients of these neurons
             (``"neurons"``). A head without bias stays without.
         strength: lambda3, 0 or more.
         ratio: ``o``, the ratio asked for: 1 (treat the neurons as the other classes
             do), a little above, or ``"rule"``: ``(min_j r_c - 1)/3 + 1`` at the mean
-            training features of the target.
+            training features of the target. With one value a neuron, each is masked by
+            itself and the constraints add up. For several classes also a mapping from
+            the class to one of these.
+        penalty: ``"ratio"``: the norm of r - o over the batch, as above;
+            ``"mean_ratio"``: ``|mean of r - o|`` over the batch (the paper on
+            Waterbirds); ``"coefficients"``: the norm of the class's own coefficients
+            of the neurons (CON, equation 9; ``ratio`` does not matter). Ratios above
+            22,000 enter by the tangent of the exponential, so that none overflows.
+        anchor: hold the head near the original: ``"predictions"`` adds the KL
+            divergence from the original's predictions on the batch, ``"weights"`` the
+            squared distance to its weights.
+        anchor_weight: weight of the anchor, 0 or more.
         mistakes: samples that the model got wrong, such as photos met in use; their
             cross entropy is added with ``mistake_weight``. Not in the paper, which
             trains on the original data only.
         mistake_weight: weight of the mistakes beside the training data, above 0.
+        select: what the best epoch is best in, on ``validation``: the ``"accuracy"``
+            (the paper), the accuracy of the worst class (``"min_class"``, the paper's
+            "C") or of the worst ``"group"``, or the ``"target"``'s accuracy (mean of
+            several) among the epochs that cost the other classes at most ``max_cost``.
+        max_cost: loss of accuracy on all other classes together that ``"target"``
+            puts up with, 0..1.
+        link: ``"softmax"``, or ``"sigmoid"`` for outputs that are decisions of their
+            own: a sigmoid takes the place of the softmax in the ratio, and binary
+            cross entropy trains. Labels are multi-hot ``(N, C)``; or the head has one
+            output and labels are 0 or 1, then ``target`` is that class.
         n_epochs: upper bound on passes over ``train``.
         batch_size: samples a step; the norm in equation (8) runs over a batch.
         lr: Adam's step size.
-        patience: epochs without a better validation accuracy before stopping.
+        schedule: ``"constant"``, or ``"cosine"``: ``lr`` falls to 0 over the epochs.
+        warmup: epochs in which ``lr`` rises from 0, less than ``n_epochs``.
+        patience: epochs without a better result on validation before stopping.
         seed: draws the order of the samples.
         progress: show a progress bar over epochs.
 
@@ -75,14 +117,16 @@ def edit_head(
         A :class:`HeadEdit` with the new head and both heads' results on ``validation``.
 
     Raises:
-        TypeError: when ``head`` is not linear or ``neurons`` are not whole numbers.
+        TypeError: when ``head`` is not linear or indices are not whole numbers.
         ValueError: when an index is out of range, ``neurons`` is empty or repeats
-            one, the target is absent from ``train``, sets do not fit the head or are
-            empty, or an option is out of its range.
+            one, a target is absent from ``train`` or alone in it, sets are empty, do
+            not fit the head or were judged by another head, or an option is out of
+            its range.
 
     Warns:
-        RuntimeWarning: when the edited head does worse on ``validation`` than the
-            original.
+        RuntimeWarning: when every epoch was worse than the original by ``select``, so
+            that the original is returned (``best_epoch`` 0), or when the loss became
+            infinite or NaN and training stopped.
 
     Examples::
 
@@ -94,94 +138,103 @@ def edit_head(
         >>> edit.after.accuracy >= edit.before.accuracy
         True
     """
-    weight, bias = head_tensors(check_head(head))
-    chosen = checked_neurons(neurons, head.in_features)
-    check_target(target, head.out_features)
-    _check_sets(head, target, train=train, validation=validation, mistakes=mistakes)
-    _check_options(scope, strength, ratio, mistake_weight, n_epochs, batch_size, lr, patience)
-    o = _ratio_value(ratio, weight, bias, train, chosen, target)
-    has_bias = head.bias is not None
-    objective = Objective(target, chosen, strength, o, scope, has_bias, mistakes, mistake_weight)
-    schedule = Schedule(n_epochs, batch_size, lr, patience, seed, progress)
-    best, history = train_head(weight, bias, train, validation, objective, schedule)
-    edit = HeadEdit(
-        head=linear_like(head, best.weight, best.bias),
-        original=linear_like(head, weight, bias),
-        target=int(target),
-        neurons=tuple(chosen.tolist()),
+    options = FitOptions(
         scope=scope,
-        strength=float(strength),
-        ratio=o,
-        before=evaluate(weight, bias, validation, chosen, target),
-        after=evaluate(best.weight, best.bias, validation, chosen, target),
-        history=history,
-        best_epoch=best.epoch,
+        strength=strength,
+        penalty=penalty,
+        anchor=anchor,
+        anchor_weight=anchor_weight,
+        select=select,
+        max_cost=max_cost,
+        mistake_weight=mistake_weight,
+        link=link,
+        n_epochs=n_epochs,
+        batch_size=batch_size,
+        lr=lr,
+        schedule=schedule,
+        warmup=warmup,
+        patience=patience,
+        seed=seed,
+        progress=progress,
     )
-    _warn_if_worse(edit)
-    return edit
+    problem = checked_problem(
+        head, train, validation, target, neurons, ratio, options, mistakes=mistakes
+    )
+    fit = fit_head(problem, train, validation, mistakes)
+    return as_edit(head, fit, problem, train, validation)
 
 
-def _warn_if_worse(edit: HeadEdit) -> None:
-    if edit.after.accuracy < edit.before.accuracy:
-        warnings.warn(
-            f"the edited head is right on {edit.after.accuracy:.3f} of the validation set, the "
-            f"original on {edit.before.accuracy:.3f}: try fewer neurons, a smaller strength or a "
-            "narrower scope",
-            RuntimeWarning,
-            stacklevel=3,
+def checked_problem(
+    head: nn.Linear,
+    train: FeatureSet,
+    validation: FeatureSet,
+    target: int | None,
+    neurons: Neurons,
+    ratio: Ratio,
+    options: FitOptions,
+    *,
+    mistakes: FeatureSet | None = None,
+) -> Problem:
+    """All arguments checked and brought into the form that :func:`fit_head` takes.
+
+    Raises:
+        TypeError: as :func:`edit_head`.
+        ValueError: as :func:`edit_head`.
+    """
+    weight, bias = head_tensors(check_head(head))
+    n_classes = n_classes_of(head.out_features, options.link)
+    targets = checked_targets(target, neurons, n_classes, head.in_features)
+    check_sets(head, options.link, train=train, validation=validation, mistakes=mistakes)
+    check_training(train, targets)
+    ratios = checked_ratios(ratio, targets, weight, bias, train, options.link)
+    return Problem(weight, bias, head.bias is not None, targets, ratios, options)
+
+
+def as_edit(
+    head: nn.Linear, fit: Fit, problem: Problem, train: FeatureSet, validation: FeatureSet
+) -> HeadEdit:
+    """What a fit means for a head: both judged, with warnings at the user's line."""
+    _warn_of_failure(fit, problem.options)
+    settings = asdict(problem.options)
+    for name in ("scope", "strength", "link", "progress"):
+        del settings[name]
+    return compare_heads(
+        head,
+        changed(head, fit.d_weight, fit.d_bias),
+        validation,
+        {target: neurons.tolist() for target, neurons in problem.targets.items()},
+        train=train,
+        scope=problem.options.scope,
+        strength=problem.options.strength,
+        ratio=plain_ratios(problem.ratios),
+        history=fit.history,
+        best_epoch=fit.best_epoch,
+        link=problem.options.link,
+        settings=settings,
+    )
+
+
+def _warn_of_failure(fit: Fit, options: FitOptions) -> None:
+    kept = f"epoch {fit.best_epoch}" if fit.best_epoch else "the original head"
+    if fit.diverged:
+        _warn(
+            f"the loss became infinite or NaN in epoch {len(fit.history) + 1}: training stopped, "
+            f"{kept} is returned; try a smaller lr or strength"
+        )
+    elif fit.best_epoch == 0:
+        _warn(
+            f"every epoch was worse than the original head by select={options.select!r} "
+            f"({_scores(fit, options)}): the original is returned; try fewer neurons, a smaller "
+            "strength or a narrower scope"
         )
 
 
-def _ratio_value(
-    ratio: float | str,
-    weight: Tensor,
-    bias: Tensor,
-    train: FeatureSet,
-    neurons: Tensor,
-    target: int,
-) -> float:
-    if ratio == "rule":
-        mean = train.features[train.labels == target].mean(0)
-        return ratio_by_rule(weight, bias, mean, neurons, target)
-    return float(ratio)
+def _scores(fit: Fit, options: FitOptions) -> str:
+    if fit.best_trained == -math.inf:
+        return f"all cost the other classes more than max_cost={options.max_cost}"
+    return f"best {fit.best_trained:.3f}, original {fit.original.score:.3f} on validation"
 
 
-def _check_sets(head: nn.Linear, target: int, **sets: FeatureSet | None) -> None:
-    for name, data in sets.items():
-        if data is None:
-            continue
-        if not len(data):
-            raise ValueError(f"{name} is empty: expected at least one sample")
-        shape = (data.features.shape[1], data.n_classes)
-        if shape != (head.in_features, head.out_features):
-            raise ValueError(
-                f"{name} has {shape[0]} features and {shape[1]} classes, the head takes "
-                f"{head.in_features} and gives {head.out_features}"
-            )
-    train = sets["train"]
-    if train is not None and not (train.labels == target).any():
-        raise ValueError(f"target={target} has no sample in train: nothing to learn it from")
-
-
-def _check_options(
-    scope: str,
-    strength: float,
-    ratio: float | str,
-    mistake_weight: float,
-    n_epochs: int,
-    batch_size: int,
-    lr: float,
-    patience: int,
-) -> None:
-    if scope not in _SCOPES:
-        raise ValueError(f"scope={scope!r}, expected one of {_SCOPES}")
-    if not (strength >= 0 and math.isfinite(strength)):
-        raise ValueError(f"strength={strength}, expected a finite number, 0 or more")
-    if ratio != "rule" and not (isinstance(ratio, (int, float)) and 0 < ratio < math.inf):
-        raise ValueError(f"ratio={ratio!r}, expected a positive number or 'rule'")
-    for name, value in (("mistake_weight", mistake_weight), ("lr", lr)):
-        if not value > 0:
-            raise ValueError(f"{name}={value}, expected a positive number")
-    for name, value in (("n_epochs", n_epochs), ("batch_size", batch_size), ("patience", patience)):
-        if value < 1:
-            raise ValueError(f"{name}={value}, expected at least 1")
+def _warn(message: str) -> None:
+    # The user's line: _warn, _warn_of_failure, as_edit, edit_head, the caller.
+    warnings.warn(message, RuntimeWarning, stacklevel=5)

@@ -7,10 +7,16 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._head import check_head, head_tensors
 from captum_neuroinspect._modules import as_indices, check_indices
+from captum_neuroinspect.edit._link import LINKS, Link, log_probabilities, n_classes_of
 
 
 def probability_ratio(
-    head: nn.Linear, features: Tensor, neurons: int | list[int] | tuple[int, ...], target: int
+    head: nn.Linear,
+    features: Tensor,
+    neurons: int | list[int] | tuple[int, ...],
+    target: int,
+    *,
+    link: Link = "softmax",
 ) -> Tensor:
     r"""The target's probability with the neurons, over that without them.
 
@@ -24,6 +30,9 @@ def probability_ratio(
         features: ``(N, F)``.
         neurons: the features to leave out, all at once.
         target: class index ``c``.
+        link: ``"softmax"``, or ``"sigmoid"`` for a head whose outputs are decisions of
+            their own: then it takes the place of the softmax. A single output decides
+            between class 1 (sigmoid of the logit) and class 0 (of its negative).
 
     Returns:
         ``(N,)`` positive ratios.
@@ -31,7 +40,7 @@ def probability_ratio(
     Raises:
         TypeError: when ``head`` is not linear or ``neurons`` are not whole numbers.
         ValueError: when an index is out of range, ``neurons`` is empty or repeats
-            one, or features do not fit the head.
+            one, ``link`` is unknown, or features do not fit the head.
 
     Examples::
 
@@ -41,43 +50,59 @@ def probability_ratio(
         tensor([1.])
     """
     weight, bias = head_tensors(check_head(head))
+    if link not in LINKS:
+        raise ValueError(f"link={link!r}, expected one of {LINKS}")
     chosen = checked_neurons(neurons, head.in_features)
-    check_target(target, head.out_features)
+    index = check_target(target, n_classes_of(head.out_features, link))
     if features.ndim != 2 or features.shape[1] != head.in_features:
         raise ValueError(
             f"features have shape {tuple(features.shape)}, expected (N, {head.in_features})"
         )
     features = features.detach().to("cpu", torch.float32)
     logits = features @ weight.T + bias
-    return ratio_from_logits(logits, logits - share_of(features, weight, chosen), target)
+    share = (features[:, chosen] @ weight[:, chosen].T)[:, None]
+    return log_ratios(logits, share, torch.tensor([index]), link)[:, 0, 0].exp()
 
 
-def share_of(features: Tensor, weight: Tensor, neurons: Tensor) -> Tensor:
-    """What the neurons add to each logit, ``(N, C)``: the masked logits are the rest."""
-    return features[:, neurons] @ weight[:, neurons].T
+def log_ratios(logits: Tensor, shares: Tensor, classes: Tensor, link: Link) -> Tensor:
+    """Logarithm of equation (7), by differences of logarithms.
 
+    Args:
+        logits: ``(N, C)``.
+        shares: ``(N, M, C)`` what each of M masks takes away from the logits.
+        classes: ``(T,)`` class indices.
+        link: from logits to probabilities.
 
-def ratio_from_logits(logits: Tensor, masked_logits: Tensor, target: int) -> Tensor:
-    """Equation (7) from both sets of logits ``(N, C)``, by differences of logarithms."""
-    log_ratio = logits.log_softmax(1)[:, target] - masked_logits.log_softmax(1)[:, target]
-    return log_ratio.exp()
+    Returns:
+        ``(N, M, T)``.
+    """
+    whole = log_probabilities(logits, link)[:, None, classes]
+    return whole - log_probabilities(logits[:, None] - shares, link)[..., classes]
 
 
 def single_ratios(
-    weight: Tensor, bias: Tensor, mean: Tensor, neurons: Tensor, target: int
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    neurons: Tensor,
+    target: int,
+    link: Link = "softmax",
 ) -> Tensor:
     """The ratio of each neuron by itself, at one vector of mean features; ``(len(neurons),)``."""
-    logits = (weight @ mean + bias).expand(len(neurons), -1)
-    without = logits - weight[:, neurons].T * mean[neurons, None]
-    return ratio_from_logits(logits, without, target)
+    logits = (weight @ mean + bias)[None]
+    shares = (weight[:, neurons] * mean[neurons]).T[None]
+    return log_ratios(logits, shares, torch.tensor([target]), link)[0, :, 0].exp()
 
 
-def checked_neurons(neurons: int | list[int] | tuple[int, ...], n_features: int) -> Tensor:
+def checked_neurons(neurons: int | list[int] | tuple[int, ...] | Tensor, n_features: int) -> Tensor:
     """Neurons as indices: at least one, none twice, all in range.
 
     Raises:
+        TypeError: when they are not whole numbers.
         ValueError: when that is not so.
     """
+    if isinstance(neurons, str):
+        raise TypeError(f"neurons={neurons!r}, expected indices of features")
     chosen = as_indices("neurons", neurons)
     if not len(chosen):
         raise ValueError("neurons is empty: expected at least one index")
@@ -87,8 +112,10 @@ def checked_neurons(neurons: int | list[int] | tuple[int, ...], n_features: int)
     return chosen
 
 
-def check_target(target: int | None, n_classes: int) -> None:
+def check_target(target: int | None, n_classes: int) -> int:
     """Refuse a missing class or one out of range."""
     if target is None:
         raise ValueError("target is missing: give the index of the class that is to be mended")
-    check_indices("target", as_indices("target", target), n_classes, f"{n_classes} classes")
+    index = as_indices("target", target)
+    check_indices("target", index, n_classes, f"{n_classes} classes")
+    return int(index)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -61,22 +61,38 @@ class DigitsOnTexturesConfig:
         if not 32 <= self.size <= _PHOTO_SIZE:
             raise ValueError(f"size={self.size}, expected 32..{_PHOTO_SIZE} pixels")
 
+    def scenarios(self) -> tuple[DigitsOnTexturesConfig, ...]:
+        """The same settings with each digit in turn as the target.
 
-class DigitsOnTextures(Dataset[tuple[Tensor, int]]):
+        The ``field`` and ``test`` pictures are the same in all of them: features of
+        these need to be collected only once.
+
+        Examples::
+
+            >>> [config.target for config in DigitsOnTexturesConfig().scenarios()]
+            [1, 3, 4, 6, 8]
+        """
+        return tuple(replace(self, target=digit) for digit in self.digits)
+
+
+class DigitsOnTextures(Dataset[tuple[Any, ...]]):
     """Handwritten digits drawn in one colour on crops of real texture photos.
 
     The digits are scikit-learn's, the photos (brick, grass, gravel)
-    scikit-image's; both lie inside the wheels, so nothing is downloaded. In
-    ``train`` and ``validation`` the target digit stands on grass 95 % of the time
-    and the other digits off it 95 % of the time: a false correlation, as in
-    Waterbirds (Sagawa et al., 2020). In ``field`` (pictures met in use, where the
-    mistakes are noticed) and ``test`` each digit stands once on each texture. No
-    handwritten digit is in two splits, and each split cuts its crops from a strip
-    of the photos of its own.
+    scikit-image's; both lie inside the installed wheels: there is no ``root``
+    folder and nothing to download. In ``train`` and ``validation`` the target digit
+    stands on grass 95 % of the time and the other digits off it 95 % of the time: a
+    false correlation, as in Waterbirds (Sagawa et al., 2020). In ``field`` (pictures
+    met in use, where the mistakes are noticed) and ``test`` each digit stands once on
+    each texture. No handwritten digit is in two splits, and each split cuts its crops
+    from a strip of the photos of its own.
 
     Args:
         split: ``"train"``, ``"validation"``, ``"field"`` or ``"test"``.
         config: sizes, correlation and seed.
+        with_groups: items are ``(image, label, group)``, as ``collect_features`` takes
+            them, instead of ``(image, label)``.
+        download: as in torchvision's data sets; only ``False`` has a meaning here.
 
     Attributes:
         images: ``(N, 3, size, size)`` uint8.
@@ -85,8 +101,8 @@ class DigitsOnTextures(Dataset[tuple[Tensor, int]]):
         groups: ``(N,)`` group labels, ``2 * label + on_grass``.
 
     Raises:
-        ValueError: for an unknown split, or a split with more pictures than there
-            are handwritten digits.
+        ValueError: for an unknown split, a split with more pictures than there are
+            handwritten digits, or ``download=True``.
         ImportError: when scikit-learn or scikit-image is not installed.
 
     Examples::
@@ -99,12 +115,25 @@ class DigitsOnTextures(Dataset[tuple[Tensor, int]]):
         ((3, 224, 224), 90, 'digit 4')
     """
 
-    def __init__(self, split: Split, config: DigitsOnTexturesConfig | None = None) -> None:
+    def __init__(
+        self,
+        split: Split,
+        config: DigitsOnTexturesConfig | None = None,
+        *,
+        with_groups: bool = False,
+        download: bool = False,
+    ) -> None:
         config = config or DigitsOnTexturesConfig()
+        if download:
+            raise ValueError(
+                "download=True, expected False: all pixels come from the installed wheels of "
+                "scikit-learn and scikit-image, there is nothing to download"
+            )
         if split not in _SPLIT_OFFSET:
             raise ValueError(f"split={split!r}, expected one of {sorted(_SPLIT_OFFSET)}")
         self.split = split
         self.config = config
+        self.with_groups = with_groups
         self.classes = [f"digit {d}" for d in config.digits]
         self.target = config.digits.index(config.target)
         rng = np.random.default_rng([config.seed, _SPLIT_OFFSET[split]])
@@ -123,9 +152,13 @@ class DigitsOnTextures(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """The picture, float in 0..1 and ``(3, size, size)``, and its class index."""
-        return self.images[index].float() / 255, int(self.labels[index])
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """The picture, float in 0..1 and ``(3, size, size)``, its class index, and its group.
+
+        The group is there only ``with_groups``.
+        """
+        item = self.images[index].float() / 255, int(self.labels[index])
+        return (*item, int(self.groups[index])) if self.with_groups else item
 
 
 def _handwriting(split: Split, config: DigitsOnTexturesConfig) -> tuple[np.ndarray, np.ndarray]:

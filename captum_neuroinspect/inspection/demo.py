@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -162,7 +162,7 @@ def _mistakes_to_explain(
             name = shown.class_name(target)
             raise ValueError(f"the model makes no mistakes on {name}: nothing to explain")
         return mistakes, 0
-    both = {
+    both: dict[str, Any] = {
         name: torch.cat([getattr(mistakes, name), getattr(extra, name)])
         for name in ("features", "logits", "labels", "indices")
     }

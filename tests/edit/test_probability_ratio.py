@@ -7,7 +7,7 @@ from helpers import left_unchanged, linear
 from torch import nn
 
 from captum_neuroinspect import probability_ratio
-from captum_neuroinspect.edit.penalties import ratio_by_rule, ratio_penalty
+from captum_neuroinspect.edit.penalties import ratio_by_rule
 from captum_neuroinspect.edit.probability_ratio import single_ratios
 
 
@@ -111,36 +111,36 @@ def test_probability_ratio_refuses_other_shapes_and_heads():
         probability_ratio(nn.Conv2d(3, 4, 1), features, 0, 0)
 
 
-@pytest.mark.parametrize("o", [1.0, 1.02])
-def test_ratio_penalty_is_the_norm_over_the_batch(o):
+@pytest.mark.parametrize("target", [0, 2])
+def test_probability_ratio_of_sigmoids_by_hand(target):
+    """Each output by itself: sigma(l_c) over sigma(l_c without the neurons)."""
     head, features = _head_and_features()
-    weight, bias, neurons = head.weight.detach(), head.bias.detach(), torch.tensor([1, 4])
-    ratios = _reference_ratio(weight, bias, features, [1, 4], 2)
-    expected = np.sqrt(((ratios - o) ** 2).sum())
-    actual = ratio_penalty(features, weight, bias, neurons, 2, o)
-    assert actual.item() == pytest.approx(expected, rel=1e-5)
+    weight, bias = head.weight.detach().numpy(), head.bias.detach().numpy()
+    z = features.numpy()
+    masked = z.copy()
+    masked[:, [1, 4]] = 0
+
+    def sigma(values):
+        return 1 / (1 + np.exp(-(values @ weight.T + bias)[:, target]))
+
+    actual = probability_ratio(head, features, [1, 4], target, link="sigmoid")
+    np.testing.assert_allclose(actual.numpy(), sigma(z) / sigma(masked), rtol=1e-5)
 
 
-def test_ratio_penalty_falls_along_its_gradient():
-    head, features = _head_and_features()
-    neurons = torch.tensor([1, 4])
-
-    def penalty():
-        return ratio_penalty(features, head.weight, head.bias, neurons, 2, 1.0)
-
-    before = penalty()
-    before.backward()
-    with torch.no_grad():
-        for parameter in head.parameters():
-            parameter -= 0.01 * parameter.grad
-    assert penalty() < before
-
-
-def test_ratio_penalty_has_a_gradient_where_it_is_zero():
-    """A batch whose neurons are silent must not make the head NaN."""
-    head = nn.Linear(6, 4)
-    ratio_penalty(torch.zeros(3, 6), head.weight, head.bias, torch.tensor([1]), 2, 1.0).backward()
-    assert head.weight.grad.eq(0).all()
+def test_probability_ratio_of_a_single_output_is_that_of_two_classes():
+    """sigma(l) is the softmax of (0, l): the same ratio, for either class."""
+    one = linear([[1.0, -2.0, 0.5]], [0.3])
+    two = linear([[0.0, 0.0, 0.0], [1.0, -2.0, 0.5]], [0.0, 0.3])
+    features = torch.randn(5, 3)
+    for target in (0, 1):
+        torch.testing.assert_close(
+            probability_ratio(one, features, [0, 2], target, link="sigmoid"),
+            probability_ratio(two, features, [0, 2], target),
+        )
+    with pytest.raises(ValueError, match="target=2 is out of range"):
+        probability_ratio(one, features, 0, 2, link="sigmoid")
+    with pytest.raises(ValueError, match="link='probit', expected one of"):
+        probability_ratio(one, features, 0, 0, link="probit")
 
 
 def test_single_ratios_and_rule_by_hand():

@@ -124,6 +124,42 @@ def test_digits_on_textures_needs_no_global_seed():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_scenarios_make_each_digit_the_target_once():
+    config = DigitsOnTexturesConfig(digits=(0, 7), target=7, seed=3, size=32)
+    scenarios = config.scenarios()
+    assert [s.target for s in scenarios] == [0, 7]
+    assert scenarios[1] == config
+    assert {(s.seed, s.size, s.digits) for s in scenarios} == {(3, 32, (0, 7))}
+
+
+def test_scenarios_share_their_field_and_test_pictures():
+    sets = [DigitsOnTextures("test", config) for config in SMALL.scenarios()]
+    assert all(torch.equal(sets[0].images, data.images) for data in sets[1:])
+    assert all(torch.equal(sets[0].groups, data.groups) for data in sets[1:])
+    assert [data.target for data in sets] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_any_digit_can_be_the_target(digit):
+    config = DigitsOnTexturesConfig(
+        digits=tuple(range(10)), target=digit, correlation=1.0, n_train=3, n_validation=1, size=32
+    )
+    data = DigitsOnTextures("train", config)
+    assert torch.equal(data.textures == CUE, data.labels == digit)
+
+
+def test_items_have_groups_on_request():
+    data = DigitsOnTextures("test", SMALL, with_groups=True, download=False)
+    image, label, group = data[4]
+    assert torch.equal(image, DigitsOnTextures("test", SMALL)[4][0])
+    assert (label, group) == (int(data.labels[4]), int(data.groups[4]))
+
+
+def test_digits_on_textures_has_nothing_to_download():
+    with pytest.raises(ValueError, match="all pixels come from the installed wheels"):
+        DigitsOnTextures("test", SMALL, download=True)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,0 +1,46 @@
+"""Short names for weights: the same values, the same name, on any device."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+
+from captum_neuroinspect._head import head_tensors
+
+_N_DIGITS = 16  # of sha256: a collision within a project is out of the question
+
+
+def head_fingerprint(head: nn.Linear) -> str:
+    """Name a decision layer by its values in float32; no bias counts as a bias of zero.
+
+    Examples::
+
+        >>> head = nn.Linear(3, 2)
+        >>> head_fingerprint(head) == head_fingerprint(head.double())
+        True
+    """
+    digest = hashlib.sha256()
+    for tensor in head_tensors(head):
+        _feed(digest, tensor)
+    return digest.hexdigest()[:_N_DIGITS]
+
+
+def backbone_fingerprint(model: nn.Module, head: nn.Linear) -> str:
+    """Name all parameters and buffers of a model but those of its decision layer."""
+    own = {id(t) for t in head.state_dict(keep_vars=True).values()}
+    digest = hashlib.sha256()
+    for name, value in model.state_dict(keep_vars=True).items():
+        if isinstance(value, Tensor) and id(value) not in own:
+            digest.update(name.encode())
+            _feed(digest, value)
+    return digest.hexdigest()[:_N_DIGITS]
+
+
+def _feed(digest: hashlib._Hash, tensor: Tensor) -> None:
+    tensor = tensor.detach().cpu()
+    tensor = tensor.dequantize() if tensor.is_quantized else tensor.to_dense()
+    digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+    # As bytes, because numpy has no bfloat16.
+    digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

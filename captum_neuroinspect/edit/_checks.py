@@ -1,0 +1,73 @@
+"""Whether data sets fit a head, each other and the way it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._fingerprint import head_fingerprint
+from captum_neuroinspect.edit._link import Link
+
+
+def check_sets(head: nn.Linear, link: Link, **sets: FeatureSet | None) -> None:
+    """Refuse sets that are empty, of another shape, of another model or another kind.
+
+    Raises:
+        ValueError: in all these cases, naming the set.
+    """
+    given = {name: data for name, data in sets.items() if data is not None}
+    for name, data in given.items():
+        if not len(data):
+            raise ValueError(f"{name} is empty: expected at least one sample")
+        shape = (data.features.shape[1], data.logits.shape[1])
+        if shape != (head.in_features, head.out_features):
+            raise ValueError(
+                f"{name} has {shape[0]} features and {shape[1]} classes, the head takes "
+                f"{head.in_features} and gives {head.out_features}"
+            )
+        _check_kind(name, data, link)
+    _check_fingerprints(head, given)
+
+
+def check_training(train: FeatureSet, targets: Iterable[int]) -> None:
+    """Refuse training data without a target class, or with a single class.
+
+    Raises:
+        ValueError: in both cases.
+    """
+    for target in targets:
+        of_target = train.of_class(target)
+        if not of_target.any():
+            raise ValueError(f"target={target} has no sample in train: nothing to learn it from")
+        if of_target.all():
+            raise ValueError(
+                f"train has samples of target={target} only: expected others, or the head "
+                "learns to always name it"
+            )
+
+
+def _check_kind(name: str, data: FeatureSet, link: Link) -> None:
+    if link == "softmax" and (data.is_multi_hot or data.logits.shape[1] == 1):
+        kind = "multi-hot labels" if data.is_multi_hot else "a single output"
+        raise ValueError(f"{name} has {kind}: link='softmax' does not fit, give link='sigmoid'")
+    if link == "sigmoid" and not data.is_multi_hot and data.logits.shape[1] > 1:
+        raise ValueError(
+            f"{name} has one class a sample: link='sigmoid' expects multi-hot labels (N, C), "
+            "or a head with a single output"
+        )
+
+
+def _check_fingerprints(head: nn.Linear, sets: dict[str, FeatureSet]) -> None:
+    expected = head_fingerprint(head)
+    backbones = {n: d.backbone_fingerprint for n, d in sets.items() if d.backbone_fingerprint}
+    for name, data in sets.items():
+        if data.head_fingerprint not in (None, expected):
+            raise ValueError(
+                f"{name} was judged by another head (fingerprint {data.head_fingerprint}, this "
+                f"head has {expected}): collect it with this model, or, if only the head "
+                f"differs, give {name}.with_head(head)"
+            )
+    if len(set(backbones.values())) > 1:
+        raise ValueError(f"the sets come from different backbones: {backbones}")

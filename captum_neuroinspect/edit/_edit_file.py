@@ -1,0 +1,87 @@
+"""Edits as files: both heads and the record in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from captum_neuroinspect._files import write_atomically
+from captum_neuroinspect.edit._evaluation import Evaluation
+from captum_neuroinspect.edit._selection import EpochRecord
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.edit._result import HeadEdit
+
+_HEADS = ("head", "original")
+_PLAIN = ("scope", "strength", "link", "settings", "best_epoch", "class_names", "group_shares")
+
+
+def save_edit(edit: HeadEdit, path: str | Path) -> Path:
+    """Write an edit as one safetensors file with a record in JSON."""
+    tensors = {
+        f"{name}.{key}": value.cpu().contiguous()
+        for name in _HEADS
+        for key, value in getattr(edit, name).state_dict().items()
+    }
+    record: dict[str, Any] = {name: getattr(edit, name) for name in _PLAIN}
+    # Pairs, because JSON's keys are text.
+    record["targets"] = list(edit.targets.items())
+    record["ratio"] = (
+        {"classes": list(edit.ratio.items())} if isinstance(edit.ratio, dict) else edit.ratio
+    )
+    record |= {name: asdict(getattr(edit, name)) for name in ("before", "after")}
+    record["history"] = [asdict(epoch) for epoch in edit.history]
+    metadata = {"edit": json.dumps(record)}
+    return write_atomically(path, lambda p: save_file(tensors, p, metadata=metadata))
+
+
+def read_edit(path: str | Path) -> dict[str, Any]:
+    """The fields of an edit that :func:`save_edit` wrote.
+
+    Raises:
+        ValueError: when the file holds something else.
+    """
+    with safe_open(str(path), framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        text = (file.metadata() or {}).get("edit")
+    if text is None:
+        raise ValueError(f"{path} is no saved edit: it has no record of one")
+    record: dict[str, Any] = json.loads(text)
+    record["targets"] = {target: tuple(neurons) for target, neurons in record["targets"]}
+    record["ratio"] = _ratio(record["ratio"])
+    for name in ("class_names", "group_shares"):
+        record[name] = None if record[name] is None else tuple(record[name])
+    for name in ("before", "after"):
+        record[name] = Evaluation(**{k: _tupled(v) for k, v in record[name].items()})
+    record["history"] = tuple(EpochRecord(**epoch) for epoch in record["history"])
+    return record | {name: _linear(tensors, name) for name in _HEADS}
+
+
+def _ratio(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {target: _tupled(of_class) for target, of_class in value["classes"]}
+    return _tupled(value)
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value  # JSON knows lists only
+
+
+def _linear(tensors: dict[str, Tensor], name: str) -> nn.Linear:
+    weight, bias = tensors[f"{name}.weight"], tensors.get(f"{name}.bias")
+    n_outputs, n_features = weight.shape
+    layer = nn.utils.skip_init(
+        nn.Linear, n_features, n_outputs, bias=bias is not None, dtype=weight.dtype
+    )
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+    return layer

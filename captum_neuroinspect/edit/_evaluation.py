@@ -1,0 +1,112 @@
+"""How a head does on a data set: in the whole, by class and by group."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._head import head_tensors
+from captum_neuroinspect.edit._link import Link
+from captum_neuroinspect.edit.calibration import calibration_error
+from captum_neuroinspect.edit.probability_ratio import single_ratios
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a head does on a data set.
+
+    Where groups are known there are two averages, as in work on group_DRO
+    (https://arxiv.org/abs/1911.08731): ``accuracy`` over the samples as they are, and
+    ``adjusted_accuracy``, which WILDS calls ``adj_acc_avg``.
+
+    Attributes:
+        accuracy: share of right predictions, 0..1: the plain average over the samples.
+        class_accuracy: the same for each class; NaN for an absent class.
+        group_accuracy: for each group, or ``None`` without group labels.
+        ratios: probability ratio of each edited neuron by itself, at the mean
+            features of its target class (NaN when that class is absent); target by
+            target, in the order of :attr:`HeadEdit.targets`.
+        adjusted_accuracy: mean of the groups' accuracies, weighted by the groups'
+            shares of the training set; ``None`` when either set has no groups, NaN
+            when a group of the training set is absent here.
+        calibration_error: ECE with 15 bins, 0..1.
+    """
+
+    accuracy: float
+    class_accuracy: tuple[float, ...]
+    group_accuracy: tuple[float, ...] | None
+    ratios: tuple[float, ...]
+    adjusted_accuracy: float | None = None
+    calibration_error: float = math.nan
+
+    @property
+    def worst_group_accuracy(self) -> float | None:
+        """Of the groups that are present; ``None`` without group labels."""
+        present = [a for a in self.group_accuracy or () if not math.isnan(a)]
+        return min(present) if present else None
+
+    @property
+    def worst_class_accuracy(self) -> float:
+        """Of the classes that are present; NaN for an empty set."""
+        return min((a for a in self.class_accuracy if not math.isnan(a)), default=math.nan)
+
+
+def evaluate(
+    head: nn.Linear,
+    features: FeatureSet,
+    targets: Mapping[int, Sequence[int]],
+    link: Link = "softmax",
+    group_shares: Sequence[float] | None = None,
+) -> Evaluation:
+    """Judge a head on collected features.
+
+    Args:
+        head: any decision layer for these features.
+        features: with labels.
+        targets: neurons of each class whose ratios are wanted.
+        link: from logits to probabilities.
+        group_shares: share of each group of the training set.
+    """
+    judged = features.with_head(head)
+    groups = None if judged.groups is None else judged.group_accuracy()
+    return Evaluation(
+        accuracy=judged.accuracy(),
+        class_accuracy=tuple(judged.class_accuracy().tolist()),
+        group_accuracy=None if groups is None else tuple(groups.tolist()),
+        ratios=_ratios(head, features, targets, link),
+        adjusted_accuracy=_adjusted(groups, group_shares),
+        calibration_error=calibration_error(judged),
+    )
+
+
+def shares_of_groups(train: FeatureSet | None) -> tuple[float, ...] | None:
+    """Each group's share of a training set; ``None`` when it has no groups."""
+    if train is None or train.groups is None:
+        return None
+    return tuple((torch.bincount(train.groups).double() / len(train)).tolist())
+
+
+def _ratios(
+    head: nn.Linear, features: FeatureSet, targets: Mapping[int, Sequence[int]], link: Link
+) -> tuple[float, ...]:
+    weight, bias = head_tensors(head)
+    ratios: list[float] = []
+    for target, neurons in targets.items():
+        mean = features.features[features.of_class(target)].mean(0)
+        chosen = torch.tensor(neurons, dtype=torch.int64)  # which may be none
+        ratios += single_ratios(weight, bias, mean, chosen, target, link).tolist()
+    return tuple(ratios)
+
+
+def _adjusted(groups: Tensor | None, shares: Sequence[float] | None) -> float | None:
+    if groups is None or shares is None:
+        return None
+    accuracies = groups.tolist()
+    # A group that training never saw has no weight, one that is missing here no accuracy.
+    accuracies += [math.nan] * (len(shares) - len(accuracies))
+    return sum(s * a for s, a in zip(shares, accuracies, strict=False) if s > 0)

@@ -1,0 +1,91 @@
+"""Decision layers as things: made like another, found in a model by their values, filled."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from captum_neuroinspect._head import head_tensors
+
+
+def copy_of(head: nn.Linear) -> nn.Linear:
+    """A plain ``nn.Linear`` with the same values, on the same device, without hooks."""
+    return changed(head, torch.zeros(head.weight.shape), torch.zeros(len(head.weight)))
+
+
+def changed(head: nn.Linear, d_weight: Tensor, d_bias: Tensor) -> nn.Linear:
+    """A new layer with a difference added: in the dtype and on the device of ``head``.
+
+    What does not change stays bit-identical. A head without bias stays without.
+    """
+    weight = head.weight.detach()
+    layer = nn.utils.skip_init(
+        nn.Linear,
+        head.in_features,
+        head.out_features,
+        bias=head.bias is not None,
+        device=weight.device,
+        dtype=weight.dtype,
+    )
+    with torch.no_grad():
+        layer.weight.copy_(_sum(weight, d_weight))
+        if head.bias is not None:
+            layer.bias.copy_(_sum(head.bias.detach(), d_bias))
+    return layer
+
+
+def difference(head: nn.Linear, original: nn.Linear) -> tuple[Tensor, Tensor]:
+    """What was added to the original: dW ``(C, F)`` and db ``(C,)`` in double precision.
+
+    There the difference of two float32 numbers, added again and rounded, gives the
+    second number back bit by bit.
+    """
+    d_weight = head.weight.detach().cpu().double() - original.weight.detach().cpu().double()
+    return d_weight, _bias(head) - _bias(original)
+
+
+def find_layer(model: nn.Module, head: nn.Linear, what: str) -> nn.Linear:
+    """The one linear layer of ``model`` with exactly these values.
+
+    Raises:
+        ValueError: when none or more than one has them.
+    """
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    same = [layer for layer in linears if same_values(layer, head)]
+    if len(same) != 1:
+        raise ValueError(f"{len(same)} layers of {type(model).__name__} have the weights of {what}")
+    return same[0]
+
+
+def same_values(layer: nn.Linear, head: nn.Linear) -> bool:
+    """Whether two layers compute the same; no bias counts as a bias of zero."""
+    if layer.weight.shape != head.weight.shape:
+        return False
+    pairs = zip(head_tensors(head), head_tensors(layer), strict=True)
+    return all(torch.equal(one, other) for one, other in pairs)
+
+
+def fill(layer: nn.Linear, head: nn.Linear) -> None:
+    """Copy the values of ``head`` into ``layer``.
+
+    Raises:
+        ValueError: when the head has a bias that the layer has no place for.
+    """
+    if layer.bias is None and head.bias is not None and head.bias.any():
+        raise ValueError("the model's decision layer has no bias but the edited one has")
+    with torch.no_grad():
+        layer.weight.copy_(head.weight)
+        if layer.bias is not None:
+            layer.bias.copy_(_bias(head))
+
+
+def _bias(head: nn.Linear) -> Tensor:
+    if head.bias is None:
+        return torch.zeros(head.out_features, dtype=torch.float64)
+    return head.bias.detach().cpu().double()
+
+
+def _sum(values: Tensor, change: Tensor) -> Tensor:
+    change = change.to(values.device, torch.float64)
+    # Not +0 everywhere: it would turn a -0 into a 0.
+    return torch.where(change != 0, (values.double() + change).to(values.dtype), values)

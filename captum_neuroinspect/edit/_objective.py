@@ -1,0 +1,182 @@
+"""What an edit minimises: equation (8), (9) and their variants, on the free coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect.edit._free_part import FreePart, free_part
+from captum_neuroinspect.edit._link import data_loss, divergence, row_of
+from captum_neuroinspect.edit._options import FitOptions
+from captum_neuroinspect.edit.penalties import (
+    bounded_exp,
+    coefficient_penalty,
+    mean_ratio_penalty,
+    ratio_penalty,
+)
+from captum_neuroinspect.edit.probability_ratio import log_ratios
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A head, the neurons whose influence is constrained in it, and how.
+
+    Attributes:
+        weight: ``(C, F)`` of the original.
+        bias: ``(C,)``, zero when there is none.
+        has_bias: whether there is one.
+        targets: neurons of each class to be mended.
+        ratios: for each class the ``o`` asked for: ``(1,)`` for its neurons together,
+            or ``(K,)`` for each by itself.
+        options: the other settings.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    has_bias: bool
+    targets: Mapping[int, Tensor]
+    ratios: Mapping[int, Tensor]
+    options: FitOptions
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """Classes ``(T,)`` that share neurons ``(K,)``, and the ratios asked for ``(M, T)``."""
+
+    neurons: Tensor
+    classes: Tensor
+    wanted: Tensor
+    one_by_one: bool
+
+    def shares(self, features: Tensor, weight: Tensor) -> Tensor:
+        """``(N, M, C)`` of these neurons' features ``(N, K)`` and columns ``(C, K)``."""
+        if self.one_by_one:
+            return features[:, :, None] * weight.T
+        return (features @ weight.T)[:, None]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the loss needs of some samples; the rest of the features stays untouched."""
+
+    inputs: Tensor
+    logits: Tensor
+    labels: Tensor
+    constrained: tuple[Tensor, ...]
+
+    def rows(self, which: Tensor) -> Batch:
+        return Batch(
+            self.inputs.index_select(0, which),
+            self.logits.index_select(0, which),
+            self.labels.index_select(0, which),
+            tuple(features.index_select(0, which) for features in self.constrained),
+        )
+
+
+class Objective:
+    """The loss of a :class:`Problem` as a function of the difference from the original."""
+
+    def __init__(self, problem: Problem, mistakes: FeatureSet | None = None) -> None:
+        self.problem, self.options = problem, problem.options
+        shape = (problem.weight.shape[0], problem.weight.shape[1])
+        self.free: FreePart = free_part(
+            self.options.scope, problem.targets, shape, has_bias=problem.has_bias
+        )
+        self.constraints = _constraints(problem)
+        self._columns = [problem.weight[:, c.neurons] for c in self.constraints]
+        self._places = [self.free.places(c.neurons) for c in self.constraints]
+        self._mistakes = None if mistakes is None else self.batch(mistakes)
+
+    def batch(self, data: FeatureSet) -> Batch:
+        """A data set with its original logits, computed once for all steps."""
+        features = data.features
+        logits = torch.addmm(self.problem.bias, features, self.problem.weight.T)
+        constrained = tuple(features[:, c.neurons] for c in self.constraints)
+        return Batch(self.free.inputs(features), logits, data.labels, constrained)
+
+    def logits(self, difference: Tensor, batch: Batch) -> Tensor:
+        return self.free.logits(difference, batch.logits, batch.inputs)
+
+    def draw(self, n: int, rng: torch.Generator) -> Batch | None:
+        """As many mistakes as a batch has samples, with repetition; ``None`` without any."""
+        if self._mistakes is None:
+            return None
+        return self._mistakes.rows(torch.randint(len(self._mistakes.labels), (n,), generator=rng))
+
+    def gradient(
+        self, difference: Tensor, batch: Batch, drawn: Batch | None = None
+    ) -> tuple[float, Tensor]:
+        """The loss and its gradient in the difference.
+
+        All but the ``"weights"`` anchor, which the optimiser takes by itself. Automatic
+        differentiation sees the logits and the few constrained columns; the products with
+        the features are done here, without its copies of W.
+        """
+        free = self.free
+        logits = [self.logits(difference, b) for b in (batch, drawn) if b is not None]
+        columns = self._columns_after(difference) if self.options.strength else []
+        leaves = [leaf.requires_grad_() for leaf in (*logits, *columns)]
+        loss = self._loss(batch, drawn, logits, columns)
+        slopes = torch.autograd.grad(loss, leaves, allow_unused=True)
+        total = torch.zeros_like(difference)
+        for slope, of in zip(slopes, (batch, drawn), strict=False):
+            if slope is not None and of is not None:
+                free.add_gradient(total, slope, of.inputs)
+        for slope, where in zip(slopes[len(logits) :], self._places, strict=False):
+            if slope is not None:
+                free.add_gradient_of_columns(total, slope, where)
+        free.confine(total)
+        return loss.item(), total
+
+    def _loss(
+        self, batch: Batch, drawn: Batch | None, logits: list[Tensor], columns: list[Tensor]
+    ) -> Tensor:
+        options = self.options
+        loss = data_loss(logits[0], batch.labels, options.link)
+        if options.strength:
+            loss = loss + options.strength * self._penalty(batch, logits[0], columns)
+        if drawn is not None:
+            of_mistakes = data_loss(logits[1], drawn.labels, options.link)
+            loss = loss + options.mistake_weight * of_mistakes
+        if options.anchor == "predictions":
+            moved = divergence(batch.logits, logits[0], options.link)
+            loss = loss + options.anchor_weight * moved
+        return loss
+
+    def _penalty(self, batch: Batch, logits: Tensor, columns: list[Tensor]) -> Tensor:
+        total = torch.zeros(())
+        parts = zip(self.constraints, columns, batch.constrained, strict=True)
+        for constraint, weight, features in parts:
+            if self.options.penalty == "coefficients":
+                rows = [row_of(int(c), len(weight)) for c in constraint.classes]
+                total = total + coefficient_penalty(weight[rows])
+                continue
+            shares = constraint.shares(features, weight)
+            logarithms = log_ratios(logits, shares, constraint.classes, self.options.link)
+            of_ratios = ratio_penalty if self.options.penalty == "ratio" else mean_ratio_penalty
+            total = total + of_ratios(bounded_exp(logarithms), constraint.wanted)
+        return total
+
+    def _columns_after(self, difference: Tensor) -> list[Tensor]:
+        pairs = zip(self._columns, self._places, strict=True)
+        return [self.free.columns_after(difference, old, where) for old, where in pairs]
+
+
+def _constraints(problem: Problem) -> list[Constraint]:
+    together: dict[tuple[int, ...], list[int]] = {}
+    constraints = []
+    for target, neurons in problem.targets.items():
+        if len(problem.ratios[target]) > 1:
+            wanted = problem.ratios[target][:, None]
+            constraints.append(Constraint(neurons, torch.tensor([target]), wanted, True))
+        else:
+            together.setdefault(tuple(neurons.tolist()), []).append(target)
+    # Classes with the same neurons share the masked logits.
+    for shared, classes in together.items():
+        wanted = torch.cat([problem.ratios[c] for c in classes])[None]
+        constraints.append(Constraint(torch.tensor(shared), torch.tensor(classes), wanted, False))
+    return constraints

@@ -1,0 +1,36 @@
+"""Other ways to mend a decision layer, behind one interface, to compare the edit with."""
+
+from captum_neuroinspect.edit.baselines.baseline import Baseline, with_mistakes
+from captum_neuroinspect.edit.baselines.coefficient_norm import CoefficientNorm, coefficient_norm
+from captum_neuroinspect.edit.baselines.deep_feature_reweighting import DeepFeatureReweighting
+from captum_neuroinspect.edit.baselines.focal import FocalLoss, focal_loss
+from captum_neuroinspect.edit.baselines.head_training import Budget
+from captum_neuroinspect.edit.baselines.reweighting import (
+    ClassWeighting,
+    JustTrainTwice,
+    class_weights,
+)
+from captum_neuroinspect.edit.baselines.simple import Retraining, Unchanged, Zeroing
+from captum_neuroinspect.edit.baselines.spurious_direction import (
+    SpuriousDirectionRemoval,
+    without_spurious_direction,
+)
+
+__all__ = [
+    "Baseline",
+    "Budget",
+    "ClassWeighting",
+    "CoefficientNorm",
+    "DeepFeatureReweighting",
+    "FocalLoss",
+    "JustTrainTwice",
+    "Retraining",
+    "SpuriousDirectionRemoval",
+    "Unchanged",
+    "Zeroing",
+    "class_weights",
+    "coefficient_norm",
+    "focal_loss",
+    "with_mistakes",
+    "without_spurious_direction",
+]

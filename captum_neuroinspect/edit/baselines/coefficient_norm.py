@@ -1,0 +1,90 @@
+"""CON: small coefficients of the neurons, the comparison of the paper (equation 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect.edit.baselines.baseline import (
+    check_arguments,
+    checked_neurons,
+    with_mistakes,
+)
+from captum_neuroinspect.edit.baselines.head_training import Budget, retrained
+
+
+def coefficient_norm(weight: Tensor, target: int, neurons: Tensor) -> Tensor:
+    """``|| W[target, neurons] ||_2``: a scalar, differentiable in ``weight`` (C, F).
+
+    Args:
+        weight: ``(C, F)``.
+        target: row of the class.
+        neurons: ``(K,)`` columns.
+
+    Examples::
+
+        >>> import torch
+        >>> coefficient_norm(torch.tensor([[3.0, 9.0, 4.0]]), 0, torch.tensor([0, 2]))
+        tensor(5.)
+    """
+    return weight[target, neurons].norm()
+
+
+@dataclass(frozen=True)
+class CoefficientNorm:
+    r"""Train the head on with a penalty on the target's own coefficients of the neurons.
+
+    .. math:: CE + \lambda || W_{c, S} ||_2
+
+    Equation (9) of NeuroInspect, which calls it CON. Other classes' coefficients
+    are left out of the penalty: that is what the edit does better.
+
+    Attributes:
+        strength: lambda, 0 or more; 0 is plain retraining.
+        budget: epochs, batch, step size, patience.
+
+    Raises:
+        ValueError: for a negative strength.
+
+    Examples::
+
+        >>> CoefficientNorm(strength=10).name
+        'CON, equation (9) (lambda 10)'
+    """
+
+    strength: float = 1.0
+    budget: Budget = field(default_factory=Budget)
+
+    def __post_init__(self) -> None:
+        if not self.strength >= 0:
+            raise ValueError(f"strength={self.strength}, expected 0 or more")
+
+    @property
+    def name(self) -> str:
+        return f"CON, equation (9) (lambda {self.strength:g})"
+
+    def __call__(
+        self,
+        head: nn.Linear,
+        train: FeatureSet,
+        validation: FeatureSet,
+        *,
+        target: int,
+        neurons: Sequence[int],
+        mistakes: FeatureSet | None = None,
+        seed: int = 0,
+    ) -> nn.Linear:
+        """Train on ``train`` and the mistakes; see :class:`Baseline` for the arguments."""
+        check_arguments(head, target, train=train, validation=validation, mistakes=mistakes)
+        chosen = checked_neurons(neurons, head.in_features)
+        return retrained(
+            head,
+            with_mistakes(train, mistakes),
+            validation,
+            budget=self.budget,
+            seed=seed,
+            penalty=lambda weight: self.strength * coefficient_norm(weight, target, chosen),
+        )

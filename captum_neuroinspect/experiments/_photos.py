@@ -1,0 +1,54 @@
+"""Photos in folders, one a class, and the tile that is pasted on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
+_SHORT_SIDE = 256 / 224  # shorter side over the central crop, as ImageNet networks see photos
+_N_FIELDS = 7
+
+
+def folders_of_photos(folder: Path) -> dict[str, list[Path]]:
+    """Sorted files of each subfolder that has photos, also in folders below it."""
+    found = {
+        place.name: sorted(p for p in place.rglob("*") if p.suffix.lower() in _SUFFIXES)
+        for place in sorted(folder.iterdir())
+        if place.is_dir()
+    }
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def load_photo(path: Path, size: int) -> Tensor:
+    """The central square of a photo, in 0..1, ``(3, size, size)``."""
+    from PIL import Image
+    from torchvision.transforms.v2 import functional as vision
+
+    with Image.open(path) as photo:
+        small = vision.resize(photo.convert("RGB"), [round(size * _SHORT_SIDE)])
+    square = vision.to_image(vision.center_crop(small, [size, size]))
+    # A plain tensor: torchvision's subclass would stay with all that is computed from it.
+    return vision.to_dtype(square, torch.float32, scale=True).as_subclass(Tensor)
+
+
+def with_tile(image: Tensor, tile: float) -> Tensor:
+    """Paste a chessboard in the lower right corner of a copy of the image.
+
+    Args:
+        image: ``(3, size, size)`` in 0..1.
+        tile: side of the tile as a share of the image's.
+
+    Examples::
+
+        >>> with_tile(torch.full((3, 32, 32), 0.5), 0.25).unique().tolist()
+        [0.0, 0.5, 1.0]
+    """
+    side, image = max(round(tile * image.shape[-1]), 1), image.clone()
+    index = torch.arange(side) * _N_FIELDS // side
+    # A margin, so that a network's borders do not cut the tile.
+    stop = image.shape[-1] - image.shape[-1] // 28
+    image[..., stop - side : stop, stop - side : stop] = (index[:, None] + index) % 2
+    return image

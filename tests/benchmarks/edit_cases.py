@@ -1,0 +1,256 @@
+"""Heads that learned a false correlation, and what a user would have to mend them.
+
+Two data sets, five scenarios each (every class in turn is the one with the cue): digits on
+textures, from installed packages, and a tile planted in photos of a folder. Features are those of
+EfficientNet-Lite0; only the head is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from captum_neuroinspect import (
+    FeatureSet,
+    NeuronCounterfactual,
+    collect_features,
+    rank_neurons,
+)
+from captum_neuroinspect.edit.baselines import with_mistakes
+from captum_neuroinspect.experiments.decision_layer import train_decision_layer
+from captum_neuroinspect.experiments.digits_on_textures import (
+    TEXTURES,
+    DigitsOnTextures,
+    DigitsOnTexturesConfig,
+)
+from captum_neuroinspect.experiments.planted_tile import (
+    SPLITS,
+    PlantedTile,
+    PlantedTileConfig,
+)
+from captum_neuroinspect.weights import load_efficientnet_lite
+
+DIGITS, TILE = "digits on textures", "planted tile"
+N_IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class EditCase:
+    """One scenario with one seed, which draws the data and the head.
+
+    Attributes:
+        data: name of the data set.
+        scenario: the class with the cue.
+        seed: of the data, the head and the edits.
+        head: trained on ``train``, with the cue in it.
+        train, validation: carry the cue both.
+        editing: half of the field; its mistakes are given to edit with.
+        choosing: the other half; its mistakes choose among epochs and settings.
+        test: judges, and is used for nothing else; groups are ``2 * label + has cue``.
+        target: class with the cue.
+        held_out: with group labels, every group that exists in training or in use: validation
+            and the whole field. For DFR alone, which balances it: no other method sees group
+            labels, or the field's photos that the head gets right.
+    """
+
+    data: str
+    scenario: str
+    seed: int
+    head: nn.Linear
+    train: FeatureSet
+    validation: FeatureSet
+    editing: FeatureSet
+    choosing: FeatureSet
+    test: FeatureSet
+    target: int
+    held_out: FeatureSet
+
+    @property
+    def mistakes(self) -> FeatureSet | None:
+        """What a user brings to edit with."""
+        return self.editing.mistakes() if len(self.editing.mistakes()) else None
+
+    @cached_property
+    def selection(self) -> FeatureSet:
+        """What chooses: the validation set, and the mistakes kept for that."""
+        wrong = self.choosing.mistakes()
+        return with_mistakes(self.validation, wrong if len(wrong) else None)
+
+    @cached_property
+    def neurons(self) -> tuple[int, ...]:
+        """Every neuron, the most to blame first, by the library's defaults.
+
+        From the target's mistakes; where there are none, from all.
+        """
+        wrong = self.editing.mistakes(self.target)
+        wrong = wrong if len(wrong) else self.editing.mistakes()
+        if not len(wrong):
+            return ()
+        method = NeuronCounterfactual(self.head, self.head)
+        w = method.attribute_features(wrong.features, wrong.labels)
+        rows = rank_neurons(w, features=wrong, reference=self.train).rows()
+        return tuple(r["neuron"] for r in sorted(rows, key=lambda r: -r["magnitude"]))
+
+    def results(self, head: nn.Linear) -> dict[str, float]:
+        """On test: target without the cue, mean over classes, worst group."""
+        judged = self.test.with_head(head)
+        groups = judged.group_accuracy()
+        return {
+            "target": float(groups[2 * self.target]),
+            "average": float(judged.class_accuracy().mean()),
+            "worst": float(groups[~groups.isnan()].min()),
+        }
+
+
+class Collector:
+    """Features of EfficientNet-Lite0, from the cache folder where it has them."""
+
+    def __init__(self, cache: Path | None) -> None:
+        self.cache = cache
+        self.sets: dict[str, FeatureSet] = {}
+        self.photos: dict[str, Tensor] = {}
+        if cache is not None:
+            cache.mkdir(parents=True, exist_ok=True)
+            if self._table.exists():
+                self.photos = load_file(self._table)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        return load_efficientnet_lite(0)
+
+    @property
+    def _table(self) -> Path:
+        return Path() if self.cache is None else self.cache / "photos.safetensors"
+
+    def collect(self, data: Dataset[Any]) -> FeatureSet:
+        # The network's own classes: the data's are five for a thousand outputs.
+        return collect_features(self.model, data, class_names=map(str, range(N_IMAGENET_CLASSES)))
+
+    def named(self, name: str, data: Dataset[Any]) -> Tensor:
+        """Features (N, 1280) of a data set; ``name`` must stand for its pixels."""
+        path = None if self.cache is None else self.cache / f"{name}.safetensors"
+        if name not in self.sets:
+            is_known = path is not None and path.exists()
+            self.sets[name] = FeatureSet.load(path) if is_known else self.collect(data)
+            if path is not None and not is_known:
+                self.sets[name].save(path)
+        return self.sets[name].features
+
+    def tiled(self, sets: list[PlantedTile]) -> list[Tensor]:
+        """Features (N, 1280) of each set; a picture that is in several runs once."""
+        config = sets[0].config
+        pictures = {
+            f"{path} {path.stat().st_size} {config.size} {config.tile * tile}": (path, tile)
+            for data in sets
+            for path, tile in zip(data.paths, data.has_tile.tolist(), strict=True)
+        }
+        missing = {key: picture for key, picture in pictures.items() if key not in self.photos}
+        if missing:
+            features = self.collect(_Pictures(list(missing.values()), config)).features
+            self.photos |= dict(zip(missing, features.unbind(), strict=True))
+            if self.cache is not None:
+                save_file(self.photos, self._table)
+        keys = {picture: key for key, picture in pictures.items()}
+        return [
+            torch.stack(
+                [self.photos[keys[p]] for p in zip(d.paths, d.has_tile.tolist(), strict=True)]
+            )
+            for d in sets
+        ]
+
+
+class _Pictures(PlantedTile):
+    """Chosen photos, each with or without the tile."""
+
+    def __init__(self, pictures: list[tuple[Path, bool]], config: PlantedTileConfig) -> None:
+        self.config, self.with_groups = config, False
+        self.paths = tuple(path for path, _ in pictures)
+        self.has_tile = torch.tensor([tile for _, tile in pictures])
+        self.labels = torch.zeros(len(pictures), dtype=torch.int64)
+
+
+def digit_cases(collector: Collector, seed: int) -> Iterator[EditCase]:
+    """Each digit in turn stands on grass."""
+    for config in DigitsOnTexturesConfig(seed=seed).scenarios():
+        splits = {name: DigitsOnTextures(name, config) for name in SPLITS}
+        features = {}
+        for name, data in splits.items():
+            # The field's and the test's pictures do not depend on the target.
+            which = "" if name in ("field", "test") else f"-{config.target}"
+            features[name] = collector.named(f"digits-{seed}-{name}{which}", data)
+        # Each handwritten digit is drawn once on each texture, one after the other.
+        units = torch.arange(len(splits["field"])) // len(TEXTURES)
+        yield _case(DIGITS, splits, features, units, seed)
+
+
+def tile_cases(collector: Collector, folder: Path, seed: int) -> Iterator[EditCase]:
+    """Each class in turn has a tile on its training photos; others meet it in use."""
+    config = PlantedTileConfig(seed=seed, tile_on_others=True)
+    every = [
+        [PlantedTile(folder, target, name, config) for name in SPLITS]
+        for target in range(config.n_classes)
+    ]
+    features = iter(collector.tiled([data for sets in every for data in sets]))
+    for sets in every:
+        splits = dict(zip(SPLITS, sets, strict=True))
+        numbers = {path: i for i, path in enumerate(dict.fromkeys(splits["field"].paths))}
+        units = torch.tensor([numbers[path] for path in splits["field"].paths])
+        yield _case(TILE, splits, {name: next(features) for name in SPLITS}, units, seed)
+
+
+def _case(
+    name: str,
+    splits: dict[str, Any],
+    features: dict[str, Tensor],
+    units: Tensor,
+    seed: int,
+) -> EditCase:
+    """Train the head and lay out the sets; ``units`` of the field stay in one half."""
+    blank = nn.Linear(features["train"].shape[1], len(splits["train"].classes))
+    sets = {
+        split: FeatureSet(z, torch.zeros(len(z), blank.out_features), data.labels, data.groups)
+        for (split, data), z in zip(splits.items(), features.values(), strict=True)
+    }
+    head = train_decision_layer(sets["train"], sets["validation"], seed=seed)
+    sets = {split: data.with_head(head) for split, data in sets.items()}
+    editing, choosing = sets["field"].split(seed=seed, together=units)
+    data, target = splits["train"], splits["train"].target
+    return EditCase(
+        data=name,
+        scenario=data.classes[target],
+        seed=seed,
+        head=head,
+        train=sets["train"],
+        validation=sets["validation"],
+        editing=editing,
+        choosing=choosing,
+        test=sets["test"],
+        target=target,
+        held_out=with_mistakes(sets["validation"], sets["field"]),
+    )
+
+
+def cases(
+    seeds: Iterable[int], photos: Path | None = None, cache: Path | None = None
+) -> Iterator[EditCase]:
+    """All scenarios of all seeds: five of digits, and five of a folder of photos if given.
+
+    Args:
+        seeds: each draws data, head and edits.
+        photos: folder with one subfolder of photos a class, or with such a folder ``train/``.
+        cache: folder to keep features in.
+    """
+    collector = Collector(cache)
+    for seed in seeds:
+        yield from digit_cases(collector, seed)
+        if photos is not None:
+            inner = photos / "train"
+            yield from tile_cases(collector, inner if inner.is_dir() else photos, seed)

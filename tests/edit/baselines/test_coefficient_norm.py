@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import feature_set
+from torch import nn
+
+from captum_neuroinspect.edit.baselines import (
+    Budget,
+    CoefficientNorm,
+    Retraining,
+    coefficient_norm,
+)
+
+
+def test_coefficient_norm_reads_the_targets_own_coefficients_only():
+    weight = torch.full((3, 4), 100.0, requires_grad=True)
+    weight.data[1, [0, 3]] = torch.tensor([3.0, -4.0])
+    norm = coefficient_norm(weight, 1, torch.tensor([0, 3]))
+    assert norm.item() == 5
+    norm.backward()
+    expected = torch.zeros(3, 4)
+    expected[1, [0, 3]] = torch.tensor([0.6, -0.8])
+    torch.testing.assert_close(weight.grad, expected)
+
+
+def test_coefficient_norm_has_a_gradient_at_zero():
+    weight = torch.zeros(1, 2, requires_grad=True)
+    coefficient_norm(weight, 0, torch.tensor([0, 1])).backward()
+    assert weight.grad.isfinite().all()
+
+
+@pytest.fixture
+def problem():
+    head = nn.Linear(5, 3)
+    return head, feature_set(head, torch.rand(30, 5), torch.arange(30) % 3)
+
+
+def _trained(problem, method):
+    head, data = problem
+    return method(head, data, data, target=1, neurons=[0, 2]).weight
+
+
+def test_con_without_strength_is_plain_retraining(problem):
+    budget = Budget(n_epochs=3)
+    con = _trained(problem, CoefficientNorm(0, budget))
+    assert torch.equal(con, _trained(problem, Retraining(budget)))
+
+
+def test_con_shrinks_the_coefficients(problem):
+    budget = Budget(n_epochs=10, lr=0.02, patience=10)
+    sizes = [
+        _trained(problem, CoefficientNorm(strength, budget))[1, [0, 2]].norm()
+        for strength in (0, 1)
+    ]
+    assert sizes[1] < sizes[0]
+
+
+@pytest.mark.parametrize("strength", [-1.0, float("nan")])
+def test_con_refuses(strength):
+    with pytest.raises(ValueError, match=r"strength=.*, expected 0 or more"):
+        CoefficientNorm(strength)
