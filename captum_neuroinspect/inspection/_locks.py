@@ -1,0 +1,69 @@
+"""Locks between processes that end with the process that holds them, however it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+_PAUSE = 0.1
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock called ``path``; wait while another process or thread does.
+
+    The operating system keeps the lock, not the file: it is released when its holder
+    dies, also by SIGKILL or a power cut, so a lock can never be stale and no process
+    number needs to be judged. The empty file stays; removing it would let two
+    processes lock two files of one name.
+
+    Raises:
+        OSError: when the file cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _wait_for(handle, path)
+        yield
+    finally:
+        os.close(handle)  # which releases the lock
+
+
+def _wait_for(handle: int, path: Path) -> None:
+    is_announced = False
+    while not _try_lock(handle):
+        if not is_announced:
+            _log.info("waiting for another process that makes %s", path.stem)
+            is_announced = True
+        time.sleep(_PAUSE)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(handle: int) -> bool:
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            # A file system without locks: two processes may do the same work, and whole
+            # files take each other's place.
+            return True
+        return True

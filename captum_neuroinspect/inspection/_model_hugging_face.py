@@ -1,0 +1,83 @@
+"""Classifiers of transformers, from the Hub or from a folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from captum_neuroinspect.inspection._checkpoints import listed
+from captum_neuroinspect.inspection._model_library import DEFAULT, optional, told_what_to_do
+from captum_neuroinspect.inspection._model_recipe import Built, Recipe, hugging_face_recipe
+
+
+class HuggingFace:
+    """A model that ``AutoModelForImageClassification`` knows, on the Hub or in a folder."""
+
+    def __init__(self, name: str) -> None:
+        self._transformers = optional("transformers", "transformers")
+        # The Hub's names have one slash at most: what looks like a path is one.
+        if name.startswith(("/", ".", "~")) and not Path(name).expanduser().is_dir():
+            raise FileNotFoundError(f"spec='hf:{name}': there is no such folder")
+        self._name = str(Path(name).expanduser()) if name.startswith("~") else name
+
+    def build(self, n_classes: int | None) -> Built:
+        t, options = self._transformers, {} if n_classes is None else {"num_labels": n_classes}
+        with self._told_what_to_do():
+            config = t.AutoConfig.from_pretrained(self._name, **options)
+        model = t.AutoModelForImageClassification.from_config(config)
+        return Built(model, self._recipe(), "random", config.num_labels)
+
+    def pretrained(self, weights: str) -> Built:
+        if weights != DEFAULT:
+            raise ValueError(
+                f"weights={weights!r}, expected a file or {DEFAULT!r}: hf: has one set"
+            )
+        factory = self._transformers.AutoModelForImageClassification
+        with self._told_what_to_do(), _no_progress_bar(self._transformers):
+            model, report = factory.from_pretrained(self._name, output_loading_info=True)
+        new = sorted(report["missing_keys"])
+        if new:  # transformers would draw them at random, with a mere warning
+            raise ValueError(
+                f"hf:{self._name} has no weights for {listed(new)}: expected a model that was "
+                "trained for image classification"
+            )
+        names = _label_names(model.config)
+        recipe, n_classes = self._recipe(), model.config.num_labels
+        return Built(model, recipe, f"transformers {self._name}", n_classes, names)
+
+    def _recipe(self) -> Recipe:
+        try:
+            processor = self._transformers.AutoImageProcessor.from_pretrained(self._name)
+        except OSError as error:
+            raise ValueError(
+                f"hf:{self._name} has no preprocessor_config.json, so nobody knows how its photos "
+                "were normalised: save the image processor of its training into the folder "
+                "(processor.save_pretrained(folder))"
+            ) from error
+        return hugging_face_recipe(processor.to_dict())
+
+    def _told_what_to_do(self) -> Any:
+        step = f"run `hf download {self._name}`"
+        return told_what_to_do(f"hf:{self._name}", step, "hf:FOLDER with a copy of its files")
+
+
+@contextmanager
+def _no_progress_bar(transformers: Any) -> Iterator[None]:
+    # A switch for the whole process is all there is: it is put back.
+    logging = transformers.utils.logging
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
+
+
+def _label_names(config: Any) -> tuple[str, ...] | None:
+    """The class names of a configuration; those that were never given are ``LABEL_0`` ..."""
+    names = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    return None if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names

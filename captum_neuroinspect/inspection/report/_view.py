@@ -1,0 +1,147 @@
+"""What the page needs that the data do not say outright: orders, shares, the script's block."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from captum_neuroinspect.inspection.report.data import (
+    BlamedNeuron,
+    ClassResult,
+    Confusion,
+    NeuronCard,
+    ReportData,
+)
+
+_N_PAIRS = 10
+_MAX_MATRIX = 30  # classes; a larger matrix is a carpet
+_KINDS = ("insufficient", "excessive", "both")
+
+
+class Choice(NamedTuple):
+    """An entry of a filter."""
+
+    value: str
+    name: str
+    n_items: int
+
+
+class Cell(NamedTuple):
+    """An entry of the confusion matrix; ``share`` of the row's photos."""
+
+    n_photos: int
+    share: float
+    is_right: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """What the templates read beside the data.
+
+    Attributes:
+        classes: index and result, worst accuracy first, classes without photos last.
+        pairs: the most frequent confusions.
+        matrix: a row for each class; None when it would say nothing or too much.
+        predicted: classes the mistakes are taken for, most frequent first.
+        outcomes: what became of the photos that an edit changed.
+        blame: the ranking by neuron.
+        kinds: kinds that the cards have.
+        sorts: orders that the cards have values for.
+        block: what the script reads.
+    """
+
+    classes: list[tuple[int, ClassResult]]
+    pairs: list[Confusion]
+    matrix: list[list[Cell]] | None
+    predicted: list[Choice]
+    outcomes: list[Choice]
+    blame: dict[int, BlamedNeuron]
+    kinds: list[str]
+    sorts: list[tuple[str, str]]
+    block: dict[str, Any]
+
+
+def view_of(data: ReportData) -> View:
+    """Work it out."""
+    blame = {row.neuron: row for row in data.ranking}
+    entries = [_entry(data, card, blame.get(card.neuron)) for card in data.neurons]
+    return View(
+        classes=sorted(enumerate(data.classes), key=_worst_first),
+        pairs=sorted(data.confusions, key=lambda pair: -pair.n_photos)[:_N_PAIRS],
+        matrix=_matrix(data),
+        predicted=_predicted(data),
+        outcomes=_outcomes(data),
+        blame=blame,
+        kinds=[kind for kind in _KINDS if any(entry["kind"] == kind for entry in entries)],
+        sorts=_sorts(entries),
+        block={"run": data.run, "target": data.target, "neurons": entries},
+    )
+
+
+def _worst_first(item: tuple[int, ClassResult]) -> tuple[float, int]:
+    index, result = item
+    return (2.0 if result.accuracy is None else result.accuracy, index)
+
+
+def _matrix(data: ReportData) -> list[list[Cell]] | None:
+    n = len(data.classes)
+    if n > _MAX_MATRIX or not data.confusions:
+        return None
+    counts = [[0] * n for _ in range(n)]
+    for pair in data.confusions:
+        counts[pair.label][pair.predicted] += pair.n_photos
+    for i, result in enumerate(data.classes):
+        counts[i][i] = result.n_correct
+    return [
+        [
+            Cell(count, count / max(1, result.n_photos), row == column)
+            for column, count in enumerate(counts[row])
+        ]
+        for row, result in enumerate(data.classes)
+    ]
+
+
+def _predicted(data: ReportData) -> list[Choice]:
+    counts = Counter(mistake.predicted for mistake in data.mistakes)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [Choice(str(i), data.classes[i].name, n) for i, n in ordered]
+
+
+def _outcomes(data: ReportData) -> list[Choice]:
+    counts = Counter(photo.outcome for photo in data.edit.photos) if data.edit else {}
+    return [
+        Choice(name, name, counts[name])
+        for name in ("mended", "broken", "still wrong")
+        if counts.get(name)
+    ]
+
+
+def _entry(data: ReportData, card: NeuronCard, row: BlamedNeuron | None) -> dict[str, Any]:
+    return {
+        "neuron": card.neuron,
+        "kind": row and row.kind,
+        "score": row and row.score,
+        "precision": row and row.precision,
+        "core": card.core_relevance,
+        "text": _search_text(data, card, row),
+    }
+
+
+def _search_text(data: ReportData, card: NeuronCard, row: BlamedNeuron | None) -> str:
+    classes = [picture.class_index for picture in card.illusions]
+    classes += [photo.label for photo in card.top_photos]
+    texts = [f"neuron {card.neuron}", row.kind if row else ""]
+    texts += [phrase.text for phrase in card.phrases]
+    texts += [photo.file for photo in card.top_photos]
+    texts += [photo.file for photo in card.saliency]
+    texts += [data.classes[i].name for i in dict.fromkeys(classes)]
+    return "\n".join(texts).lower()
+
+
+def _sorts(entries: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    orders = (("score", "score"), ("precision", "precision"), ("core", "core relevance, low first"))
+    known = [
+        (key, name) for key, name in orders if any(entry[key] is not None for entry in entries)
+    ]
+    return [("given", "as ranked"), *known, ("neuron", "neuron number")]

@@ -1,0 +1,205 @@
+"""What an inspection report shows, as plain data: the contract with whoever fills it in.
+
+Pictures are PIL images or ``(C, H, W)`` tensors in 0..1; all else is numbers and strings.
+Classes are indices into :attr:`ReportData.classes`. What is missing is left at its
+default, and the page leaves it out. :func:`write_report` checks the whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from captum_neuroinspect.inspection.report.card_data import ClassWeight as ClassWeight
+from captum_neuroinspect.inspection.report.card_data import IllusionPicture as IllusionPicture
+from captum_neuroinspect.inspection.report.card_data import NeuronCard as NeuronCard
+from captum_neuroinspect.inspection.report.card_data import Phrase as Phrase
+from captum_neuroinspect.inspection.report.card_data import Picture as Picture
+from captum_neuroinspect.inspection.report.card_data import SaliencyPicture as SaliencyPicture
+from captum_neuroinspect.inspection.report.card_data import TopPhoto as TopPhoto
+
+Kind = Literal["insufficient", "excessive", "both"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassResult:
+    """How the model does on the photos of one class.
+
+    Attributes:
+        name: the class's name.
+        n_photos: judged photos with this label; 0 if there are none.
+        n_correct: how many of them are recognised.
+    """
+
+    name: str
+    n_photos: int
+    n_correct: int
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.n_correct / self.n_photos if self.n_photos else None
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """How many photos of one class are taken for another.
+
+    Attributes:
+        label: the right class.
+        predicted: another class.
+        n_photos: how many, at least 1; pairs that never happen are left out.
+    """
+
+    label: int
+    predicted: int
+    n_photos: int
+
+
+@dataclass(frozen=True, eq=False)
+class Mistake:
+    """A photo that goes wrong.
+
+    Attributes:
+        picture: the photo.
+        file: its name, or what else identifies it.
+        label: the right class.
+        predicted: what the model says.
+        probability: of the predicted class, 0..1.
+        label_probability: of the right class, 0..1.
+        group: the photo's group ("on grass").
+    """
+
+    picture: Picture
+    file: str
+    label: int
+    predicted: int
+    probability: float
+    label_probability: float | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class BlamedNeuron:
+    """A line of the ranking; each neuron has at most one.
+
+    Attributes:
+        neuron: index of the feature.
+        kind: ``"insufficient"`` (too quiet), ``"excessive"`` (active where it should not
+            be) or ``"both"``.
+        rank: place in the list of its kind, from 1.
+        score: what the list is ordered by, larger is worse.
+        precision: share of the explained mistakes (0..1) that have the neuron among
+            their strongest.
+        n_mistakes: the same as a number of mistakes.
+    """
+
+    neuron: int
+    kind: Kind
+    rank: int
+    score: float
+    precision: float
+    n_mistakes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """A share (0..1) before and after the edit.
+
+    Attributes:
+        name: of what: a class, a group, "all photos".
+        before: with the original decision layer; None where there is nothing to judge.
+        after: with the edited one.
+        n_photos: how many were judged.
+    """
+
+    name: str
+    before: float | None
+    after: float | None
+    n_photos: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ChangedPhoto:
+    """A photo that the two decision layers judge differently.
+
+    Attributes:
+        picture: the photo.
+        file: its name.
+        label: the right class.
+        before: what the original decision layer says.
+        after: what the edited one says; another class than ``before``.
+    """
+
+    picture: Picture
+    file: str
+    label: int
+    before: int
+    after: int
+
+    @property
+    def outcome(self) -> Literal["mended", "broken", "still wrong"]:
+        if self.label == self.after:
+            return "mended"
+        return "broken" if self.label == self.before else "still wrong"
+
+
+@dataclass(frozen=True, eq=False)
+class EditResult:
+    """An edit of the decision layer and what it does.
+
+    Attributes:
+        summary: one or two sentences: what was edited, and whether to keep it.
+        overall: accuracy over all judged photos.
+        classes: accuracy by class, in the order to show.
+        groups: accuracy by group.
+        calibration: calibration error, where smaller is better.
+        settings: names and values, as texts.
+        neurons: that were constrained.
+        photos: some of the photos that changed sides.
+        n_mended: how many the edit mends in all; None counts ``photos``.
+        n_broken: how many it breaks in all; None counts ``photos``.
+    """
+
+    summary: str
+    overall: Change
+    classes: tuple[Change, ...] = ()
+    groups: tuple[Change, ...] = ()
+    calibration: Change | None = None
+    settings: tuple[tuple[str, str], ...] = ()
+    neurons: tuple[int, ...] = ()
+    photos: tuple[ChangedPhoto, ...] = ()
+    n_mended: int | None = None
+    n_broken: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """Everything in a report.
+
+    Attributes:
+        title: of the page.
+        verdict: what was found, in a sentence or two.
+        run: name of the run; a downloaded selection carries it.
+        target: the class that is inspected.
+        classes: every class of the model, in its order.
+        facts: names and values about model, data and seed, as texts.
+        confusions: pairs of classes that are mixed up.
+        mistakes: photos that go wrong.
+        ranking: the neurons to blame, in the order to show.
+        n_explained: number of mistakes that the ranking explains.
+        neurons: a card for each neuron worth a look, in the order to show.
+        edit: of the decision layer.
+    """
+
+    title: str
+    verdict: str
+    run: str
+    target: int
+    classes: tuple[ClassResult, ...]
+    facts: tuple[tuple[str, str], ...] = ()
+    confusions: tuple[Confusion, ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
+    ranking: tuple[BlamedNeuron, ...] = ()
+    n_explained: int | None = None
+    neurons: tuple[NeuronCard, ...] = ()
+    edit: EditResult | None = None

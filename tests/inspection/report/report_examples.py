@@ -1,0 +1,131 @@
+"""Report data from seeded random pictures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_neuroinspect.inspection.report.data import (
+    BlamedNeuron,
+    Change,
+    ChangedPhoto,
+    ClassResult,
+    ClassWeight,
+    Confusion,
+    EditResult,
+    IllusionPicture,
+    Kind,
+    Mistake,
+    NeuronCard,
+    Phrase,
+    ReportData,
+    SaliencyPicture,
+    TopPhoto,
+)
+
+_CLASSES = ("heron", "crane", "stork", "ibis", "flamingo", "egret")
+_KINDS: tuple[Kind, ...] = ("insufficient", "excessive", "both")
+_PHRASES = ("reeds at the water's edge", "a long thin neck", "letters on a sign", "wet feathers")
+
+
+class Pictures:
+    """Blurred noise: it compresses as photos do."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = torch.Generator().manual_seed(seed)
+
+    def __call__(self, height: int = 64, width: int = 64) -> Tensor:
+        coarse = torch.rand((1, 3, height // 8, width // 8), generator=self.rng)
+        fine = torch.rand((3, height, width), generator=self.rng)
+        blurred = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")[0]
+        return (0.85 * blurred + 0.15 * fine).clamp(0, 1)
+
+    def choose(self, n: int) -> int:
+        return int(torch.randint(n, (), generator=self.rng))
+
+
+def example_data(
+    n_neurons: int = 4, n_mistakes: int = 12, side: int = 64, names: tuple[str, ...] = _CLASSES
+) -> ReportData:
+    """A whole report: every part is there."""
+    pictures = Pictures()
+    return ReportData(
+        title=f"Why {names[0]} goes wrong",
+        verdict=f"The model takes {names[0]} for {names[1]} where it stands in reeds.",
+        run="run-1",
+        target=0,
+        classes=_classes(names),
+        facts=(("model", "EfficientNet-Lite0"), ("data", "birds, 1,200 photos"), ("seed", "7")),
+        confusions=(Confusion(0, 1, 25), Confusion(0, 2, 10), Confusion(3, 0, 4)),
+        mistakes=tuple(_mistake(pictures, i, side, len(names)) for i in range(n_mistakes)),
+        ranking=tuple(_blamed(i) for i in range(n_neurons + 3)),
+        n_explained=40,
+        neurons=tuple(_card(pictures, i, side, len(names)) for i in range(n_neurons)),
+        edit=_edit(pictures, names, side),
+    )
+
+
+def neuron_at(position: int) -> int:
+    """The neurons of the example, in the order of the ranking; not in that of their numbers."""
+    return (position * 37 + 11) % 1280
+
+
+def _classes(names: tuple[str, ...]) -> tuple[ClassResult, ...]:
+    results = [ClassResult(name, 200, 180 - 7 * (i % 20)) for i, name in enumerate(names)]
+    results[0] = ClassResult(names[0], 120, 85)
+    return tuple(results)
+
+
+def _mistake(pictures: Pictures, i: int, side: int, n_classes: int) -> Mistake:
+    predicted = 1 if i % 3 else 1 + pictures.choose(n_classes - 1)
+    picture = pictures(side, side if i % 4 else side * 3 // 4)
+    group = ("in reeds", "in flight")[i % 2]
+    return Mistake(picture, f"IMG_{4000 + i}.jpg", 0, predicted, 0.95 - 0.002 * i, 0.03, group)
+
+
+def _blamed(i: int) -> BlamedNeuron:
+    kind = _KINDS[i % 2] if i < 6 else "both"
+    n_mistakes = 4 + i * 21 % 36
+    return BlamedNeuron(neuron_at(i), kind, i // 2 + 1, 9.0 / (i + 1), n_mistakes / 40, n_mistakes)
+
+
+def _card(pictures: Pictures, i: int, side: int, n_classes: int) -> NeuronCard:
+    neuron = neuron_at(i)
+    weights = [0.31 - 0.11 * c for c in range(n_classes)]
+    return NeuronCard(
+        neuron=neuron,
+        illusions=tuple(
+            IllusionPicture(c, pictures(side, side), pictures(side, side), 3.2 + c, 11.0, 0.27)
+            for c in (0, 1)
+        ),
+        top_photos=tuple(
+            TopPhoto(pictures(side, side), f"top_{neuron}_{n}.jpg", n % 3, 4.0 - n / 3, pictures())
+            for n in range(6)
+        ),
+        saliency=tuple(
+            SaliencyPicture(pictures(side, side), f"IMG_{4000 + n}.jpg", 0, 1, pictures(side, side))
+            for n in range(3)
+        ),
+        phrases=tuple(Phrase(text, 0.31 - 0.02 * n) for n, text in enumerate(_PHRASES[i % 2 :])),
+        weights=tuple(ClassWeight(c, weight) for c, weight in enumerate(weights)),
+        core_relevance=(0.03, -0.21, -0.07, None)[i % 4],
+    )
+
+
+def _edit(pictures: Pictures, names: tuple[str, ...], side: int) -> EditResult:
+    sides = ((0, 1, 0), (0, 2, 0), (1, 1, 0), (0, 1, 2))  # label, before, after
+    return EditResult(
+        summary=f"The row of {names[0]} was retrained with four neurons held back; keep it.",
+        overall=Change("all photos", 0.812, 0.834, 1120),
+        classes=(Change(names[0], 0.708, 0.85, 120), Change(names[1], 0.865, 0.85, 200)),
+        groups=(Change("in reeds", 0.41, 0.77, 60), Change("in flight", None, None, 0)),
+        calibration=Change("calibration error", 0.061, 0.044),
+        settings=(("scope", "row"), ("lambda3", "10")),
+        neurons=tuple(neuron_at(i) for i in range(4)),
+        photos=tuple(
+            ChangedPhoto(pictures(side, side), f"IMG_{5000 + i}.jpg", *sides[i % 4])
+            for i in range(8)
+        ),
+        n_mended=31,
+        n_broken=9,
+    )

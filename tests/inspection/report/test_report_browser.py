@@ -1,0 +1,327 @@
+"""The page in a real browser: what a reader does with it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_examples import example_data, neuron_at
+
+from captum_neuroinspect.inspection.report.data import ReportData
+from captum_neuroinspect.inspection.report.selection import Selection
+from captum_neuroinspect.inspection.report.write import write_report
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_EXECUTABLE = next((path for name in _NAMES if (path := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(_EXECUTABLE is None, reason="no Chromium on this machine")
+
+_HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror="alert(1)">',
+    "</script><script>alert(1)</script>",
+    "x" * 300,
+    "ציפור",
+    "鳥",
+)
+_FIRST, _SECOND, _THIRD, _FOURTH = (neuron_at(i) for i in range(4))
+
+
+@dataclass
+class Heard:
+    """What a page did beside being looked at."""
+
+    requests: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    dialogs: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Opened:
+    page: Any
+    heard: Heard
+
+    def cards(self) -> list[int]:
+        """Neurons of the cards that are seen, from top to bottom."""
+        script = "cards => cards.filter(c => c.checkVisibility()).map(c => +c.dataset.neuron)"
+        return list(self.page.locator(".card").evaluate_all(script))
+
+    def current(self) -> int | None:
+        script = "() => +document.activeElement.closest('.card')?.dataset.neuron || null"
+        return self.page.evaluate(script)  # type: ignore[no-any-return]
+
+    def box(self, neuron: int) -> Any:
+        return self.page.locator(f"#neuron-{neuron} .select")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=_EXECUTABLE)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(example_data(), tmp_path_factory.mktemp("report") / "report.html")
+
+
+Opener = Callable[..., Opened]
+
+
+@pytest.fixture
+def opener(browser: Any, tmp_path: Path) -> Iterator[Opener]:
+    contexts = []
+
+    def opened(report: Path | ReportData, width: int = 1200, **options: Any) -> Opened:
+        if isinstance(report, ReportData):
+            report = write_report(report, tmp_path / "report.html")
+        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
+        contexts.append(context)
+        page, heard = context.new_page(), Heard()
+        page.set_default_timeout(10_000)
+        page.on("request", lambda request: heard.requests.append(request.url))
+        page.on("console", lambda message: heard.messages.append(message.text))
+        page.on("pageerror", lambda error: heard.messages.append(str(error)))
+        page.on("dialog", lambda dialog: (heard.dialogs.append(dialog.message), dialog.accept()))
+        page.goto(report.as_uri())
+        return Opened(page, heard)
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def test_opens_without_errors_and_without_network(opener: Opener, example: Path) -> None:
+    opened = opener(example)
+    assert opened.heard.messages == []
+    assert [url for url in opened.heard.requests if not url.startswith("data:")] == [
+        example.as_uri()
+    ]
+    # decode() fails for a broken picture; a lazy one that is out of sight would never come.
+    decoded = """images => Promise.all(images.map(image => {
+        image.loading = "eager";
+        return image.decode();
+    }))"""
+    opened.page.locator("img").evaluate_all(decoded)
+
+
+def test_what_is_ticked_and_written_is_in_the_file(
+    opener: Opener, example: Path, tmp_path: Path
+) -> None:
+    opened = opener(example)
+    page = opened.page
+    download = page.get_by_role("button", name="Download selection.json")
+    assert download.is_disabled()
+    opened.box(_FOURTH).check()
+    opened.box(_FIRST).check()
+    page.get_by_label(f"Note on neuron {_THIRD}").fill('</script> "unsure" 鳥\nsecond line')
+    page.get_by_label("Note", exact=True).fill("they follow the reeds")
+    assert "2 neurons selected" in page.locator("#selected").inner_text()
+    with page.expect_download() as caught:
+        download.click()
+    assert caught.value.suggested_filename == "selection.json"
+    caught.value.save_as(tmp_path / "selection.json")
+
+    assert Selection.load(tmp_path / "selection.json") == Selection(
+        run="run-1",
+        target=0,
+        neurons=(_FIRST, _FOURTH),
+        notes={_THIRD: '</script> "unsure" 鳥\nsecond line'},
+        note="they follow the reeds",
+    )
+    assert opened.heard.messages == []
+
+
+def test_a_choice_survives_a_reload_and_can_be_cleared(opener: Opener, example: Path) -> None:
+    opened = opener(example)
+    opened.box(_SECOND).check()
+    opened.page.get_by_label("Note", exact=True).fill("look again")
+    opened.page.reload()
+    assert opened.box(_SECOND).is_checked()
+    assert opened.page.get_by_label("Note", exact=True).input_value() == "look again"
+    opened.page.get_by_role("button", name="Clear").click()
+    assert len(opened.heard.dialogs) == 1
+    assert not opened.box(_SECOND).is_checked()
+    assert opened.page.locator("#selected").inner_text() == "No neuron selected"
+
+
+def test_cards_are_filtered(opener: Opener, example: Path) -> None:
+    opened = opener(example)
+    page = opened.page
+    page.get_by_label("Kind").select_option("excessive")
+    assert opened.cards() == [_SECOND, _FOURTH]
+    assert page.locator("#cards-shown").inner_text() == "2 of 4 neurons"
+    page.get_by_label("Kind").select_option("")
+    page.get_by_label("Search").fill("REEDS water")
+    assert opened.cards() == [_FIRST, _THIRD]
+    page.get_by_label("Search").fill(f"neuron {_FOURTH}")
+    assert opened.cards() == [_FOURTH]
+    page.get_by_label("Search").fill("no such thing")
+    assert opened.cards() == []
+    assert page.get_by_text("No neuron fits.").is_visible()
+    page.get_by_label("Search").fill("")
+    opened.box(_THIRD).check()
+    page.get_by_label("only selected").check()
+    assert opened.cards() == [_THIRD]
+    opened.box(_THIRD).uncheck()
+    assert opened.cards() == []
+
+
+def test_cards_are_sorted(opener: Opener, example: Path) -> None:
+    data = example_data()
+    opened = opener(example)
+    order = opened.page.get_by_label("Sort by")
+    shown = {card.neuron for card in data.neurons}
+    rows = [row for row in data.ranking if row.neuron in shown]
+    order.select_option("precision")
+    assert opened.cards() == [r.neuron for r in sorted(rows, key=lambda row: -row.precision)]
+    order.select_option("core")
+    assert opened.cards() == [_SECOND, _THIRD, _FIRST, _FOURTH]  # without a value: last
+    order.select_option("neuron")
+    assert opened.cards() == sorted(shown)
+    order.select_option("score")
+    assert opened.cards() == [_FIRST, _SECOND, _THIRD, _FOURTH]
+    order.select_option("given")
+    assert opened.cards() == [_FIRST, _SECOND, _THIRD, _FOURTH]
+
+
+def test_tables_are_sorted_by_their_headings(opener: Opener, example: Path) -> None:
+    table = opener(example).page.locator("#errors table").first
+    names = table.locator("tbody th .name")
+    heading = table.get_by_role("button", name="class")
+    assert names.first.inner_text() == "heron"  # worst first
+    table.get_by_role("button", name="accuracy").click()
+    assert names.first.inner_text() == "crane"
+    heading.click()
+    assert names.all_inner_texts() == sorted(names.all_inner_texts(), reverse=True)
+    heading.click()
+    assert names.all_inner_texts() == sorted(names.all_inner_texts())
+    assert heading.locator("..").get_attribute("aria-sort") == "ascending"
+
+
+def test_mistakes_are_filtered_and_unfolded(opener: Opener) -> None:
+    data = example_data(n_neurons=1, n_mistakes=60, side=16)
+    page = opener(data).page
+    seen = page.locator("#mistake-grid > li:visible")
+    assert seen.count() == 27
+    page.get_by_role("button", name="Show all 60").click()
+    assert seen.count() == 60
+    page.get_by_label("Taken for").select_option("2")
+    expected = sum(mistake.predicted == 2 for mistake in data.mistakes)
+    assert 0 < expected < 27
+    assert seen.count() == expected
+    assert page.locator("[data-shown=mistake-grid]").inner_text() == f"{expected} of 60 shown"
+
+
+def test_keys(opener: Opener, example: Path) -> None:
+    opened = opener(example)
+    press = opened.page.keyboard.press
+    press("x")  # no card yet
+    for _ in range(2):
+        press("j")
+    assert opened.current() == _SECOND
+    press("x")
+    assert opened.box(_SECOND).is_checked()
+    press("k")
+    press("k")  # stops at the first
+    assert opened.current() == _FIRST
+    press("m")
+    assert opened.page.locator(f"#neuron-{_FIRST} .masked").first.is_visible()
+    assert not opened.page.locator(f"#neuron-{_FIRST} .plain").first.is_visible()
+    press("/")
+    opened.page.keyboard.type("jxk neck")
+    assert opened.page.get_by_label("Search").input_value() == "jxk neck"
+    opened.page.get_by_label("Search").fill(str(_THIRD))
+    press("Escape")
+    assert opened.current() == _THIRD
+    outline = "() => getComputedStyle(document.activeElement).outlineStyle"
+    assert opened.page.evaluate(outline) == "solid"
+
+
+def test_keys_leave_notes_alone(opener: Opener, example: Path) -> None:
+    opened = opener(example)
+    note = opened.page.get_by_label(f"Note on neuron {_FIRST}")
+    note.click()
+    opened.page.keyboard.type("xjk/m")
+    assert note.input_value() == "xjk/m"
+    opened.page.keyboard.press("Escape")
+    assert opened.current() == _FIRST
+    assert not opened.box(_FIRST).is_checked()
+
+
+def test_masks_are_toggled(opener: Opener, example: Path) -> None:
+    page = opener(example).page
+    button = page.locator(f"#neuron-{_FIRST} .mask").first
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    assert page.locator(".frame.on").count() == 1
+    page.get_by_label("masked").check()
+    assert page.locator(".frame.on").count() == 8
+    page.get_by_label("masked").uncheck()
+    assert page.locator(".frame.on").count() == 0
+
+
+def test_hostile_names_stay_text(opener: Opener) -> None:
+    data = example_data(n_neurons=1, names=_HOSTILE)
+    data = replace(data, title=_HOSTILE[2], run=_HOSTILE[2])
+    opened = opener(data, width=390)
+    opened.box(_FIRST).check()
+    opened.page.get_by_label("Search").fill("script")
+    opened.page.wait_for_timeout(100)
+    assert opened.heard == Heard(requests=opened.heard.requests)
+    assert opened.page.locator("h1").inner_text() == _HOSTILE[2]
+    names = opened.page.locator("#errors table").first.locator("tbody th .name")
+    assert sorted(names.all_text_contents()) == sorted(_HOSTILE)
+    assert _overflow(opened) <= 0
+
+
+def _overflow(opened: Opened) -> int:
+    script = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    return int(opened.page.evaluate(script))
+
+
+@pytest.mark.parametrize("width", [320, 390, 768])
+def test_narrow_screens_do_not_scroll_sideways(opener: Opener, example: Path, width: int) -> None:
+    assert _overflow(opener(example, width=width)) <= 0
+
+
+def test_nothing_moves_while_many_pictures_arrive(opener: Opener) -> None:
+    opened = opener(example_data(n_neurons=30, n_mistakes=200, side=16))
+    script = """async () => {
+        let total = 0;
+        new PerformanceObserver(list => {
+            for (const entry of list.getEntries()) total += entry.value;
+        }).observe({ type: "layout-shift", buffered: true });
+        for (let y = 0; y < document.body.scrollHeight; y += 4000) {
+            scrollTo(0, y);
+            await new Promise(done => setTimeout(done, 20));
+        }
+        return total;
+    }"""
+    assert opened.page.evaluate(script) < 0.01
+
+
+def test_without_scripts_everything_is_there(opener: Opener) -> None:
+    data = example_data(n_neurons=2, n_mistakes=40, side=16)
+    page = opener(data, java_script_enabled=False).page
+    assert page.locator("#mistake-grid > li:visible").count() == 40
+    assert page.locator(".js-only:visible").count() == 0
+    assert page.locator(".card:visible").count() == 2
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])
+def test_axe_finds_nothing(opener: Opener, example: Path, width: int, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    opened = opener(example, width=width, color_scheme=scheme)
+    opened.box(_FIRST).check()
+    opened.page.locator(f"#neuron-{_FIRST} .mask").first.click()
+    # The page's policy runs no script but its own: axe comes in by the debugger.
+    results = axe.run(opened.page)
+    assert results.violations_count == 0, results.generate_report()

