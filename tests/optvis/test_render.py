@@ -154,7 +154,8 @@ def test_no_grey_image_from_real_weights(class_index, n_neurons):
     options = {"size": 96, "n_steps": 30, "batch_size": 20, "progress": False}
     found = render_illusions(model, neurons, class_index, **options)
     assert found.images.std((2, 3)).mean(1).min() > 0.01, "the first images have 0.003"
-    assert found.activations.min() > 1
+    # A class that speaks against a neuron keeps it low, but does not leave it dead.
+    assert found.activations.min() > (1 if class_index is None else 0)
 
 
 def test_bfloat16_gives_float32_results():
