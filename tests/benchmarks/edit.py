@@ -7,7 +7,7 @@ the other half of the mistakes choose among epochs. DFR alone gets more: the hel
 labels. Test photos judge. To compare another method, add it to :func:`methods`.
 
 Run with the package installed:
-``python tests/benchmarks/edit.py [--photos DIR] [--seeds 5] [--cache DIR]``.
+``python tests/benchmarks/edit.py [--photos DIR] [--seeds 5] [--first-seed 0] [--cache DIR]``.
 """
 
 from __future__ import annotations
@@ -219,9 +219,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, help="folder with one subfolder of photos a class")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, help="folder to keep features in")
     arguments = parser.parse_args()
-    outcomes = run(cases(range(arguments.seeds), arguments.photos, arguments.cache))
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    outcomes = run(cases(seeds, arguments.photos, arguments.cache))
     for data in dict.fromkeys(o.case[0] for o in outcomes):
         of_data = [o for o in outcomes if o.case[0] == data]
         print_scenarios(of_data, data)
