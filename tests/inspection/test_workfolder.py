@@ -411,7 +411,9 @@ def test_bad_sizes(work: WorkFolder, options: dict[str, Any], message: str) -> N
 
 
 COLLECTOR = """
-    import sys, time
+    import signal, sys, time
+    # Shells start what runs in the background with this signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     import torch
     from torch import nn
     from captum_neuroinspect.inspection.photos import Photos
