@@ -11,14 +11,15 @@ from captum_neuroinspect._fingerprint import head_fingerprint
 from captum_neuroinspect.edit._link import Link
 
 
-def check_sets(head: nn.Linear, link: Link, **sets: FeatureSet | None) -> None:
-    """Refuse sets that are empty, of another shape, of another model or another kind.
+def check_fits(head: nn.Linear, **sets: FeatureSet | None) -> None:
+    """Refuse sets that are empty or of another shape than the head; ``None`` is no set.
 
     Raises:
-        ValueError: in all these cases, naming the set.
+        ValueError: in both cases, naming the set.
     """
-    given = {name: data for name, data in sets.items() if data is not None}
-    for name, data in given.items():
+    for name, data in sets.items():
+        if data is None:
+            continue
         if not len(data):
             raise ValueError(f"{name} is empty: expected at least one sample")
         shape = (data.features.shape[1], data.logits.shape[1])
@@ -27,6 +28,17 @@ def check_sets(head: nn.Linear, link: Link, **sets: FeatureSet | None) -> None:
                 f"{name} has {shape[0]} features and {shape[1]} classes, the head takes "
                 f"{head.in_features} and gives {head.out_features}"
             )
+
+
+def check_sets(head: nn.Linear, link: Link, **sets: FeatureSet | None) -> None:
+    """Refuse sets that are empty, of another shape, of another model or another kind.
+
+    Raises:
+        ValueError: in all these cases, naming the set.
+    """
+    check_fits(head, **sets)
+    given = {name: data for name, data in sets.items() if data is not None}
+    for name, data in given.items():
         _check_kind(name, data, link)
     _check_fingerprints(head, given)
 

@@ -13,13 +13,20 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from captum_neuroinspect._files import write_atomically
+from captum_neuroinspect.edit._candidates import Candidate
 from captum_neuroinspect.edit._evaluation import Evaluation
+from captum_neuroinspect.edit._mend_rounds import MendRound
 from captum_neuroinspect.edit._selection import EpochRecord
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit._result import HeadEdit
 
 _HEADS = ("head", "original")
+_RECORDS: dict[str, Any] = {
+    "history": EpochRecord,
+    "rounds": MendRound,
+    "candidates": Candidate,
+}
 _PLAIN = ("scope", "strength", "link", "settings", "best_epoch", "class_names", "group_shares")
 
 
@@ -33,11 +40,11 @@ def save_edit(edit: HeadEdit, path: str | Path) -> Path:
     record: dict[str, Any] = {name: getattr(edit, name) for name in _PLAIN}
     # Pairs, because JSON's keys are text.
     record["targets"] = list(edit.targets.items())
-    record["ratio"] = (
-        {"classes": list(edit.ratio.items())} if isinstance(edit.ratio, dict) else edit.ratio
-    )
+    record["ratio"] = _plain_ratio(edit.ratio)
     record |= {name: asdict(getattr(edit, name)) for name in ("before", "after")}
-    record["history"] = [asdict(epoch) for epoch in edit.history]
+    record |= {name: [asdict(one) for one in getattr(edit, name)] for name in _RECORDS}
+    for candidate in record["candidates"]:
+        candidate["ratio"] = _plain_ratio(candidate["ratio"])
     metadata = {"edit": json.dumps(record)}
     return write_atomically(path, lambda p: save_file(tensors, p, metadata=metadata))
 
@@ -60,8 +67,18 @@ def read_edit(path: str | Path) -> dict[str, Any]:
         record[name] = None if record[name] is None else tuple(record[name])
     for name in ("before", "after"):
         record[name] = Evaluation(**{k: _tupled(v) for k, v in record[name].items()})
-    record["history"] = tuple(EpochRecord(**epoch) for epoch in record["history"])
+    for name, kind in _RECORDS.items():
+        # Files of before there were rounds and candidates have none.
+        record[name] = tuple(kind(**_restored(one)) for one in record.get(name, ()))
     return record | {name: _linear(tensors, name) for name in _HEADS}
+
+
+def _plain_ratio(value: Any) -> Any:
+    return {"classes": list(value.items())} if isinstance(value, dict) else value
+
+
+def _restored(record: dict[str, Any]) -> dict[str, Any]:
+    return {n: _ratio(value) if n == "ratio" else _tupled(value) for n, value in record.items()}
 
 
 def _ratio(value: Any) -> Any:

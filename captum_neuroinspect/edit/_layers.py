@@ -8,6 +8,18 @@ from torch import Tensor, nn
 from captum_neuroinspect._head import head_tensors
 
 
+def empty_like(head: nn.Linear) -> nn.Linear:
+    """A new layer with the shape, device, dtype and bias (or none) of ``head``, not filled."""
+    return nn.utils.skip_init(
+        nn.Linear,
+        head.in_features,
+        head.out_features,
+        bias=head.bias is not None,
+        device=head.weight.device,
+        dtype=head.weight.dtype,
+    )
+
+
 def copy_of(head: nn.Linear) -> nn.Linear:
     """A plain ``nn.Linear`` with the same values, on the same device, without hooks."""
     return changed(head, torch.zeros(head.weight.shape), torch.zeros(len(head.weight)))
@@ -18,17 +30,9 @@ def changed(head: nn.Linear, d_weight: Tensor, d_bias: Tensor) -> nn.Linear:
 
     What does not change stays bit-identical. A head without bias stays without.
     """
-    weight = head.weight.detach()
-    layer = nn.utils.skip_init(
-        nn.Linear,
-        head.in_features,
-        head.out_features,
-        bias=head.bias is not None,
-        device=weight.device,
-        dtype=weight.dtype,
-    )
+    layer = empty_like(head)
     with torch.no_grad():
-        layer.weight.copy_(_sum(weight, d_weight))
+        layer.weight.copy_(_sum(head.weight.detach(), d_weight))
         if head.bias is not None:
             layer.bias.copy_(_sum(head.bias.detach(), d_bias))
     return layer

@@ -12,11 +12,13 @@ import torch
 from torch import nn
 
 from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect.edit._candidates import Candidate
 from captum_neuroinspect.edit._edit_file import read_edit, save_edit
 from captum_neuroinspect.edit._evaluation import Evaluation, evaluate, shares_of_groups
 from captum_neuroinspect.edit._figure import edit_figure
 from captum_neuroinspect.edit._layers import copy_of, fill, find_layer
 from captum_neuroinspect.edit._link import Link
+from captum_neuroinspect.edit._mend_rounds import MendRound
 from captum_neuroinspect.edit._options import Scope
 from captum_neuroinspect.edit._selection import EpochRecord
 from captum_neuroinspect.edit._summary import as_html, as_text
@@ -48,6 +50,8 @@ class HeadEdit:
         settings: the other settings of the training.
         class_names: one name a class, or ``None``.
         group_shares: share of each group of the training set, or ``None``.
+        rounds: of :func:`mend`, with the neurons that each one found.
+        candidates: the settings among which :func:`edit_head` chose.
     """
 
     head: nn.Linear
@@ -64,6 +68,8 @@ class HeadEdit:
     settings: dict[str, Setting] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
     group_shares: tuple[float, ...] | None = None
+    rounds: tuple[MendRound, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
 
     @property
     def target(self) -> int:
@@ -111,7 +117,7 @@ class HeadEdit:
         return as_text(self)
 
     def plot(self) -> Figure:
-        """Accuracy by class before and after, and the course of the training.
+        """Accuracy by class before and after, and the course of the training or of the rounds.
 
         Returns:
             A matplotlib ``Figure`` that belongs to no window: ``.savefig(path)`` it,

@@ -27,7 +27,8 @@ class Fit:
         d_bias: ``(C,)``.
         history: one record an epoch that was completed.
         best_epoch: whose head it is; 0: the original, because all others were worse.
-        best_trained: the best score of an epoch; ``-inf`` when none was completed.
+        best: the best epoch's results on the validation set, also where the original is
+            better; ``None`` when none was completed.
         original: the original's results on the validation set.
         diverged: whether training was stopped by a loss that is not finite.
     """
@@ -36,7 +37,7 @@ class Fit:
     d_bias: Tensor
     history: tuple[EpochRecord, ...]
     best_epoch: int
-    best_trained: float
+    best: Verdict | None
     original: Verdict
     diverged: bool
 
@@ -134,7 +135,7 @@ def _fit(
         d_bias,
         tuple(history),
         0 if is_worse else best.epoch,
-        -math.inf if best.verdict is None else best.verdict.score,
+        best.verdict,
         original,
         diverged=len(history) < last_epoch,
     )

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._modules import device_of
+from captum_neuroinspect.edit._fitting import as_edit, checked_problem, warn_of_failure
 from captum_neuroinspect.edit._options import FitOptions
 from captum_neuroinspect.edit._targets import Neurons, Ratio
 from captum_neuroinspect.edit._training import fit_head
-from captum_neuroinspect.edit.head_edit import as_edit, checked_problem
 from captum_neuroinspect.features import (
     _as_loader,
     _default_batch_size,
@@ -113,6 +113,7 @@ def edit_through_images(
     )
     train = first if augment is None else _Epochs(first, features_of)
     fit = fit_head(problem, train, validation, mistakes)
+    warn_of_failure(fit, checked)
     return as_edit(head, fit, problem, first, validation)
 
 

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from captum_neuroinspect import FeatureSet
+from captum_neuroinspect import FeatureSet, HeadEdit, NeuronCounterfactual, rank_neurons
 from captum_neuroinspect.edit._anchored_fit import Weighted, anchored_fit
+from captum_neuroinspect.edit._mend_rounds import Mending
 from captum_neuroinspect.edit._moved_samples import moved_samples
 from captum_neuroinspect.edit.mend import mend
 
@@ -99,12 +100,132 @@ def test_an_edit_that_costs_too_much_is_refused():
         ({"target": 0, "n_neurons": -1}, "n_neurons=-1"),
         ({"target": 0, "target_weight": 0.0}, "target_weight=0.0"),
         ({"target": 0, "max_cost": 2.0}, "max_cost=2.0"),
+        ({"target": 0, "n_rounds": 0}, "n_rounds=0, expected at least 1"),
+        ({"target": 0, "neurons": []}, "neurons is empty"),
+        ({"target": 0, "neurons": [12]}, "neuron=12 is out of range"),
     ],
 )
 def test_bad_arguments(options, message):
     head, train, validation, met, _ = scenario()
     with pytest.raises(ValueError, match=message):
         mend(head, train, validation, met, **options)
+
+
+# Neurons by hand, and rounds
+
+
+def test_given_neurons_are_those_that_are_moved():
+    head, train, validation, met, _ = scenario()
+    found = mend(head, train, validation, met, target=0, n_neurons=3)
+    given = mend(head, train, validation, met, target=0, neurons=found.neurons, n_neurons=0)
+    assert given.neurons == found.neurons
+    assert given.head.weight.equal(found.head.weight)
+
+
+def hard(n_rounds, seed=0):
+    """One neuron a round, two cues, and noise that leaves some held-out mistakes in each."""
+
+    def noisy(n, owner, draw):
+        z, labels = sampled(n, lambda y: (y == owner).float(), draw)
+        rng = torch.Generator().manual_seed(draw)
+        z[:, CUE + 1] += 1.5 * (labels == owner)
+        z = (z + 0.45 * torch.randn(z.shape, generator=rng)).clamp(min=0)
+        return FeatureSet(z, head(z).detach(), labels)
+
+    head = nn.Linear(N_FEATURES, N_CLASSES)
+    with torch.no_grad():
+        head.weight.copy_(scenario()[0].weight)
+        head.weight[:, CUE + 1] = head.weight[:, CUE]
+        head.bias.copy_(scenario()[0].bias)
+    sets = noisy(150, 0, 10), noisy(60, 0, 11), noisy(45, 1, 12 + seed)
+    return head, sets, mend(head, *sets, target=0, n_rounds=n_rounds, n_neurons=1)
+
+
+def test_a_second_round_finds_the_second_cue():
+    _, _, edit = hard(2)
+    assert edit.neurons == (CUE, CUE + 1)
+    assert edit.rounds[1].held_out_target > edit.rounds[0].held_out_target
+    assert edit.best_epoch == 2
+
+
+def test_one_round_is_the_first_of_many():
+    one, many = hard(1)[2], hard(4)[2]
+    assert len(one.rounds) == 1
+    assert one.settings["stopped"] == "n_rounds=1 reached"
+    assert many.rounds[0] == one.rounds[0]
+    kept = [r for r in many.rounds if r.kept]
+    assert many.best_epoch == len(kept)
+    assert many.neurons == tuple(n for r in kept for n in r.neurons)
+    assert len(set(many.neurons)) == len(many.neurons)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rounds_end_where_the_target_gains_no_more(seed):
+    _, _, edit = hard(4, seed)
+    last, *others = edit.rounds
+    assert last.kept
+    for number, now in enumerate(others, start=2):
+        better = now.held_out_target > last.held_out_target
+        fine = now.held_out_mean >= last.held_out_mean
+        assert now.kept == bool(now.neurons and better and fine)
+        assert now.kept or number == len(edit.rounds)
+        last = now if now.kept else last
+    assert edit.settings["held_out_target_after"] == last.held_out_target
+    assert edit.settings["held_out_mean_after"] == last.held_out_mean
+
+
+def test_a_further_round_blames_what_heads_fitted_without_a_sample_get_wrong():
+    """The second round's neuron by a literal loop over the three parts."""
+    head, (train, validation, met), edit = hard(2)
+    mending = Mending(head, train, validation, met, 0, 1, 3.0, 0)
+    parts, first = mending._parts(met), torch.tensor(edit.rounds[0].neurons)
+    ws, wrong = [], []
+    for part in range(3):
+        new = mending.fitted(met.subset(parts != part), first)
+        for sample in met.subset(parts == part).with_head(new).mistakes(0).features:
+            wrong.append(sample)
+            attributions = NeuronCounterfactual(new, new).attribute_features(
+                sample[None], torch.tensor([0])
+            )
+            ws.append(attributions[0])
+    ranking = rank_neurons(
+        torch.stack(ws),
+        features=torch.stack(wrong),
+        reference=train,
+        target=torch.zeros(len(wrong), dtype=torch.int64),
+    )
+    worst = max(ranking.rows(), key=lambda row: row["magnitude"])["neuron"]
+    assert edit.rounds[1].neurons == (worst,)
+
+
+def test_rounds_end_when_no_further_neuron_is_blamed():
+    head, train, validation, met, _ = scenario()
+    edit = mend(head, train, validation, met, target=0, n_neurons=0, n_rounds=3)
+    assert [r.kept for r in edit.rounds] == [True, False]
+    assert edit.settings["stopped"] == "what is wrong still blames no further neuron"
+
+
+def test_rounds_are_saved_and_shown(tmp_path):
+    edit = hard(4)[2]
+    loaded = HeadEdit.load(edit.save(tmp_path / "edit.safetensors"))
+    assert loaded.rounds == edit.rounds
+    assert loaded.summary() == edit.summary()
+    lines = edit.summary().splitlines()
+    at = lines.index(f"Rounds, until: {edit.settings['stopped']}")
+    assert [line.split()[:2] for line in lines[at + 2 :]] == [
+        [str(number), str(len(r.neurons))] for number, r in enumerate(edit.rounds, start=1)
+    ]
+    assert any(line.startswith("mean over classes, held out") for line in lines)
+    assert "<td>kept</td>" in edit._repr_html_()
+    assert "1 neurons, mend, 1 round;" in hard(1)[2].summary()
+    figure = edit.plot()
+    figure.canvas.draw()
+    mean, target, _ = figure.axes[1].lines
+    assert list(target.get_ydata()) == [
+        edit.settings["held_out_target_before"],
+        *(r.held_out_target for r in edit.rounds),
+    ]
+    assert list(mean.get_ydata())[1:] == [r.held_out_mean for r in edit.rounds]
 
 
 # The parts

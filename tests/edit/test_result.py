@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
 from helpers import feature_set, left_unchanged
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from captum_neuroinspect import HeadEdit, edit_head
@@ -171,6 +174,19 @@ def test_save_load_round_trip_of_all_settings(tmp_path, options, bias):
     assert (loaded.diff() + edit.diff()).norm == pytest.approx(2 * edit.diff().norm)
 
 
+def test_load_reads_files_of_before_there_were_rounds_and_candidates(tmp_path):
+    edit = _edit(*_case())
+    path = edit.save(tmp_path / "edit.safetensors")
+    with safe_open(str(path), framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        record = json.loads(file.metadata()["edit"])
+    del record["rounds"], record["candidates"]
+    save_file(tensors, path, metadata={"edit": json.dumps(record)})
+    loaded = HeadEdit.load(path)
+    assert (loaded.rounds, loaded.candidates) == ((), ())
+    assert loaded.summary() == edit.summary()
+
+
 def test_load_refuses_other_files(tmp_path):
     _, data = _case()
     with pytest.raises(ValueError, match="is no saved edit"):
@@ -217,6 +233,15 @@ def test_summary_of_many_classes_is_cut_short():
     assert "class 49 (target)" in text
     assert "(30 classes that changed less are not shown)" in text
     assert len(text.splitlines()) < 40
+
+
+def test_summary_says_what_it_leaves_out():
+    head = nn.Linear(30, 3)
+    data = feature_set(head, torch.rand(9, 30), torch.arange(9) % 3)
+    edit = compare_heads(head, nn.Linear(30, 3), data, {1: range(25)})
+    assert "(5 ratios of neurons are not shown)" in edit.summary()
+    assert "(5 ratios of neurons are not shown)" in edit._repr_html_()
+    assert "not shown" not in compare_heads(head, head, data, {1: [0]}).summary()
 
 
 def test_html_is_escaped():

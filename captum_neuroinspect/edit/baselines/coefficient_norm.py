@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect.edit.baselines.baseline import (
-    check_arguments,
-    checked_neurons,
-    with_mistakes,
-)
+from captum_neuroinspect.edit.baselines.baseline import CheckedBaseline, Task
 from captum_neuroinspect.edit.baselines.head_training import Budget, retrained
 
 
@@ -34,7 +28,7 @@ def coefficient_norm(weight: Tensor, target: int, neurons: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class CoefficientNorm:
+class CoefficientNorm(CheckedBaseline):
     r"""Train the head on with a penalty on the target's own coefficients of the neurons.
 
     .. math:: CE + \lambda || W_{c, S} ||_2
@@ -66,25 +60,13 @@ class CoefficientNorm:
     def name(self) -> str:
         return f"CON, equation (9) (lambda {self.strength:g})"
 
-    def __call__(
-        self,
-        head: nn.Linear,
-        train: FeatureSet,
-        validation: FeatureSet,
-        *,
-        target: int,
-        neurons: Sequence[int],
-        mistakes: FeatureSet | None = None,
-        seed: int = 0,
-    ) -> nn.Linear:
-        """Train on ``train`` and the mistakes; see :class:`Baseline` for the arguments."""
-        check_arguments(head, target, train=train, validation=validation, mistakes=mistakes)
-        chosen = checked_neurons(neurons, head.in_features)
+    def _mended(self, task: Task) -> nn.Linear:
+        target, chosen = task.target, task.chosen
         return retrained(
-            head,
-            with_mistakes(train, mistakes),
-            validation,
+            task.head,
+            task.data,
+            task.validation,
             budget=self.budget,
-            seed=seed,
+            seed=task.seed,
             penalty=lambda weight: self.strength * coefficient_norm(weight, target, chosen),
         )

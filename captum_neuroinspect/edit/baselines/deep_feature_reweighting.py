@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect.edit.baselines.baseline import check_arguments, layer_like
+from captum_neuroinspect.edit.baselines.baseline import CheckedBaseline, Task, layer_like
 
 _MISSING = 'scikit-learn is missing: pip install "captum-neuroinspect[demo]"'
 
 
 @dataclass(frozen=True, eq=False)
-class DeepFeatureReweighting:
+class DeepFeatureReweighting(CheckedBaseline):
     """Fit the head anew by sparse logistic regression on group-balanced subsets.
 
     Kirichenko et al., *Last Layer Re-Training is Sufficient for Robustness to Spurious
@@ -36,7 +36,10 @@ class DeepFeatureReweighting:
         n_draws: group-balanced subsets that are averaged.
 
     Raises:
-        ValueError: without values of C, or for less than one draw.
+        ValueError: without values of C, or for less than one draw; when called, also when
+            the held-out samples have no groups, lack a class, or have a group with a single
+            sample.
+        ImportError: when called without scikit-learn.
 
     Examples::
 
@@ -60,32 +63,21 @@ class DeepFeatureReweighting:
         if self.n_draws < 1:
             raise ValueError(f"n_draws={self.n_draws}, expected at least 1")
 
-    def __call__(
-        self,
-        head: nn.Linear,
-        train: FeatureSet,
-        validation: FeatureSet,
-        *,
-        target: int,
-        neurons: Sequence[int],
-        mistakes: FeatureSet | None = None,
-        seed: int = 0,
-    ) -> nn.Linear:
-        """Fit on the held-out samples; see :class:`Baseline` for the arguments.
-
-        Raises:
-            ValueError: when the held-out samples have no groups, lack a class, or have a
-                group with a single sample.
-            ImportError: when scikit-learn is not installed.
-        """
-        held = validation if self.held_out is None else self.held_out
-        check_arguments(head, target, train=train, validation=validation, held_out=held)
+    def _mended(self, task: Task) -> nn.Linear:
+        held = self._held_out(task)
         _check_groups(held)
-        rng = torch.Generator().manual_seed(seed)
-        strength = self._chosen(head, held, rng)
-        draws = [_fitted(head, d, strength) for d in _draws(held, self.n_draws, rng)]
+        rng = torch.Generator().manual_seed(task.seed)
+        strength = self._chosen(task.head, held, rng)
+        draws = [_fitted(task.head, d, strength) for d in _draws(held, self.n_draws, rng)]
         weights, biases = zip(*draws, strict=True)
-        return layer_like(head, torch.stack(weights).mean(0), torch.stack(biases).mean(0))
+        return layer_like(task.head, torch.stack(weights).mean(0), torch.stack(biases).mean(0))
+
+    def _sets(self, task: Task) -> dict[str, FeatureSet | None]:
+        """The mistakes are not looked at."""
+        return {**super()._sets(task), "mistakes": None, "held_out": self._held_out(task)}
+
+    def _held_out(self, task: Task) -> FeatureSet:
+        return task.validation if self.held_out is None else self.held_out
 
     def _chosen(self, head: nn.Linear, held: FeatureSet, rng: torch.Generator) -> float:
         """The C of the best worst group on a half that was not fitted, then of the mean."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from torch import Tensor, nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect.edit.baselines.baseline import check_arguments, with_mistakes
+from captum_neuroinspect.edit.baselines.baseline import CheckedBaseline, Task
 from captum_neuroinspect.edit.baselines.head_training import Budget, retrained
 
 
@@ -41,7 +39,7 @@ def focal_loss(logits: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
 
 
 @dataclass(frozen=True)
-class FocalLoss:
+class FocalLoss(CheckedBaseline):
     """Train the head on with :func:`focal_loss`.
 
     Attributes:
@@ -68,24 +66,12 @@ class FocalLoss:
     def name(self) -> str:
         return f"focal loss (gamma {self.gamma:g})"
 
-    def __call__(
-        self,
-        head: nn.Linear,
-        train: FeatureSet,
-        validation: FeatureSet,
-        *,
-        target: int,
-        neurons: Sequence[int],
-        mistakes: FeatureSet | None = None,
-        seed: int = 0,
-    ) -> nn.Linear:
-        """Train on ``train`` and the mistakes; see :class:`Baseline` for the arguments."""
-        check_arguments(head, target, train=train, validation=validation, mistakes=mistakes)
+    def _mended(self, task: Task) -> nn.Linear:
         return retrained(
-            head,
-            with_mistakes(train, mistakes),
-            validation,
+            task.head,
+            task.data,
+            task.validation,
             budget=self.budget,
-            seed=seed,
+            seed=task.seed,
             sample_loss=partial(focal_loss, gamma=self.gamma),
         )

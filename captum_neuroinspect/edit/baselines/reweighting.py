@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect.edit.baselines.baseline import check_arguments, with_mistakes
+from captum_neuroinspect.edit.baselines.baseline import CheckedBaseline, Task
 from captum_neuroinspect.edit.baselines.head_training import Budget, retrained
 
 
@@ -34,7 +32,7 @@ def class_weights(labels: Tensor, n_classes: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ClassWeighting:
+class ClassWeighting(CheckedBaseline):
     """Train the head on with each sample weighted by its class's inverse frequency.
 
     The frequencies are those of ``train`` and the mistakes together (King & Zeng,
@@ -65,34 +63,22 @@ class ClassWeighting:
         factor = "" if self.target_factor == 1 else f" (target x {self.target_factor:g})"
         return "class weights" + factor
 
-    def __call__(
-        self,
-        head: nn.Linear,
-        train: FeatureSet,
-        validation: FeatureSet,
-        *,
-        target: int,
-        neurons: Sequence[int],
-        mistakes: FeatureSet | None = None,
-        seed: int = 0,
-    ) -> nn.Linear:
-        """Train on ``train`` and the mistakes; see :class:`Baseline` for the arguments."""
-        check_arguments(head, target, train=train, validation=validation, mistakes=mistakes)
-        data = with_mistakes(train, mistakes)
+    def _mended(self, task: Task) -> nn.Linear:
+        data = task.data
         weights = class_weights(data.labels, data.n_classes)
-        weights[target] *= self.target_factor
+        weights[task.target] *= self.target_factor
         return retrained(
-            head,
+            task.head,
             data,
-            validation,
+            task.validation,
             budget=self.budget,
-            seed=seed,
+            seed=task.seed,
             sample_weights=weights[data.labels],
         )
 
 
 @dataclass(frozen=True)
-class JustTrainTwice:
+class JustTrainTwice(CheckedBaseline):
     """JTT: train on with more weight for the samples that the head gets wrong.
 
     Liu et al., *Just Train Twice: Improving Group Robustness without Training Group
@@ -127,29 +113,17 @@ class JustTrainTwice:
     def name(self) -> str:
         return f"JTT (x {self.factor:g})"
 
-    def __call__(
-        self,
-        head: nn.Linear,
-        train: FeatureSet,
-        validation: FeatureSet,
-        *,
-        target: int,
-        neurons: Sequence[int],
-        mistakes: FeatureSet | None = None,
-        seed: int = 0,
-    ) -> nn.Linear:
-        """Train on ``train`` and the mistakes; see :class:`Baseline` for the arguments."""
-        check_arguments(head, target, train=train, validation=validation, mistakes=mistakes)
-        data = with_mistakes(train, mistakes)
-        is_wrong = ~data.with_head(head).is_correct
+    def _mended(self, task: Task) -> nn.Linear:
+        data = task.data
+        is_wrong = ~data.with_head(task.head).is_correct
         # The mistakes given are the user's word: they count even where this head is right.
-        is_wrong[len(train) :] = True
+        is_wrong[len(task.train) :] = True
         return retrained(
-            head,
+            task.head,
             data,
-            validation,
+            task.validation,
             budget=self.budget,
-            seed=seed,
+            seed=task.seed,
             sample_weights=1 + (self.factor - 1) * is_wrong,
         )
 

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import nn
 
-from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import head_tensors
-from captum_neuroinspect.edit.baselines.baseline import (
-    check_arguments,
-    checked_neurons,
-    layer_like,
-    with_mistakes,
-)
+from captum_neuroinspect.edit.baselines.baseline import CheckedBaseline, Task, layer_like
 from captum_neuroinspect.edit.baselines.head_training import Budget, retrained
 
 
 @dataclass(frozen=True)
-class Unchanged:
+class Unchanged(CheckedBaseline):
     """A copy of the head: what every other method must beat.
 
     Examples::
 
         >>> import torch
+        >>> from captum_neuroinspect import FeatureSet
         >>> head, z = nn.Linear(3, 2), torch.rand(4, 3)
         >>> data = FeatureSet(z, head(z).detach(), torch.tensor([0, 1, 0, 1]))
         >>> same = Unchanged()(head, data, data, target=0, neurons=[])
@@ -35,24 +29,12 @@ class Unchanged:
 
     name: str = field(default="nothing", init=False)
 
-    def __call__(
-        self,
-        head: nn.Linear,
-        train: FeatureSet,
-        validation: FeatureSet,
-        *,
-        target: int,
-        neurons: Sequence[int],
-        mistakes: FeatureSet | None = None,
-        seed: int = 0,
-    ) -> nn.Linear:
-        """Copy the head; see :class:`Baseline` for the arguments."""
-        check_arguments(head, target, train=train, validation=validation, mistakes=mistakes)
-        return layer_like(head, *head_tensors(head))
+    def _mended(self, task: Task) -> nn.Linear:
+        return layer_like(task.head, *head_tensors(task.head))
 
 
 @dataclass(frozen=True)
-class Retraining:
+class Retraining(CheckedBaseline):
     """Train the head on, from the weights that it has, by cross entropy.
 
     Attributes:
@@ -61,6 +43,7 @@ class Retraining:
     Examples::
 
         >>> import torch
+        >>> from captum_neuroinspect import FeatureSet
         >>> head, z = nn.Linear(3, 2), torch.rand(8, 3)
         >>> data = FeatureSet(z, head(z).detach(), (z[:, 0] > 0.5).long())
         >>> new = Retraining()(head, data, data, target=0, neurons=[])
@@ -71,25 +54,12 @@ class Retraining:
     budget: Budget = field(default_factory=Budget)
     name: str = field(default="plain retraining", init=False)
 
-    def __call__(
-        self,
-        head: nn.Linear,
-        train: FeatureSet,
-        validation: FeatureSet,
-        *,
-        target: int,
-        neurons: Sequence[int],
-        mistakes: FeatureSet | None = None,
-        seed: int = 0,
-    ) -> nn.Linear:
-        """Train on ``train`` and the mistakes; see :class:`Baseline` for the arguments."""
-        check_arguments(head, target, train=train, validation=validation, mistakes=mistakes)
-        data = with_mistakes(train, mistakes)
-        return retrained(head, data, validation, budget=self.budget, seed=seed)
+    def _mended(self, task: Task) -> nn.Linear:
+        return retrained(task.head, task.data, task.validation, budget=self.budget, seed=task.seed)
 
 
 @dataclass(frozen=True)
-class Zeroing:
+class Zeroing(CheckedBaseline):
     """Set the neurons' coefficients to zero; nothing is trained.
 
     Attributes:
@@ -102,6 +72,7 @@ class Zeroing:
     Examples::
 
         >>> import torch
+        >>> from captum_neuroinspect import FeatureSet
         >>> head, z = nn.Linear(3, 2), torch.rand(4, 3)
         >>> data = FeatureSet(z, head(z).detach(), torch.tensor([0, 1, 0, 1]))
         >>> new = Zeroing("target")(head, data, data, target=1, neurons=[0, 2])
@@ -119,23 +90,10 @@ class Zeroing:
     def name(self) -> str:
         return f"zero the neurons ({'all classes' if self.scope == 'all' else 'target only'})"
 
-    def __call__(
-        self,
-        head: nn.Linear,
-        train: FeatureSet,
-        validation: FeatureSet,
-        *,
-        target: int,
-        neurons: Sequence[int],
-        mistakes: FeatureSet | None = None,
-        seed: int = 0,
-    ) -> nn.Linear:
-        """Zero the coefficients; see :class:`Baseline` for the arguments."""
-        check_arguments(head, target, train=train, validation=validation, mistakes=mistakes)
-        chosen = checked_neurons(neurons, head.in_features)
-        weight, bias = head_tensors(head)
+    def _mended(self, task: Task) -> nn.Linear:
+        weight, bias = head_tensors(task.head)
         if self.scope == "all":
-            weight[:, chosen] = 0
+            weight[:, task.chosen] = 0
         else:
-            weight[target, chosen] = 0
-        return layer_like(head, weight, bias)
+            weight[task.target, task.chosen] = 0
+        return layer_like(task.head, weight, bias)

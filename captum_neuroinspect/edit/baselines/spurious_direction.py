@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,11 +10,7 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import head_tensors
-from captum_neuroinspect.edit.baselines.baseline import (
-    check_arguments,
-    checked_neurons,
-    layer_like,
-)
+from captum_neuroinspect.edit.baselines.baseline import CheckedBaseline, Task, layer_like
 
 Centre = Literal["all", "class"]
 
@@ -79,7 +74,7 @@ def without_spurious_direction(
 
 
 @dataclass(frozen=True)
-class SpuriousDirectionRemoval:
+class SpuriousDirectionRemoval(CheckedBaseline):
     """Subtract the blamed neurons' common direction; a relative of SpuFix, not SpuFix.
 
     Neuhaus et al., *Spurious Features Everywhere: Large-Scale Detection of Harmful
@@ -121,20 +116,9 @@ class SpuriousDirectionRemoval:
     def name(self) -> str:
         return f"spurious direction subtracted (like SpuFix, from the mean of {self.centre})"
 
-    def __call__(
-        self,
-        head: nn.Linear,
-        train: FeatureSet,
-        validation: FeatureSet,
-        *,
-        target: int,
-        neurons: Sequence[int],
-        mistakes: FeatureSet | None = None,
-        seed: int = 0,
-    ) -> nn.Linear:
-        """Subtract the direction; see :class:`Baseline` for the arguments."""
-        check_arguments(head, target, train=train, validation=validation, mistakes=mistakes)
-        chosen = checked_neurons(neurons, head.in_features)
-        weight, bias = head_tensors(head)
-        edited = without_spurious_direction(weight, bias, train, target, chosen, self.centre)
-        return layer_like(head, *edited)
+    def _mended(self, task: Task) -> nn.Linear:
+        weight, bias = head_tensors(task.head)
+        edited = without_spurious_direction(
+            weight, bias, task.train, task.target, task.chosen, self.centre
+        )
+        return layer_like(task.head, *edited)

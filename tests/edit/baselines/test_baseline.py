@@ -144,6 +144,14 @@ def test_baseline_refuses_a_head_that_is_not_linear(baseline):
         baseline(nn.Conv2d(3, 3, 1), data, data, target=0, neurons=[1])
 
 
+@by_name
+def test_baseline_refuses_a_single_output(baseline):
+    head = nn.Linear(5, 1)
+    data = feature_set(head, torch.rand(4, 5), torch.tensor([0, 1, 0, 1]))
+    with pytest.raises(ValueError, match="head has a single output, expected two or more"):
+        baseline(head, data, data, target=0, neurons=[1])
+
+
 @pytest.mark.parametrize("baseline", WITH_NEURONS, ids=lambda b: b.name)
 @pytest.mark.parametrize(
     ("neurons", "message"), [([], "neurons is empty"), ([5], "neuron=5"), ([-1], "neuron=-1")]
@@ -167,6 +175,16 @@ def test_trained_baselines_learn_from_the_mistakes(baseline):
     taught = longer(head, train, mistakes, mistakes=mistakes, **options)
     assert mistakes.with_head(plain).accuracy() == 0
     assert mistakes.with_head(taught).accuracy() == 1
+
+
+def test_dfr_looks_at_its_held_out_set_and_not_at_mistakes():
+    head = nn.Linear(5, 3)
+    data, other = _set(head), _set(nn.Linear(4, 3))
+    DeepFeatureReweighting(strengths=(1.0,), n_draws=1)(
+        head, data, data, target=0, neurons=[], mistakes=other
+    )
+    with pytest.raises(ValueError, match="held_out has 4 features"):
+        DeepFeatureReweighting(other)(head, data, data, target=0, neurons=[])
 
 
 # --- what they share -----------------------------------------------------------------

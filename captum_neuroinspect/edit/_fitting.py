@@ -1,0 +1,102 @@
+"""From arguments to a problem to solve, and from its solution to an edit."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import asdict
+
+from torch import nn
+
+from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._head import check_head, head_tensors
+from captum_neuroinspect.edit._checks import check_sets, check_training
+from captum_neuroinspect.edit._layers import changed
+from captum_neuroinspect.edit._link import n_classes_of
+from captum_neuroinspect.edit._objective import Problem
+from captum_neuroinspect.edit._options import FitOptions
+from captum_neuroinspect.edit._result import HeadEdit, compare_heads
+from captum_neuroinspect.edit._targets import (
+    Neurons,
+    Ratio,
+    checked_ratios,
+    checked_targets,
+    plain_ratios,
+)
+from captum_neuroinspect.edit._training import Fit
+
+
+def checked_problem(
+    head: nn.Linear,
+    train: FeatureSet,
+    validation: FeatureSet,
+    target: int | None,
+    neurons: Neurons,
+    ratio: Ratio,
+    options: FitOptions,
+    *,
+    mistakes: FeatureSet | None = None,
+) -> Problem:
+    """All arguments checked and brought into the form that :func:`fit_head` takes.
+
+    Raises:
+        TypeError: as :func:`edit_head`.
+        ValueError: as :func:`edit_head`.
+    """
+    weight, bias = head_tensors(check_head(head))
+    n_classes = n_classes_of(head.out_features, options.link)
+    targets = checked_targets(target, neurons, n_classes, head.in_features)
+    check_sets(head, options.link, train=train, validation=validation, mistakes=mistakes)
+    check_training(train, targets)
+    ratios = checked_ratios(ratio, targets, weight, bias, train, options.link)
+    return Problem(weight, bias, head.bias is not None, targets, ratios, options)
+
+
+def as_edit(
+    head: nn.Linear, fit: Fit, problem: Problem, train: FeatureSet, validation: FeatureSet
+) -> HeadEdit:
+    """What a fit means for a head: both judged on ``validation``."""
+    settings = asdict(problem.options)
+    for name in ("scope", "strength", "link", "progress"):
+        del settings[name]
+    return compare_heads(
+        head,
+        changed(head, fit.d_weight, fit.d_bias),
+        validation,
+        {target: neurons.tolist() for target, neurons in problem.targets.items()},
+        train=train,
+        scope=problem.options.scope,
+        strength=problem.options.strength,
+        ratio=plain_ratios(problem.ratios),
+        history=fit.history,
+        best_epoch=fit.best_epoch,
+        link=problem.options.link,
+        settings=settings,
+    )
+
+
+def warn_of_failure(fit: Fit, options: FitOptions) -> None:
+    """Say at the line of who called the caller that training failed, if it did."""
+    kept = f"epoch {fit.best_epoch}" if fit.best_epoch else "the original head"
+    if fit.diverged:
+        _warn(
+            f"the loss became infinite or NaN in epoch {len(fit.history) + 1}: training stopped, "
+            f"{kept} is returned; try a smaller lr or strength"
+        )
+    elif fit.best_epoch == 0:
+        _warn(
+            f"every epoch was worse than the original head by select={options.select!r} "
+            f"({_scores(fit, options)}): the original is returned; try fewer neurons, a smaller "
+            "strength or a narrower scope"
+        )
+
+
+def _scores(fit: Fit, options: FitOptions) -> str:
+    if fit.best is None or fit.best.score == -math.inf:
+        return f"all cost the other classes more than max_cost={options.max_cost}"
+    return f"best {fit.best.score:.3f}, original {fit.original.score:.3f} on validation"
+
+
+def _warn(message: str) -> None:
+    # The user's line: _warn, warn_of_failure, edit_head, the caller.
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
