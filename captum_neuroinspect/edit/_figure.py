@@ -44,7 +44,8 @@ def _draw_classes(axes: Axes, edit: HeadEdit, classes: list[int]) -> None:
         tick.set_parse_math(False)  # a name with two dollars is no formula
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel="accuracy", title="classes (bold: target)")
-    axes.legend(loc="lower left")
+    # Outside, for inside there are bars anywhere.
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
 def _draw_history(axes: Axes, edit: HeadEdit) -> None:

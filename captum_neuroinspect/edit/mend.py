@@ -53,6 +53,10 @@ def mend(
     Most of the gain comes from the labelled samples met in use; the measurements in the
     documentation say what the neurons add to them.
 
+    It is for a head of some tens of classes with photos met of each. On the thousand classes of
+    ImageNet, with a hundred photos of a few, it cost 19 points of clean accuracy in the
+    measurements: taking neurons away from such a head (:mod:`edit.baselines`) cost nearly none.
+
     Args:
         head: the decision layer, F features to C classes; never changed.
         train: features with labels that the head was trained on.

@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from edit_collector import Collector
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from captum_neuroinspect import (
     FeatureSet,
     NeuronCounterfactual,
-    collect_features,
     rank_neurons,
 )
 from captum_neuroinspect.edit.baselines import with_mistakes
@@ -36,10 +34,8 @@ from captum_neuroinspect.experiments.planted_tile import (
     PlantedTile,
     PlantedTileConfig,
 )
-from captum_neuroinspect.weights import load_efficientnet_lite
 
 DIGITS, TILE = "digits on textures", "planted tile"
-N_IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,72 +105,9 @@ class EditCase:
             "worst": float(groups[~groups.isnan()].min()),
         }
 
-
-class Collector:
-    """Features of EfficientNet-Lite0, from the cache folder where it has them."""
-
-    def __init__(self, cache: Path | None) -> None:
-        self.cache = cache
-        self.sets: dict[str, FeatureSet] = {}
-        self.photos: dict[str, Tensor] = {}
-        if cache is not None:
-            cache.mkdir(parents=True, exist_ok=True)
-            if self._table.exists():
-                self.photos = load_file(self._table)
-
-    @cached_property
-    def model(self) -> nn.Module:
-        return load_efficientnet_lite(0)
-
-    @property
-    def _table(self) -> Path:
-        return Path() if self.cache is None else self.cache / "photos.safetensors"
-
-    def collect(self, data: Dataset[Any]) -> FeatureSet:
-        # The network's own classes: the data's are five for a thousand outputs.
-        return collect_features(self.model, data, class_names=map(str, range(N_IMAGENET_CLASSES)))
-
-    def named(self, name: str, data: Dataset[Any]) -> Tensor:
-        """Features (N, 1280) of a data set; ``name`` must stand for its pixels."""
-        path = None if self.cache is None else self.cache / f"{name}.safetensors"
-        if name not in self.sets:
-            is_known = path is not None and path.exists()
-            self.sets[name] = FeatureSet.load(path) if is_known else self.collect(data)
-            if path is not None and not is_known:
-                self.sets[name].save(path)
-        return self.sets[name].features
-
-    def tiled(self, sets: list[PlantedTile]) -> list[Tensor]:
-        """Features (N, 1280) of each set; a picture that is in several runs once."""
-        config = sets[0].config
-        pictures = {
-            f"{path} {path.stat().st_size} {config.size} {config.tile * tile}": (path, tile)
-            for data in sets
-            for path, tile in zip(data.paths, data.has_tile.tolist(), strict=True)
-        }
-        missing = {key: picture for key, picture in pictures.items() if key not in self.photos}
-        if missing:
-            features = self.collect(_Pictures(list(missing.values()), config)).features
-            self.photos |= dict(zip(missing, features.unbind(), strict=True))
-            if self.cache is not None:
-                save_file(self.photos, self._table)
-        keys = {picture: key for key, picture in pictures.items()}
-        return [
-            torch.stack(
-                [self.photos[keys[p]] for p in zip(d.paths, d.has_tile.tolist(), strict=True)]
-            )
-            for d in sets
-        ]
-
-
-class _Pictures(PlantedTile):
-    """Chosen photos, each with or without the tile."""
-
-    def __init__(self, pictures: list[tuple[Path, bool]], config: PlantedTileConfig) -> None:
-        self.config, self.with_groups = config, False
-        self.paths = tuple(path for path, _ in pictures)
-        self.has_tile = torch.tensor([tile for _, tile in pictures])
-        self.labels = torch.zeros(len(pictures), dtype=torch.int64)
+    def without_cue(self, head: nn.Linear) -> tuple[float, ...]:
+        """Accuracy of each class on its test photos without the cue."""
+        return tuple(self.test.with_head(head).group_accuracy()[::2].tolist())
 
 
 def digit_cases(collector: Collector, seed: int) -> Iterator[EditCase]:
