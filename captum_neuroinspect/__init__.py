@@ -18,9 +18,11 @@ if TYPE_CHECKING:
         rank_neurons,
         saliency_figure,
     )
+    from captum_neuroinspect.describe import describe_neurons
     from captum_neuroinspect.edit import HeadEdit, edit_head, mend, probability_ratio
     from captum_neuroinspect.encoders import LabelSpaceEncoder, OpenCLIPEncoder
     from captum_neuroinspect.features import FeatureSet, collect_features, find_head
+    from captum_neuroinspect.inspection.session import NeuroInspect
     from captum_neuroinspect.optvis import Illusions, activation_mask, render_illusions
 
 __version__ = "0.1.0"
@@ -30,12 +32,14 @@ _MODULE_OF = {
     "HeadEdit": "edit",
     "Illusions": "optvis",
     "LabelSpaceEncoder": "encoders",
+    "NeuroInspect": "inspection.session",
     "NeuronCounterfactual": "attr",
     "NeuronRanking": "attr",
     "OpenCLIPEncoder": "encoders",
     "Reference": "attr",
     "activation_mask": "optvis",
     "collect_features": "features",
+    "describe_neurons": "describe",
     "edit_head": "edit",
     "find_head": "features",
     "mend": "edit",
@@ -51,12 +55,14 @@ __all__ = [
     "HeadEdit",
     "Illusions",
     "LabelSpaceEncoder",
+    "NeuroInspect",
     "NeuronCounterfactual",
     "NeuronRanking",
     "OpenCLIPEncoder",
     "Reference",
     "activation_mask",
     "collect_features",
+    "describe_neurons",
     "edit_head",
     "find_head",
     "mend",

@@ -24,10 +24,12 @@ from captum_neuroinspect._decisions import (
 from captum_neuroinspect._files import write_atomically
 from captum_neuroinspect._fingerprint import head_fingerprint
 from captum_neuroinspect._head import check_head, head_tensors
+from captum_neuroinspect._html import html_table
 from captum_neuroinspect._modules import check_indices
 from captum_neuroinspect._splitting import first_part
 
 _FINGERPRINTS = ("head_fingerprint", "backbone_fingerprint")
+_N_SHOWN = 10  # classes in a notebook
 _TENSORS = ("features", "logits", "labels", "indices", "groups")
 
 
@@ -103,6 +105,13 @@ class FeatureSet:
             f"FeatureSet({len(self)} samples, {self.features.shape[1]} features, "
             f"{self.n_classes} classes, accuracy {self.accuracy():.3f})"
         )
+
+    def _repr_html_(self) -> str:
+        accuracy = self.class_accuracy()
+        present = (~accuracy.isnan()).nonzero().flatten()
+        worst = present[accuracy[present].argsort(stable=True)][:_N_SHOWN].tolist()
+        cells = ((self.class_name(i), f"{100 * float(accuracy[i]):.1f} %") for i in worst)
+        return html_table(("worst classes", "accuracy"), cells, repr(self))
 
     @property
     def n_classes(self) -> int:

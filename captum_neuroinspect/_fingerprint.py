@@ -27,9 +27,9 @@ def head_fingerprint(head: nn.Linear) -> str:
     return digest.hexdigest()[:_N_DIGITS]
 
 
-def backbone_fingerprint(model: nn.Module, head: nn.Linear) -> str:
-    """Name all parameters and buffers of a model but those of its decision layer."""
-    own = {id(t) for t in head.state_dict(keep_vars=True).values()}
+def backbone_fingerprint(model: nn.Module, head: nn.Linear | None = None) -> str:
+    """Name all parameters and buffers of a model, but those of its decision layer if given."""
+    own = {id(t) for t in head.state_dict(keep_vars=True).values()} if head is not None else set()
     digest = hashlib.sha256()
     for name, value in model.state_dict(keep_vars=True).items():
         if isinstance(value, Tensor) and id(value) not in own:

@@ -130,7 +130,9 @@ def _as_loader(data: Any, batch_size: int) -> DataLoader[Any]:
         )
     if hasattr(data, "__len__") and len(data) == 0:
         raise ValueError("data is empty: expected at least one (image, label)")
-    return DataLoader(data, batch_size=batch_size, collate_fn=_collate)
+    # With a generator of its own, for a loader draws a number from the caller's otherwise.
+    own = torch.Generator()
+    return DataLoader(data, batch_size=batch_size, collate_fn=_collate, generator=own)
 
 
 def _collate(items: list[Any]) -> Any:

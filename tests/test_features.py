@@ -804,3 +804,15 @@ def test_collect_features_takes_a_single_output():
     assert data.class_name(1) == "yes"
     with pytest.raises(ValueError, match="label=2 is out of range"):
         collect_features(ConvNet(1), (images, labels * 2), progress=False)
+
+
+def test_html_lists_the_worst_classes_first_and_escapes_their_names():
+    logits = torch.eye(3)[torch.tensor([0, 0, 1, 2])]
+    few = FeatureSet(logits, logits, torch.tensor([0, 1, 1, 2]), class_names=("<b>", "c", "d"))
+
+    page = few._repr_html_()
+
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    assert page.index(">c<") < page.index("&lt;b&gt;")
+    assert "50.0 %" in page

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from torch import Tensor, nn
+from helpers import SmallEncoder
 
 from captum_neuroinspect import FeatureSet, collect_features
 from captum_neuroinspect.experiments.decision_layer import train_decision_layer
@@ -27,18 +27,6 @@ _REPLACEMENTS = {
     "illusion_image(224)": "illusion_image(64)",
     "show_image=False,": "show_image=False, thresholds=(2,), fixed_image_size=64,",
 }
-
-
-class _SmallEncoder:
-    def __init__(self) -> None:
-        self.network = nn.Identity()
-
-    def encode_image(self, images: Tensor) -> Tensor:
-        return nn.functional.normalize(images.mean((2, 3)), dim=-1)
-
-    def encode_text(self, texts: list[str]) -> Tensor:
-        numbers = torch.tensor([[float(len(t)), t.count("a"), t.count("e")] for t in texts])
-        return nn.functional.normalize(numbers, dim=-1)
 
 
 def _blocks() -> list[str]:
@@ -63,7 +51,7 @@ def names() -> dict[str, object]:
     wrong = labels == 5
     labels = torch.where(wrong & (torch.arange(40) % 16 > 8), 3, labels)
     return {"photos": photos, "labels": labels, "small_model": model,
-            "small_encoder": _SmallEncoder()}  # fmt: skip
+            "small_encoder": SmallEncoder()}  # fmt: skip
 
 
 def test_readme_blocks_run(

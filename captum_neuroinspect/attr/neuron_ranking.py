@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._html import html_table
 from captum_neuroinspect.attr.reference import Reference
 
 Order = Literal["precision", "magnitude", "mean"]
@@ -68,6 +69,16 @@ class NeuronRanking:
             for kind in ("insufficient", "excessive", "both")
             for rank, (n, p, m) in enumerate(_zipped(getattr(self, kind)), start=1)
         ]
+
+    def _repr_html_(self) -> str:
+        cells = (
+            (r["neuron"], r["kind"], r["rank"], f"{r['precision']:.3f}", f"{r['magnitude']:.4g}")
+            for r in self.rows()
+            if int(r["rank"]) <= _SHOWN
+        )
+        columns = ("neuron", "kind", "rank", "precision", "magnitude")
+        caption = f"{self.n_mistakes} mistakes, top-{self.k} precision, the first {_SHOWN}"
+        return html_table(columns, cells, caption)
 
     def __str__(self) -> str:
         lines = [f"{self.n_mistakes} mistakes, top-{self.k} precision"]

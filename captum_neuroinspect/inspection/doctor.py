@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ import torch
 
 from captum_neuroinspect import __version__
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "examine", "has_label_space", "has_open_clip", "is_healthy"]
 
 _DEMO = 'pip install "captum-neuroinspect[demo]"'
 # The repository of OpenCLIP's ViT-B-32 / laion2b_s34b_b79k, the encoder by default.
@@ -121,7 +121,7 @@ def _weights() -> Iterator[Finding]:
 
 
 def _encoders() -> Iterator[Finding]:
-    usable = _has_lite(2) and _has_minilm()
+    usable = has_label_space()
     detail = "EfficientNet-Lite2 and MiniLM" if usable else "needs EfficientNet-Lite2 and MiniLM"
     yield Finding("LabelSpaceEncoder.pretrained()", usable, detail, "" if usable else _DEMO)
     installed, cached = find_spec("open_clip") is not None, _CLIP in _hub_models()
@@ -131,6 +131,22 @@ def _encoders() -> Iterator[Finding]:
         detail, advice = "OpenCLIP is not installed", f"pip install {_NEEDED['open_clip_torch']}"
     usable = installed and cached
     yield Finding("OpenCLIPEncoder()", usable, detail, "" if usable else advice)
+
+
+def is_healthy(findings: Iterable[Finding]) -> bool:
+    """Whether everything is there that the package cannot do without."""
+    needed = {"python", "lucent", *_NEEDED}
+    return all(finding.ok for finding in findings if finding.name in needed)
+
+
+def has_label_space() -> bool:
+    """Whether ``LabelSpaceEncoder.pretrained()`` has its weights."""
+    return _has_lite(2) and _has_minilm()
+
+
+def has_open_clip() -> bool:
+    """Whether ``OpenCLIPEncoder()`` has its weights in the cache."""
+    return find_spec("open_clip") is not None and _CLIP in _hub_models()
 
 
 def _version(package: str) -> str | None:

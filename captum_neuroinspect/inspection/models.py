@@ -8,19 +8,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect.inspection._checkpoints import (
+from captum_neuroinspect.inspection._models.checkpoints import (
     SUFFIXES,
     fill,
     n_classes_of,
     read_checkpoint,
 )
-from captum_neuroinspect.inspection._model_library import DEFAULT
-from captum_neuroinspect.inspection._model_recipe import (
+from captum_neuroinspect.inspection._models.library import DEFAULT
+from captum_neuroinspect.inspection._models.recipe import (
     Built,
     Interpolation,
     Preprocess,
 )
-from captum_neuroinspect.inspection._model_sources import Source, find_source
+from captum_neuroinspect.inspection._models.sources import Source, find_source
 
 __all__ = ["LoadedModel", "load_model"]
 
@@ -53,9 +53,10 @@ class LoadedModel:
     def on_pixels(self) -> nn.Module:
         """One module from images in 0..1 to what ``model`` returns, sharing its layers."""
         first = self.preprocess
-        return nn.Sequential(
-            first if isinstance(first, nn.Module) else _Called(first), self.model
-        ).eval()
+        first = first if isinstance(first, nn.Module) else _Called(first).eval()
+        joined = nn.Sequential(first, self.model)
+        joined.training = self.model.training  # not train(), which would set the user's layers
+        return joined
 
     def key(self) -> dict[str, object]:
         """What its features depend on beside the weights' values, for a cache.

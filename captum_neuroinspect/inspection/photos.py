@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from captum_neuroinspect._modules import as_indices, check_indices
-from captum_neuroinspect.inspection._model_recipe import Interpolation
-from captum_neuroinspect.inspection._photo_folder import FolderSource, Item, Label
-from captum_neuroinspect.inspection._photo_reading import View
-from captum_neuroinspect.inspection._photo_sources import PhotoSource, find_source
+from captum_neuroinspect.inspection._models.recipe import Interpolation
+from captum_neuroinspect.inspection._photos.folder import FolderSource, Item, Label
+from captum_neuroinspect.inspection._photos.reading import View
+from captum_neuroinspect.inspection._photos.sources import PhotoSource, find_source
 
 __all__ = ["PhotoDataset", "Photos"]
 
@@ -184,7 +184,8 @@ class Photos:
         tensors from their bytes; for a ``Dataset`` from ``key``, a Hugging Face
         dataset's own fingerprint, or else its contents, which reads every item.
         """
-        digest = hashlib.sha256(repr((self._view, self.class_names)).encode())
+        view = repr((self._view, self.class_names))
+        digest = hashlib.sha256(view.encode(errors="surrogateescape"))
         for part in self._source.identity():
             digest.update(part)
         digest.update(",".join(map(str, self._positions)).encode())

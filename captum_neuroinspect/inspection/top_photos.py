@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._html import html_table
 from captum_neuroinspect._modules import as_indices, check_indices, device_of, frozen
 from captum_neuroinspect.attr.neuron_ranking import NeuronList
 from captum_neuroinspect.optvis._units.reader import Preprocess, UnitReader
@@ -35,6 +36,14 @@ class TopPhotos:
     rows: Tensor
     indices: Tensor
     activations: Tensor
+
+    def _repr_html_(self) -> str:
+        rows = zip(self.neurons, self.indices.tolist(), self.activations.tolist(), strict=True)
+        cells = (
+            (n, ", ".join(f"{i} ({a:.3g})" for i, a in zip(indices, values, strict=True)))
+            for n, indices, values in rows
+        )
+        return html_table(("neuron", "photos (activation)"), cells, "Most exciting photos")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,16 +10,19 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._files import write_text
-from captum_neuroinspect.inspection._cache_files import (
+from captum_neuroinspect.inspection._keeping.cache_files import (
     RECORD,
     CacheEntry,
     DamagedError,
     explained,
 )
-from captum_neuroinspect.inspection._collecting import collect_in_parts as collect_in_parts
-from captum_neuroinspect.inspection._locks import locked
+from captum_neuroinspect.inspection._keeping.collecting import collect_in_parts as collect_in_parts
+from captum_neuroinspect.inspection._keeping.locks import locked
 
 if TYPE_CHECKING:
     from captum_neuroinspect.optvis import Illusions
@@ -130,13 +133,28 @@ class WorkFolder:
         load = Illusions.load
         return self.get_or_make("illusions", key, make, Illusions.save, load, fresh=fresh)
 
+    def tensors(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        make: Callable[[], dict[str, Tensor]],
+        *,
+        fresh: bool = False,
+    ) -> dict[str, Tensor]:
+        """:meth:`get_or_make` for tensors by name."""
+
+        def save(values: dict[str, Tensor], path: Path) -> None:
+            save_file({name: t.detach().cpu().contiguous() for name, t in values.items()}, path)
+
+        return self.get_or_make(kind, key, make, save, load_file, fresh=fresh)
+
     def json(
         self, kind: str, key: Mapping[str, Any], make: Callable[[], T], *, fresh: bool = False
     ) -> T:
         """:meth:`get_or_make` for plain data: tuples come back as lists."""
 
         def save(value: T, path: Path) -> None:
-            write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+            write_text(path, json.dumps(value, indent=2) + "\n")
 
         def load(path: Path) -> Any:
             return json.loads(path.read_text(encoding="utf-8"))

@@ -235,3 +235,11 @@ def test_rank_neurons_leaves_its_arguments_alone():
 def test_rank_neurons_refuses(w, options, message):
     with pytest.raises(ValueError, match=message):
         rank_neurons(w, **options)
+
+
+def test_html_has_a_row_for_each_neuron():
+    page = rank_neurons(torch.tensor([[0.9, 0.0, -0.2], [0.5, 0.1, 0.0]]), k=1)._repr_html_()
+
+    assert page.count("<tr>") == 1 + 2
+    assert "insufficient" in page
+    assert "excessive" in page

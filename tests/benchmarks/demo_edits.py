@@ -11,8 +11,8 @@ import statistics
 
 import torch
 
-from captum_neuroinspect.inspection import demo
-from captum_neuroinspect.inspection.demo_record import weakest_target_group
+from captum_neuroinspect.inspection.demo import run as demo
+from captum_neuroinspect.inspection.demo.record import weakest_target_group
 
 
 def run(seed: int) -> dict[str, tuple[float, float, float]]:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from captum_neuroinspect.inspection._model_recipe import (
+from captum_neuroinspect.inspection._models.recipe import (
     hugging_face_recipe,
     interpolation_of,
     square,
@@ -406,3 +406,14 @@ def test_the_key_tells_models_and_normalisations_apart(tiny_file: Path) -> None:
     ]
     assert len({str(key) for key in keys}) == 3
     assert all(isinstance(value, str) for key in keys for value in key.values())
+
+
+def test_on_pixels_leaves_the_flags_of_the_users_layers() -> None:
+    loaded = load_model("torchvision:resnet18", weights="random", n_classes=3)
+    loaded.model.layer1.train()  # as in fine-tuning with a frozen rest
+    flags = [module.training for module in loaded.model.modules()]
+
+    joined = loaded.on_pixels()
+
+    assert [module.training for module in loaded.model.modules()] == flags
+    assert not joined.training

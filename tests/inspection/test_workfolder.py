@@ -17,7 +17,8 @@ from helpers import Boom, ConvNet, assert_same_set
 from safetensors import SafetensorError
 
 from captum_neuroinspect import FeatureSet, collect_features
-from captum_neuroinspect.inspection import _cache_files, workfolder
+from captum_neuroinspect.inspection import workfolder
+from captum_neuroinspect.inspection._keeping import cache_files as _cache_files
 from captum_neuroinspect.inspection.photos import Photos
 from captum_neuroinspect.inspection.workfolder import WorkFolder, collect_in_parts
 from captum_neuroinspect.optvis import Illusions

@@ -126,7 +126,7 @@ class CacheEntry:
             "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         note = partial / "record.json"
-        note.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        note.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         for source, destination in ((file, target), (note, self.record)):
             _flush(source)
             os.replace(source, destination)

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from captum_neuroinspect.inspection._model_recipe import Built, Recipe
+from captum_neuroinspect.inspection._models.recipe import Built, Recipe
 
 _N_CLASSES = ("n_classes", "num_classes")
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from captum_neuroinspect.inspection._checkpoints import listed
-from captum_neuroinspect.inspection._model_library import DEFAULT, optional, told_what_to_do
-from captum_neuroinspect.inspection._model_recipe import Built, Recipe, hugging_face_recipe
+from captum_neuroinspect.inspection._models.checkpoints import listed
+from captum_neuroinspect.inspection._models.library import DEFAULT, optional, told_what_to_do
+from captum_neuroinspect.inspection._models.recipe import Built, Recipe, hugging_face_recipe
 
 
 class HuggingFace:

@@ -6,15 +6,15 @@ from typing import Any
 
 from torch import nn
 
-from captum_neuroinspect.inspection._checkpoints import listed
-from captum_neuroinspect.inspection._model_library import (
+from captum_neuroinspect.inspection._models.checkpoints import listed
+from captum_neuroinspect.inspection._models.library import (
     DEFAULT,
     check_name,
     imagenet_names,
     optional,
     told_what_to_do,
 )
-from captum_neuroinspect.inspection._model_recipe import (
+from captum_neuroinspect.inspection._models.recipe import (
     Built,
     Recipe,
     interpolation_of,

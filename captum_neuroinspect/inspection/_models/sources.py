@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from captum_neuroinspect.inspection._model_file import FileSource
-from captum_neuroinspect.inspection._model_hugging_face import HuggingFace
-from captum_neuroinspect.inspection._model_libraries import Lite, Timm, Torchvision
-from captum_neuroinspect.inspection._model_recipe import Built
+from captum_neuroinspect.inspection._models.file import FileSource
+from captum_neuroinspect.inspection._models.hugging_face import HuggingFace
+from captum_neuroinspect.inspection._models.libraries import Lite, Timm, Torchvision
+from captum_neuroinspect.inspection._models.recipe import Built
 
 _KINDS = "'torchvision:NAME', 'timm:NAME', 'hf:NAME_OR_FOLDER', 'lite:0', or 'file.py:function'"
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from captum_neuroinspect.inspection._photo_reading import check_file, naming, read_file
+from captum_neuroinspect.inspection._photos.reading import check_file, naming, read_file
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 Label = int | Tensor
@@ -68,7 +68,8 @@ class FolderSource:
     def identity(self) -> Iterator[bytes]:
         for name, label in zip(self.names, self.labels, strict=True):
             stat = (self.root / name).stat()
-            yield f"{name}\0{label}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode()
+            text = f"{name}\0{label}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
+            yield text.encode(errors="surrogateescape")  # names need not be UTF-8
 
 
 def _is_shown(name: str) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from captum_neuroinspect.inspection._model_recipe import Interpolation
+from captum_neuroinspect.inspection._models.recipe import Interpolation
 
 _SLACK = 1e-3  # what a resize with cubic weights may leave above 1
 
@@ -99,7 +99,7 @@ def naming(name: str) -> Iterator[None]:
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"photo {name} cannot be read ({type(error).__name__}: {error}): mend or remove it, "
-            'or give on_error="skip"'
+            'or give on_error="skip" (--skip-unreadable)'
         ) from error
 
 

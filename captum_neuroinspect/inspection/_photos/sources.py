@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from captum_neuroinspect.inspection._photo_folder import FolderSource, Item, Label
-from captum_neuroinspect.inspection._photo_reading import as_rgb, naming
+from captum_neuroinspect.inspection._photos.folder import FolderSource, Item, Label
+from captum_neuroinspect.inspection._photos.reading import as_rgb, naming
 
 _IMAGE_KEYS = ("image", "img", "pixel_values", "images")
 _LABEL_KEYS = ("label", "labels", "fine_label")

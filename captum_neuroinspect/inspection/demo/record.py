@@ -9,8 +9,8 @@ import torch
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect.edit import Evaluation
-from captum_neuroinspect.inspection.demo import DemoResult
-from captum_neuroinspect.inspection.demo_edits import MAX_COST, Candidate
+from captum_neuroinspect.inspection.demo.edits import MAX_COST, Candidate
+from captum_neuroinspect.inspection.demo.run import DemoResult
 
 Record = dict[str, Any]
 

@@ -15,8 +15,9 @@ from captum_neuroinspect.attr import NeuronCounterfactual, NeuronRanking, rank_n
 from captum_neuroinspect.encoders import LabelSpaceEncoder
 from captum_neuroinspect.experiments.decision_layer import replace_layer, train_decision_layer
 from captum_neuroinspect.features import collect_features
-from captum_neuroinspect.inspection.demo_data import SIZE, DemoData, digits_data, folder_data
-from captum_neuroinspect.inspection.demo_edits import Candidate, best_of, choose, try_edits
+from captum_neuroinspect.inspection.demo.data import SIZE, DemoData, digits_data, folder_data
+from captum_neuroinspect.inspection.demo.edits import Candidate, best_of, choose, try_edits
+from captum_neuroinspect.inspection.explaining import mistakes_about
 from captum_neuroinspect.optvis import Illusions, render_illusions
 from captum_neuroinspect.weights import load_efficientnet_lite
 
@@ -102,7 +103,7 @@ def run_demo(
         head,
         sets["train"],
         held,
-        _related_mistakes(shown, target),
+        mistakes_about(shown, target),
         target=target,
         neurons=_neurons_to_edit(ranking),
         seed=seed,
@@ -182,13 +183,6 @@ def _neurons_to_edit(ranking: NeuronRanking) -> tuple[int, ...]:
 
 def _neurons_to_show(ranking: NeuronRanking) -> tuple[int, ...]:
     return (ranking.insufficient.neurons + ranking.excessive.neurons)[:N_NEURONS]
-
-
-def _related_mistakes(shown: FeatureSet, target: int) -> FeatureSet | None:
-    """Both ways to be wrong about the class: missed, and seen where it is not."""
-    about_target = (shown.labels == target) | (shown.predictions == target)
-    related = shown.subset(~shown.is_correct & about_target)
-    return related if len(related) else None
 
 
 def _illusions(

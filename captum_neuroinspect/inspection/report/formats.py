@@ -4,16 +4,17 @@ from __future__ import annotations
 
 _NONE = "\u2013"
 _MINUS = "\u2212"
+_SPACE = "\u00a0"  # at which no line ends
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share as a percentage.
+    r"""A share as a percentage.
 
     Example:
         >>> percent(0.256)
-        '25.6 %'
+        '25.6\xa0%'
     """
-    return _NONE if share is None else f"{100 * share:.{digits}f} %"
+    return _NONE if share is None else f"{100 * share:.{digits}f}{_SPACE}%"
 
 
 def points(before: float | None, after: float | None, digits: int = 1) -> str:

@@ -6,15 +6,13 @@ import base64
 import hashlib
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from captum_neuroinspect._files import write_atomically
-from captum_neuroinspect.inspection.report import _formats
 from captum_neuroinspect.inspection.report._checks import check_data
-from captum_neuroinspect.inspection.report._pictures import thumbnail
 from captum_neuroinspect.inspection.report._view import view_of
 from captum_neuroinspect.inspection.report.data import ReportData
+from captum_neuroinspect.inspection.report.environment import page_environment
 
 
 def write_report(data: ReportData, path: str | Path) -> Path:
@@ -41,21 +39,7 @@ def write_report(data: ReportData, path: str | Path) -> Path:
 
 
 def _render(data: ReportData) -> str:
-    environment = Environment(
-        loader=PackageLoader("captum_neuroinspect.inspection.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=_formats.percent,
-        points=_formats.points,
-        number=_formats.number,
-        signed=_formats.signed,
-        thumbnail=thumbnail,
-    )
-    environment.globals.update(count=_formats.count)
+    environment = page_environment("captum_neuroinspect.inspection.report")
     script = environment.get_template("report.js.j2").render()
     return environment.get_template("report.html.j2").render(
         data=data,

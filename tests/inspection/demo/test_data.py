@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_neuroinspect.inspection.demo_data import folder_data
+from captum_neuroinspect.inspection.demo.data import folder_data
 
 
 def _photos(folder: Path, splits: tuple[str, ...], classes: tuple[str, ...]) -> Path:

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from captum_neuroinspect.features import FeatureSet
-from captum_neuroinspect.inspection.demo_edits import (
+from captum_neuroinspect.inspection.demo.edits import (
     MAX_COST,
     RECIPES,
     Candidate,

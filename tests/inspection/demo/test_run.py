@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from captum_neuroinspect.experiments.digits_on_textures import DigitsOnTexturesConfig
-from captum_neuroinspect.inspection import demo_data
-from captum_neuroinspect.inspection.demo import run_demo
-from captum_neuroinspect.inspection.demo_output import write_demo
+from captum_neuroinspect.inspection.demo import data as demo_data
+from captum_neuroinspect.inspection.demo.output import write_demo
+from captum_neuroinspect.inspection.demo.run import run_demo
 
 _HOSTILE = '<script>alert("1")</script>'
 

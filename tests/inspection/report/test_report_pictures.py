@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_neuroinspect.inspection.report._pictures import thumbnail
+from captum_neuroinspect.inspection.report.pictures import thumbnail
 
 
 def _decoded(uri: str) -> Image.Image:

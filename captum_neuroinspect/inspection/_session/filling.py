@@ -1,0 +1,146 @@
+"""From a session to what its report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from captum_neuroinspect import __version__
+from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect.inspection._session.filling_cards import neuron_cards
+from captum_neuroinspect.inspection._session.filling_edit import edit_result
+from captum_neuroinspect.inspection._session.material import Part
+from captum_neuroinspect.inspection.explaining import Explanation
+from captum_neuroinspect.inspection.report.data import (
+    BlamedNeuron,
+    ClassResult,
+    Confusion,
+    Mistake,
+    ReportData,
+)
+from captum_neuroinspect.inspection.report.formats import percent
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.inspection.session import NeuroInspect
+
+_MAX_MISTAKES = 50
+_N_RANKED = 20  # lines of the ranking
+_KINDS = ("insufficient", "excessive", "both")
+
+
+def report_data(session: NeuroInspect, run: str) -> ReportData:
+    """All that the session knows by now; pictures that take long are kept on the way."""
+    found = session.explanation
+    assert found is not None
+    part = session.material.inspected
+    names = _names(part.features)
+    cards = neuron_cards(session, found)
+    return ReportData(
+        title=f"Inspection of {names[found.target]}",
+        verdict=_verdict(session, found),
+        run=run,
+        target=found.target,
+        classes=tuple(_classes(part.features, names)),
+        facts=tuple(_facts(session)),
+        confusions=tuple(_confusions(part.features)),
+        mistakes=tuple(_mistakes(part, found)),
+        ranking=tuple(_ranking(found, {card.neuron for card in cards})),
+        n_explained=len(found.mistakes),
+        neurons=cards,
+        edit=edit_result(session),
+    )
+
+
+def _names(features: FeatureSet) -> list[str]:
+    return [features.class_name(i) for i in range(features.n_classes)]
+
+
+def _classes(features: FeatureSet, names: list[str]) -> Iterator[ClassResult]:
+    table = features.confusion()
+    counts = zip(names, table.sum(1).tolist(), table.diagonal().tolist(), strict=True)
+    for name, n_photos, n_correct in counts:
+        yield ClassResult(name, n_photos, n_correct)
+
+
+def _confusions(features: FeatureSet) -> Iterator[Confusion]:
+    table = features.confusion()
+    for label, predicted in table.nonzero().tolist():
+        if label != predicted:
+            yield Confusion(label, predicted, int(table[label, predicted]))
+
+
+def _mistakes(part: Part, found: Explanation) -> Iterator[Mistake]:
+    """The explained ones first, the most certain first; then those that were held out."""
+    wrong = part.features.mistakes(found.target, found.predicted)
+    shares = wrong.logits.softmax(-1)
+    certain = shares.gather(1, wrong.predictions[:, None])[:, 0]
+    explained = torch.isin(wrong.indices, found.mistakes.indices)
+    order = (explained + certain).argsort(descending=True, stable=True)[:_MAX_MISTAKES]
+    for row in order.tolist():
+        index = int(wrong.indices[row])
+        yield Mistake(
+            picture=part.photos.image(index),
+            file=part.photos.name(index),
+            label=found.target,
+            predicted=int(wrong.predictions[row]),
+            probability=_share(certain[row]),
+            label_probability=_share(shares[row, found.target]),
+            group=None if wrong.groups is None else f"group {int(wrong.groups[row])}",
+        )
+
+
+def _share(value: Tensor) -> float:
+    return min(max(float(value), 0.0), 1.0)
+
+
+def _ranking(found: Explanation, with_card: set[int]) -> Iterator[BlamedNeuron]:
+    """The first lines, and those of neurons that have a card."""
+    n_mistakes = len(found.mistakes)
+    for place, row in enumerate(found.rows()):
+        if place < _N_RANKED or row["neuron"] in with_card:
+            share = min(float(row["precision"]), 1.0)  # "both" adds two shares
+            yield BlamedNeuron(
+                neuron=int(row["neuron"]),
+                kind=str(row["kind"]),  # type: ignore[arg-type]
+                rank=int(row["rank"]),
+                score=float(row["magnitude"]),
+                precision=share,
+                n_mistakes=round(share * n_mistakes),
+            )
+
+
+def _verdict(session: NeuroInspect, found: Explanation) -> str:
+    features = session.material.inspected.features
+    name = features.class_name
+    of_class = features.of_class(found.target)
+    right = int((features.is_correct & of_class).sum())
+    n_wrong = len(features.mistakes(found.target))
+    (most,) = session.confusions(1, target=found.target)
+    words = (
+        f"\u201c{name(found.target)}\u201d is recognised on {right} of {int(of_class.sum())} "
+        f"photos; of all photos {percent(features.accuracy())} are right. {most.n_samples} of its "
+        f"{n_wrong} mistakes are taken for \u201c{name(most.predicted)}\u201d."
+    )
+    first = next(iter(found.rows()), None)
+    if first is None:
+        return words
+    kind = {"insufficient": "too quiet", "excessive": "active where it should not be"}
+    how = kind.get(str(first["kind"]), "off in both directions")
+    return f"{words} The neuron blamed most, {first['neuron']}, is {how}."
+
+
+def _facts(session: NeuroInspect) -> Iterator[tuple[str, str]]:
+    material, model = session.material, session.model
+    yield "model", f"{model.spec}, {model.weights}"
+    yield "photos", f"{len(material.inspected.features):,} at {model.image_size} pixels"
+    yield "explained from", f"{len(material.shown):,} photos; {len(material.held):,} held out"
+    if material.train is not None:
+        yield "training photos", f"{len(material.train.features):,}"
+    if material.test is not None:
+        yield "test photos", f"{len(material.test.features):,}"
+    yield "encoder", "none" if session.encoder is None else session.encoder.name
+    yield "seed", str(session.seed)
+    yield "made with", f"captum-neuroinspect {__version__}"

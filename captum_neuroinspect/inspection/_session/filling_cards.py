@@ -1,0 +1,166 @@
+"""The cards of a report: what is shown of each neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from captum_neuroinspect._head import head_tensors
+from captum_neuroinspect.inspection._session.evidence import (
+    Source,
+    boxes_of,
+    core_relevance_of,
+    cut,
+    saliency_of,
+)
+from captum_neuroinspect.inspection._session.material import Part
+from captum_neuroinspect.inspection._session.overlay import overlay
+from captum_neuroinspect.inspection.explaining import Explanation
+from captum_neuroinspect.inspection.report.card_data import (
+    ClassWeight,
+    IllusionPicture,
+    NeuronCard,
+    Phrase,
+    SaliencyPicture,
+    TopPhoto,
+)
+from captum_neuroinspect.optvis import Illusions
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.inspection.session import NeuroInspect
+
+_N_NEURONS = 6  # cards, when nothing was visualized
+_N_SALIENCY = 6  # mistakes a card
+_N_WEIGHTS = 8  # classes a card
+
+
+def neuron_cards(session: NeuroInspect, found: Explanation) -> tuple[NeuronCard, ...]:
+    """A card for each neuron that was visualized, or else for those blamed most."""
+    illusions = session.illusions if session.layer is None else None
+    shown = found.neurons(_N_NEURONS) if illusions is None else illusions.neurons
+    neurons = _as_ranked(dict.fromkeys(shown), found)
+    if not neurons:
+        return ()
+    source, part = session.source, session.material.inspected
+    photos = _top_photos(source, part, neurons)
+    saliency = _saliency(source, part, found, neurons)
+    core = {} if illusions is None else _core(source, illusions, session, found.target)
+    words = {d.neuron: d for d in session.descriptions or ()}
+    return tuple(
+        NeuronCard(
+            neuron=neuron,
+            illusions=() if illusions is None else tuple(_pictures(illusions, neuron)),
+            top_photos=photos[neuron],
+            saliency=saliency[neuron],
+            phrases=_phrases(words.get(neuron)),
+            weights=_weights(session, neuron, found),
+            core_relevance=core.get(neuron),
+        )
+        for neuron in neurons
+    )
+
+
+def _as_ranked(shown: dict[int, None], found: Explanation) -> list[int]:
+    """In the order of the ranking; what it does not have comes last."""
+    place = {neuron: i for i, neuron in enumerate(found.neurons())}
+    return sorted(shown, key=lambda neuron: place.get(neuron, len(place)))
+
+
+def _pictures(illusions: Illusions, neuron: int) -> Iterator[IllusionPicture]:
+    classes = illusions.classes
+    dimmed = None if illusions.masks is None else illusions.masked()
+    for i, one in enumerate(illusions.neurons):
+        if one == neuron and classes is not None:
+            yield IllusionPicture(
+                class_index=classes[i],
+                picture=illusions.images[i],
+                masked=None if dimmed is None else dimmed[i],
+                activation=_number(illusions.activations, i),
+                logit=_number(illusions.logits, i),
+                similarity=_number(illusions.similarities, i),
+            )
+
+
+def _number(values: Tensor | None, i: int) -> float | None:
+    value = None if values is None else float(values[i])
+    return None if value is None or value != value else value
+
+
+def _top_photos(
+    source: Source, part: Part, neurons: Sequence[int]
+) -> dict[int, tuple[TopPhoto, ...]]:
+    top, boxes = boxes_of(source, part, neurons)
+
+    def photo(row: int, column: int) -> TopPhoto:
+        index, image = int(top.indices[row, column]), None
+        image = part.photos.image(index)
+        label = int(part.features.labels[top.rows[row, column]])
+        activation = float(top.activations[row, column])
+        crop = cut(image, boxes[row, column])
+        return TopPhoto(image, part.photos.name(index), label, activation, crop)
+
+    columns = range(top.indices.shape[1])
+    return {n: tuple(photo(row, i) for i in columns) for row, n in enumerate(neurons)}
+
+
+def _saliency(
+    source: Source, part: Part, found: Explanation, neurons: Sequence[int]
+) -> dict[int, tuple[SaliencyPicture, ...]]:
+    """Each neuron on the mistakes whose counterfactual changes it most."""
+    mistakes, maps = saliency_of(source, part, found.mistakes, neurons)
+    names = part.names(mistakes)
+
+    def picture(row: int, column: int) -> SaliencyPicture:
+        image = part.photos.image(int(mistakes.indices[row]))
+        predicted = int(mistakes.predictions[row])
+        drawn = overlay(image, maps[row, column].float())
+        return SaliencyPicture(drawn, names[row], found.target, predicted, image)
+
+    change = found.w[: len(mistakes)].abs()
+    return {
+        neuron: tuple(
+            picture(row, column)
+            for row in change[:, neuron]
+            .argsort(descending=True, stable=True)[:_N_SALIENCY]
+            .tolist()
+        )
+        for column, neuron in enumerate(neurons)
+    }
+
+
+def _core(
+    source: Source, illusions: Illusions, session: NeuroInspect, target: int
+) -> dict[int, float | None]:
+    """The score of each neuron's illusion in the inspected class."""
+    if illusions.classes is None:
+        return {}
+    features = session.material.reference
+    fingerprints = [part.fingerprint for part in _parts(session)]
+    key = {"illusions": illusions.settings, "photos": fingerprints, "n_features": len(features)}
+    key |= {"neurons": list(illusions.neurons), "classes": list(illusions.classes)}
+    scores = core_relevance_of(source, illusions, features, key)
+    pairs = zip(illusions.neurons, illusions.classes, scores, strict=True)
+    return {neuron: score for neuron, place, score in pairs if place == target}
+
+
+def _parts(session: NeuroInspect) -> list[Part]:
+    material = session.material
+    return [part for part in (material.inspected, material.train) if part is not None]
+
+
+def _phrases(description: object) -> tuple[Phrase, ...]:
+    if description is None:
+        return ()
+    pairs = zip(description.phrases, description.scores, strict=True)  # type: ignore[attr-defined]
+    return tuple(Phrase(text, score) for text, score in pairs)
+
+
+def _weights(session: NeuroInspect, neuron: int, found: Explanation) -> tuple[ClassWeight, ...]:
+    """The two classes in question, and those with the largest weights."""
+    column = head_tensors(session.head)[0][:, neuron].cpu()
+    largest = column.abs().argsort(descending=True, stable=True).tolist()
+    wanted = list(dict.fromkeys([found.target, found.confused, *largest]))[:_N_WEIGHTS]
+    wanted.sort(key=lambda i: -float(column[i]))
+    return tuple(ClassWeight(i, float(column[i])) for i in wanted)

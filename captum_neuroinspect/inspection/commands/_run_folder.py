@@ -1,0 +1,183 @@
+"""A run: how an inspection was started, kept beside its results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from safetensors import SafetensorError
+
+from captum_neuroinspect._files import write_text
+from captum_neuroinspect.edit import HeadEdit
+from captum_neuroinspect.inspection.models import load_model
+from captum_neuroinspect.inspection.session import NeuroInspect
+
+_FORMAT = 1
+_MADE_FROM = "made_from"  # in an edit's settings
+_RECORD, _EDIT, _WORK, REPORT = "run.json", "edit.safetensors", "work", "report.html"
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything that decides what a run computes; paths are absolute.
+
+    Attributes are the options of ``neuroinspect inspect``; ``target`` and ``predicted``
+    are class indices, and ``target`` is ``None`` for the worst class.
+    """
+
+    model: str
+    weights: str | None
+    data: str
+    train: str | None
+    test: str | None
+    class_names: tuple[str, ...] | None
+    image_size: int | None
+    device: str
+    encoder: str
+    guide: bool | None
+    target: str | None
+    predicted: str | None
+    n_neurons: int
+    n_steps: int
+    size: int | None
+    held_out: float
+    skip_unreadable: bool
+    seed: int
+
+    def save(self, folder: Path) -> Path:
+        """Write ``run.json``."""
+        record = {"format": _FORMAT, **asdict(self)}
+        return write_text(folder / _RECORD, json.dumps(record, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> RunSettings:
+        """Read ``run.json``.
+
+        Raises:
+            FileNotFoundError: when the folder is no run.
+            ValueError: when the file is damaged or of another version.
+        """
+        path = folder / _RECORD
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{folder} is no run, as it has no {_RECORD}: make one with "
+                "`neuroinspect inspect --out FOLDER`"
+            )
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            wanted = {field.name for field in fields(cls)}
+            if record.pop("format") != _FORMAT or set(record) != wanted:
+                raise ValueError("it is of another version")
+            names = record["class_names"]
+            record["class_names"] = tuple(names) if _are_texts(names) else names
+            _check_kinds(record, get_type_hints(cls))
+            return cls(**record)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} cannot be read ({error}): run `neuroinspect inspect` again"
+            ) from error
+
+
+def open_session(
+    settings: RunSettings, folder: Path, *, fresh: bool = False, progress: bool = True
+) -> NeuroInspect:
+    """The session of a run with its photos loaded; what is kept is not computed again."""
+    loaded = load_model(
+        settings.model,
+        weights=settings.weights,
+        device=settings.device,
+        image_size=settings.image_size,
+    )
+    session = NeuroInspect(
+        loaded,
+        class_names=settings.class_names,
+        encoder=settings.encoder,
+        work=folder / _WORK,
+        seed=settings.seed,
+        fresh=fresh,
+        progress=progress,
+    )
+    session.load(
+        settings.data,
+        train=settings.train,
+        test=settings.test,
+        held_out=settings.held_out,
+        on_error="skip" if settings.skip_unreadable else "raise",
+    )
+    for name, reason in session.material.inspected.photos.skipped:
+        warnings.warn(f"{name} is left out, as it cannot be read: {reason}", stacklevel=2)
+    return session
+
+
+def retrace(session: NeuroInspect, settings: RunSettings) -> None:
+    """Explain, visualize and describe as the settings say."""
+    found = session.explain(settings.target, settings.predicted)
+    neurons = found.neurons(settings.n_neurons)
+    if not neurons:
+        return
+    guide = settings.guide
+    if guide is None:
+        # Measured: OpenCLIP was trained on images and texts; label space does not earn its cost.
+        guide = session.encoder is not None and session.encoder.name.startswith("openclip")
+    options: dict[str, Any] = {"n_steps": settings.n_steps, "guided": guide}
+    session.visualize(neurons, size=settings.size or session.model.image_size, **options)
+    if session.encoder is not None:
+        session.describe(neurons)
+
+
+def save_edit(session: NeuroInspect, folder: Path) -> Path:
+    """Keep the session's last edit in the run, with what it was made from."""
+    edit = session.last_edit
+    assert edit is not None
+    session.last_edit = replace(edit, settings={**edit.settings, _MADE_FROM: _made_from(session)})
+    return session.last_edit.save(folder / _EDIT)
+
+
+def restore_edit(session: NeuroInspect, folder: Path) -> bool:
+    """Take up the edit that the run has, if it has one of these weights and photos.
+
+    Warns:
+        UserWarning: when it is of others, whose photos may have taught it, or damaged.
+    """
+    path = folder / _EDIT
+    if not path.is_file():
+        return False
+    try:
+        edit = HeadEdit.load(path)
+        reason = "it was made from other photos, weights or settings than the run has now"
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        edit, reason = None, f"it cannot be read ({error})"
+    if edit is None or edit.settings.get(_MADE_FROM) != _made_from(session):
+        warnings.warn(
+            f"{path} is left out of the report, as {reason}: run `neuroinspect edit` again",
+            stacklevel=2,
+        )
+        return False
+    session.last_edit = edit
+    return True
+
+
+def _made_from(session: NeuroInspect) -> str:
+    """Names the head, the class and every photo that teaches, chooses or judges."""
+    material, found = session.material, session.explanation
+    assert found is not None
+    parts = [material.inspected, material.train, material.test]
+    names = [None if part is None else part.fingerprint for part in parts]
+    record = [session.source.key, names, material.held.indices.tolist(), found.target]
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
+
+
+def _are_texts(names: Any) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+def _check_kinds(record: dict[str, Any], hints: dict[str, Any]) -> None:
+    for name, value in record.items():
+        kinds = tuple(get_origin(kind) or kind for kind in get_args(hints[name]) or (hints[name],))
+        is_number = isinstance(value, int) and not isinstance(value, bool) and float in kinds
+        if not is_number and type(value) not in kinds:
+            raise ValueError(f"`{name}` is {value!r}")

@@ -1,0 +1,73 @@
+"""What goes wrong, as one sentence and an exit code instead of a traceback."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+FAILED = 1
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+@contextmanager
+def safely(debug: bool) -> Iterator[None]:
+    """Turn errors into ``Error: ...`` on stderr; with ``debug`` let them through."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        try:
+            yield
+        except KeyboardInterrupt:
+            _say("Interrupted. The same command goes on from here.", typer.colors.YELLOW)
+            raise typer.Exit(INTERRUPTED) from None
+        except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+            if debug or isinstance(error, typer.Exit):
+                raise
+            _say(f"Error: {_sentence(error)}", typer.colors.RED)
+            raise typer.Exit(FAILED) from None
+        except Exception as error:
+            if debug:
+                raise
+            _say(
+                f"Error: {type(error).__name__}: {_sentence(error)}. This should not happen: "
+                "run again with --debug, and report it with the traceback",
+                typer.colors.RED,
+            )
+            raise typer.Exit(FAILED) from None
+
+
+def finish(record: Mapping[str, Any], lines: str, *, as_json: bool) -> None:
+    """Say the result: for programs on stdout as JSON, or for people."""
+    if as_json:
+        typer.echo(json.dumps(record, indent=2, allow_nan=False))
+    else:
+        say(lines)
+
+
+def say(text: str) -> None:
+    """Print for people; what the terminal cannot show, such as a folder's odd name, is escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def _sentence(error: BaseException) -> str:
+    # Torch adds a C++ trace below its first line.
+    text = str(error).strip().split("\n\n")[0].split("\nException raised from")[0]
+    return re.sub(r"^\[Errno \d+\] ", "", text) or type(error).__name__
+
+
+def _show_warning(message: Warning | str, *args: object) -> None:
+    del args
+    _say(f"Warning: {message}", typer.colors.YELLOW)
+
+
+def _say(text: str, colour: str) -> None:
+    sys.stdout.flush()
+    text = text.encode("utf-8", "backslashreplace").decode()
+    typer.secho(text, fg=colour, err=True)

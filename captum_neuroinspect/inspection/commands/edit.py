@@ -1,0 +1,142 @@
+"""``neuroinspect edit``: from a selection of neurons to a mended decision layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from captum_neuroinspect.inspection.commands import _options as options
+from captum_neuroinspect.inspection.commands._safely import finish, safely
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.inspection.comparing import Comparison
+    from captum_neuroinspect.inspection.report.selection import Selection
+    from captum_neuroinspect.inspection.session import NeuroInspect
+
+
+def edit(
+    run: options.Run,
+    selection: Annotated[
+        Path | None,
+        typer.Option(
+            parser=options.user_path,
+            metavar="FILE",
+            help="selection.json from the report. Default: the neurons blamed most.",
+        ),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="'mend', or 'equation8': the paper's constraint.")
+    ] = "mend",
+    save_model: Annotated[
+        Path | None,
+        typer.Option(
+            parser=options.user_path,
+            metavar="FILE",
+            help="Write the whole edited model as a checkpoint (.safetensors).",
+        ),
+    ] = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Mend the decision layer of a run, and show what that costs and gains.
+
+    Writes RUN/edit.safetensors, which `HeadEdit.load` reads, and adds the edit to
+    RUN/report.html. An edit that is not worth its cost leaves the original head, and says so.
+    """
+    with safely(debug):
+        if save_model is not None and save_model.suffix != ".safetensors":
+            raise ValueError(f"--save-model={save_model}, expected a name ending in .safetensors")
+        if save_model is not None and save_model.is_dir():
+            raise IsADirectoryError(f"--save-model={save_model} is a folder, expected a file")
+        if method not in ("mend", "equation8"):
+            raise ValueError(f"--method={method!r}, expected 'mend' or 'equation8'")
+        from captum_neuroinspect.inspection.commands import _run_folder as runs
+        from captum_neuroinspect.inspection.report.selection import Selection
+
+        settings = runs.RunSettings.load(run)
+        picked = None if selection is None else Selection.load(selection)
+        session = runs.open_session(settings, run, progress=not quiet)
+        runs.retrace(session, settings)
+        _check(picked, session)
+        _edit(session, picked, method)
+        kept = runs.save_edit(session, run)
+        if picked is not None:
+            picked.save(run / "selection.json")
+        if save_model is not None:
+            _save_model(session, save_model)
+        found = session.compare()
+        path = session.report(run / runs.REPORT, run=run.resolve().name)
+        record = _record(found, kept, path)
+        finish(record, f"{found}\n\nEdit: {kept}\nOpen {path}", as_json=as_json)
+
+
+def _check(picked: Selection | None, session: NeuroInspect) -> None:
+    if picked is None:
+        return
+    n_features, n_classes = session.head.in_features, session.head.out_features
+    if picked.target >= n_classes:
+        raise ValueError(
+            f"the selection is for class {picked.target}, the run's model has {n_classes} "
+            "classes: it comes from another run"
+        )
+    wrong = [neuron for neuron in picked.neurons if neuron >= n_features]
+    if wrong:
+        raise ValueError(
+            f"the selection has neuron {wrong[0]}, the run's model has {n_features}: "
+            "it comes from another run"
+        )
+    if not picked.neurons:
+        raise ValueError("the selection has no neurons: tick some in the report")
+    assert session.explanation is not None
+    if picked.target != session.explanation.target:
+        name = session.material.inspected.features.class_name
+        raise ValueError(
+            f"the selection is for {name(picked.target)!r}, the run inspects "
+            f"{name(session.explanation.target)!r}: it comes from another run, or "
+            f"`neuroinspect inspect --class {picked.target}` has to be run again"
+        )
+
+
+def _edit(session: NeuroInspect, picked: Selection | None, method: str) -> None:
+    target = None if picked is None else picked.target
+    neurons = None if picked is None else picked.neurons
+    session.edit(target, neurons, method=method)  # type: ignore[arg-type]
+
+
+def _save_model(session: NeuroInspect, path: Path) -> None:
+    from safetensors.torch import save_model as save
+
+    from captum_neuroinspect._files import write_atomically
+
+    assert session.last_edit is not None
+    with session.last_edit.applied(session.model.model) as model:
+        write_atomically(path, lambda temporary: save(model, str(temporary)))
+
+
+def _record(found: Comparison, kept: Path, report: Path) -> dict[str, Any]:
+    before, after = found.edit.before, found.edit.after
+    targets = {
+        found.edit.class_name(i): {
+            "before": _number(before.class_accuracy[i]),
+            "after": _number(after.class_accuracy[i]),
+            "neurons": list(neurons),
+        }
+        for i, neurons in found.edit.targets.items()
+    }
+    return {
+        "report": str(report),
+        "edit": str(kept),
+        "original_kept": found.edit.best_epoch == 0,
+        "accuracy": {"before": before.accuracy, "after": after.accuracy},
+        "classes": targets,
+        "n_judged": len(found.before),
+        "n_mended": len(found.rows("mended")),
+        "n_broken": len(found.rows("broken")),
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else value

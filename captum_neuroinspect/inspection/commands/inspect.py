@@ -1,0 +1,162 @@
+"""``neuroinspect inspect``: from photos to a report of the neurons behind their mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from captum_neuroinspect.inspection.commands import _options as options
+from captum_neuroinspect.inspection.commands._safely import finish, safely, say
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.inspection.session import NeuroInspect
+
+
+def inspect(
+    model: options.Model,
+    data: Annotated[
+        Path,
+        typer.Option(
+            parser=options.user_path,
+            metavar="FOLDER",
+            help="Folder with one subfolder of labelled photos a class.",
+        ),
+    ],
+    weights: options.Weights = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--class", help="Class to inspect, by name or number. Default: the worst."),
+    ] = None,
+    predicted: Annotated[
+        str | None, typer.Option(help="Only mistakes that were taken for this class.")
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            parser=options.user_path,
+            metavar="FOLDER",
+            help="Folder for report, results and kept work.",
+        ),
+    ] = Path("neuroinspect-run"),
+    train: Annotated[
+        Path | None,
+        typer.Option(
+            parser=options.user_path,
+            metavar="FOLDER",
+            help="Photos that the decision layer was trained on.",
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            parser=options.user_path,
+            metavar="FOLDER",
+            help="Photos that judge an edit and serve for nothing else.",
+        ),
+    ] = None,
+    class_names: options.ClassNames = None,
+    n_neurons: Annotated[int, typer.Option("--neurons", min=1, help="How many to show.")] = 6,
+    steps: options.Steps = 256,
+    size: options.Size = None,
+    encoder: options.Encoder = "auto",
+    guide: options.Guide = None,
+    held_out: Annotated[
+        float, typer.Option(help="Share of the photos kept to choose and judge an edit.")
+    ] = 0.5,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out photos that cannot be read.")
+    ] = False,
+    image_size: options.ImageSize = None,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    fresh: options.Fresh = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Find the neurons behind the mistakes on a class, and show what they look for.
+
+    Writes OUT/report.html; tick neurons there, download selection.json, and give it to
+    `neuroinspect edit`. What takes long is kept in OUT/work: the same command goes on after
+    an interrupt, and a second one takes moments.
+    """
+    with safely(debug):
+        # Imported here: --help must not wait for torch.
+        from captum_neuroinspect.inspection.commands import _run_folder as runs
+
+        settings = runs.RunSettings(
+            model=_absolute_model(model),
+            weights=_absolute_weights(weights),
+            data=str(data.absolute()),
+            train=None if train is None else str(train.absolute()),
+            test=None if test is None else str(test.absolute()),
+            class_names=file_of_names(class_names),
+            image_size=image_size,
+            device=device,
+            encoder=encoder,
+            guide=guide,
+            target=target,
+            predicted=predicted,
+            n_neurons=n_neurons,
+            n_steps=steps,
+            size=size,
+            held_out=held_out,
+            skip_unreadable=skip_unreadable,
+            seed=seed,
+        )
+        session = runs.open_session(settings, out, fresh=fresh, progress=not quiet)
+        if not as_json:
+            say(f"{session.worst_classes(5)}\n")
+        runs.retrace(session, settings)
+        settings.save(out)
+        report = session.report(out / runs.REPORT)
+        finish(_record(session, report), f"{session.explanation}\n\nOpen {report}", as_json=as_json)
+
+
+def _absolute_model(spec: str) -> str:
+    """A file's function is found again from another folder."""
+    path, _, function = spec.rpartition(":")
+    if path.endswith(".py"):
+        return f"{Path(path).expanduser().absolute()}:{function}"
+    folder = Path(function).expanduser()
+    return f"hf:{folder.absolute()}" if path == "hf" and folder.is_dir() else spec
+
+
+def _absolute_weights(weights: str | None) -> str | None:
+    path = Path(weights or "").expanduser()
+    return str(path.absolute()) if path.is_file() else weights
+
+
+def file_of_names(path: Path | None) -> tuple[str, ...] | None:
+    """The lines of a text file that are not empty.
+
+    Raises:
+        ValueError: when it is no UTF-8 text.
+    """
+    if path is None:
+        return None
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--class-names={path} is no UTF-8 text ({error})") from None
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _record(session: NeuroInspect, report: Path) -> dict[str, Any]:
+    found, features = session.explanation, session.material.inspected.features
+    assert found is not None
+    words = {d.neuron: list(d.phrases) for d in session.descriptions or ()}
+    return {
+        "report": str(report),
+        "accuracy": features.accuracy(),
+        "n_photos": len(features),
+        "worst_classes": session.worst_classes().rows(),
+        "confusions": session.confusions().rows(),
+        "target": {"index": found.target, "name": features.class_name(found.target)},
+        "n_explained": len(found.mistakes),
+        "neurons": [
+            {**row, "phrases": words.get(int(row["neuron"]), [])} for row in found.rows()[:20]
+        ],
+    }

@@ -1,0 +1,40 @@
+"""``neuroinspect report``: a run's report once more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from captum_neuroinspect.inspection.commands import _options as options
+from captum_neuroinspect.inspection.commands._safely import finish, safely
+
+
+def report(
+    run: options.Run,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            parser=options.user_path,
+            metavar="FILE",
+            help="Where to write. Default: RUN/report.html.",
+        ),
+    ] = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write the report of a run again, with its edit if there is one.
+
+    Takes what the run keeps; what is missing there is computed.
+    """
+    with safely(debug):
+        from captum_neuroinspect.inspection.commands import _run_folder as runs
+
+        settings = runs.RunSettings.load(run)
+        session = runs.open_session(settings, run, progress=not quiet)
+        runs.retrace(session, settings)
+        is_edited = runs.restore_edit(session, run)
+        path = session.report(out or run / runs.REPORT, run=run.resolve().name)
+        finish({"report": str(path), "has_edit": is_edited}, f"Open {path}", as_json=as_json)

@@ -1,0 +1,93 @@
+"""An edit on data of one's own: the results before and after, and the photos that changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor
+
+from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect.edit import HeadEdit
+
+__all__ = ["Comparison", "compare_photos"]
+
+Outcome = Literal["mended", "broken", "still wrong"]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What an edit does on some data.
+
+    Attributes:
+        edit: with ``before`` and ``after`` measured on these data.
+        before: the samples, judged by the original head.
+        after: the same, judged by the edited one.
+    """
+
+    edit: HeadEdit
+    before: FeatureSet
+    after: FeatureSet
+
+    def rows(self, outcome: Outcome | None = None) -> Tensor:
+        """Rows of the samples that are judged differently now.
+
+        Args:
+            outcome: only those that are ``"mended"``, ``"broken"`` or ``"still wrong"``.
+
+        Raises:
+            ValueError: for another outcome.
+        """
+        was, now = self.before.is_correct, self.after.is_correct
+        changed = self.before.predictions != self.after.predictions
+        kinds = {"mended": ~was & now, "broken": was & ~now, "still wrong": changed & ~was & ~now}
+        if outcome is not None and outcome not in kinds:
+            raise ValueError(f"outcome={outcome!r}, expected one of {', '.join(map(repr, kinds))}")
+        return (changed if outcome is None else kinds[outcome]).nonzero().flatten()
+
+    def __str__(self) -> str:
+        return f"{self.edit.summary()}\n{self._counts()}"
+
+    def __repr__(self) -> str:
+        old, new = self.edit.before.accuracy, self.edit.after.accuracy
+        return (
+            f"Comparison({len(self.before)} samples, accuracy {old:.3f} -> {new:.3f}; "
+            f"{self._counts()})"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"{self.edit._repr_html_()}<p>{self._counts()}</p>"
+
+    def _counts(self) -> str:
+        n_mended, n_broken = len(self.rows("mended")), len(self.rows("broken"))
+        return f"{n_mended} mended, {n_broken} broken"
+
+
+def compare_photos(edit: HeadEdit, features: FeatureSet) -> Comparison:
+    """Judge an edit on other data than those that it was chosen by.
+
+    Args:
+        edit: of the head that these features are for.
+        features: with one class a sample.
+
+    Raises:
+        ValueError: for multi-hot labels, or features of another length.
+
+    Examples::
+
+        >>> import torch
+        >>> from captum_neuroinspect.edit import compare_heads
+        >>> heads = [torch.nn.Linear(2, 3) for _ in range(2)]
+        >>> data = FeatureSet(z := torch.rand(9, 2), heads[0](z).detach(), torch.arange(9) % 3)
+        >>> found = compare_photos(compare_heads(*heads, data, {1: [0]}), data)
+        >>> len(found.rows()) >= len(found.rows("mended"))
+        True
+    """
+    if features.is_multi_hot:
+        raise ValueError("features have multi-hot labels, expected one class a sample")
+    before, after = edit.evaluate(features)
+    return Comparison(
+        replace(edit, before=before, after=after, class_names=features.class_names),
+        features.with_head(edit.original),
+        features.with_head(edit.head),
+    )

@@ -1,0 +1,28 @@
+"""How pages are made from templates: everything is escaped, and nothing may be missing."""
+
+from __future__ import annotations
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from captum_neuroinspect.inspection.report import formats
+from captum_neuroinspect.inspection.report.pictures import thumbnail
+
+
+def page_environment(package: str) -> Environment:
+    """An environment for the folder ``templates`` of a package."""
+    environment = Environment(
+        loader=PackageLoader(package, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=formats.percent,
+        points=formats.points,
+        number=formats.number,
+        signed=formats.signed,
+        thumbnail=thumbnail,
+    )
+    environment.globals.update(count=formats.count)
+    return environment

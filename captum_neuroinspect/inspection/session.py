@@ -1,0 +1,485 @@
+"""One session over a model and its photos: point at mistakes, look, judge, mend."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import nn
+
+from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._fingerprint import backbone_fingerprint, head_fingerprint
+from captum_neuroinspect._modules import device_of
+from captum_neuroinspect.inspection._keeping.rendering import render_in_parts
+from captum_neuroinspect.inspection._session.arguments import (
+    check_names,
+    class_index,
+    head_of,
+    layer_name,
+    loaded_model,
+    model_key,
+    n_classes_of,
+    unit_indices,
+)
+from captum_neuroinspect.inspection._session.evidence import Source, counterfactuals_of
+from captum_neuroinspect.inspection._session.material import Material, load_material
+from captum_neuroinspect.inspection.comparing import Comparison, compare_photos
+from captum_neuroinspect.inspection.encoders_by_name import LazyEncoder, find_encoder
+from captum_neuroinspect.inspection.errors import (
+    Confusions,
+    WorstClasses,
+    confusions,
+    worst_classes,
+)
+from captum_neuroinspect.inspection.explaining import (
+    Explanation,
+    check_outputs,
+    explain_mistakes,
+    mistakes_about,
+)
+from captum_neuroinspect.inspection.models import LoadedModel
+from captum_neuroinspect.inspection.top_photos import TopPhotos, top_photos
+from captum_neuroinspect.inspection.workfolder import WorkFolder
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.describe import Descriptions
+    from captum_neuroinspect.edit import HeadEdit
+    from captum_neuroinspect.encoders import ImageTextEncoder
+    from captum_neuroinspect.inspection._models.recipe import Preprocess
+    from captum_neuroinspect.inspection.photos import OnError
+    from captum_neuroinspect.optvis import Illusions
+
+__all__ = ["NeuroInspect"]
+
+Method = Literal["mend", "equation8"]
+_N_NEURONS = 6
+_OF_SESSION = ("head", "layer", "preprocess", "encoder", "class_names")
+
+
+class NeuroInspect:
+    """The debugger: it points to the place, you judge, and the head is mended.
+
+    Every step returns what the standalone function returns, shows itself in a notebook,
+    and can be left out. What takes long (features, counterfactuals, illusions, saliency)
+    is kept in the ``work`` folder, by the values of the weights, the data and the
+    settings: a second session goes on where the first ended, or was interrupted.
+
+    Args:
+        model: a classifier (an ``nn.Module`` that returns logits, on its device), what
+            :func:`load_model` gives, or a text for it, such as ``"torchvision:resnet50"``.
+        preprocess: from images ``(N, 3, H, W)`` in 0..1 to the model's input; ``None``: the
+            model normalises by itself, or was loaded with its own.
+        class_names: in the order of the model's outputs; else those of the model or data.
+        encoder: looks at illusions beside the model and finds words: an image-text
+            encoder, or a text for :func:`find_encoder`; ``None``: neither.
+        head: the decision layer or its dotted name; found when not given.
+        layer: whose units :meth:`visualize` shows; ``None``: inputs of the decision layer,
+            of which all other steps speak.
+        image_size: height and width in pixels at which photos are looked at; 224 unless
+            the model says otherwise.
+        work: folder that keeps what was computed; ``None``: only during this session.
+        seed: of the held-out share, illusions and edits.
+        fresh: compute again what the folder keeps.
+        progress: show progress bars.
+
+    Raises:
+        TypeError: for a model, head or encoder of another kind.
+        ValueError: when no decision layer is found, or names do not fit it.
+
+    Examples::
+
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> net = nn.Sequential(
+        ...     nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+        ... )
+        >>> session = NeuroInspect(net, image_size=16, progress=False)
+        >>> features = session.load((torch.rand(60, 3, 16, 16), torch.arange(60) % 3))
+        >>> worst = session.worst_classes()[0]
+        >>> explanation = session.explain(worst.index)
+        >>> illusions = session.visualize(explanation.neurons(2), n_steps=2, size=16)
+        >>> len(illusions)  # each in the class that was missed and in the one it was taken for
+        4
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | LoadedModel | str,
+        preprocess: Preprocess | None = None,
+        class_names: Iterable[str] | None = None,
+        encoder: ImageTextEncoder | str | None = None,
+        head: nn.Linear | str | None = None,
+        layer: nn.Module | str | None = None,
+        *,
+        image_size: int | None = None,
+        work: str | PathLike[str] | WorkFolder | None = None,
+        seed: int = 0,
+        fresh: bool = False,
+        progress: bool = True,
+    ) -> None:
+        self.model = loaded_model(model, preprocess, class_names, image_size)
+        self.head = head_of(self.model, head)
+        check_names(self.model.class_names, self.head)
+        layer_name(self.model.model, layer)  # refuses one of another model
+        self.layer, self.seed, self.fresh, self.progress = layer, seed, fresh, progress
+        self._encoder = find_encoder(encoder, device_of(self.model.model))
+        self.work = self._folder(work)
+        self._material: Material | None = None
+        self.explanation: Explanation | None = None
+        self.illusions: Illusions | None = None
+        self.descriptions: Descriptions | None = None
+        self.last_edit: HeadEdit | None = None
+
+    def __repr__(self) -> str:
+        data = "nothing loaded" if self._material is None else repr(self.material.inspected.photos)
+        return f"NeuroInspect({self.model.spec}, {data}, work={str(self.work.path)!r})"
+
+    @property
+    def encoder(self) -> LazyEncoder | None:
+        """The image-text encoder by its name, loaded when it is needed."""
+        return self._encoder
+
+    @property
+    def material(self) -> Material:
+        """The photos and their features.
+
+        Raises:
+            RuntimeError: before :meth:`load`.
+        """
+        if self._material is None:
+            raise RuntimeError("no photos are loaded: call load(data) first")
+        return self._material
+
+    @property
+    def source(self) -> Source:
+        """Model and work folder, for what is computed beside the steps."""
+        key = {
+            "backbone": backbone_fingerprint(self.model.model, self.head),
+            "head": head_fingerprint(self.head),
+            **self._key,
+        }
+        return Source(self.model, self.head, self.work, key, self.fresh)
+
+    def load(
+        self,
+        data: Any,
+        *,
+        train: Any = None,
+        test: Any = None,
+        held_out: float = 0.5,
+        on_error: OnError = "raise",
+    ) -> FeatureSet:
+        """Look at photos with the model, once.
+
+        Args:
+            data: the labelled photos that it is about, in any form that
+                :meth:`Photos.of` takes: a folder with a subfolder a class, a ``Dataset``,
+                a ``DataLoader``, a Hugging Face dataset, tensors. Best photos that the
+                model was not trained on.
+            train: photos that the head was trained on, or some of them: the contrast
+                for its mistakes, and what an edit keeps to. ``None``: photos of ``data``.
+            test: photos that judge an edit and serve for nothing else. ``None``: the
+                held-out share does, which has also chosen it.
+            held_out: share of ``data``, drawn class by class, whose mistakes are not
+                explained; they choose and judge an edit.
+            on_error: what happens to photos that cannot be read: an error, or ``"skip"``:
+                ``material.inspected.photos.skipped`` lists those of ``data``.
+
+        Returns:
+            The features of all of ``data``.
+
+        Raises:
+            TypeError, ValueError, FileNotFoundError: as :meth:`Photos.of`; when classes
+                do not fit the model.
+        """
+        self._material = load_material(
+            self.model,
+            self.head,
+            data,
+            train,
+            test,
+            key=self._key,
+            work=self.work,
+            held_out=held_out,
+            on_error=on_error,
+            seed=self.seed,
+            fresh=self.fresh,
+            progress=self.progress,
+        )
+        self.explanation = self.illusions = self.descriptions = self.last_edit = None
+        return self.material.inspected.features
+
+    def worst_classes(self, n: int | None = 10) -> WorstClasses:
+        """:func:`worst_classes` of the photos."""
+        return worst_classes(self.material.inspected.features, n)
+
+    def confusions(self, n: int | None = 10, *, target: int | str | None = None) -> Confusions:
+        """:func:`confusions` of the photos."""
+        features = self.material.inspected.features
+        return confusions(features, n, target=None if target is None else self._class(target))
+
+    def explain(
+        self, target: int | str | None = None, predicted: int | str | None = None
+    ) -> Explanation:
+        """Which neurons stand behind the mistakes on a class: :func:`explain_mistakes`.
+
+        Args:
+            target: the class that is missed, by index or name; ``None``: the worst of those
+                with mistakes that are not held out.
+            predicted: only mistakes that were taken for this class.
+
+        Raises:
+            ValueError: for an unknown class or one without mistakes to explain.
+        """
+        index = self._worst() if target is None else self._class(target)
+        found = self._explain(index, None if predicted is None else self._class(predicted))
+        if self.explanation is not None and self.explanation.target != index:
+            self.illusions = self.descriptions = None
+        if self.last_edit is not None and index not in self.last_edit.targets:
+            self.last_edit = None
+        self.explanation = found
+        return found
+
+    def visualize(
+        self,
+        neurons: Sequence[int] | None = None,
+        classes: Sequence[int | str] | None = None,
+        *,
+        guided: bool = True,
+        batch_size: int = 8,
+        **options: Any,
+    ) -> Illusions:
+        """What neurons look for in classes: :func:`render_illusions`, batch by batch.
+
+        Args:
+            neurons: which; ``None``: the six that the explanation blames most.
+            classes: each neuron in each of them; ``None``: the class that was missed and
+                the one that most of its mistakes were taken for; ``()``: neurons alone.
+            guided: let the session's encoder look at the images too, if there is one.
+            batch_size: pairs rendered together, and kept together.
+            **options: of :func:`render_illusions`, such as ``size`` and ``n_steps``. With
+                functions among them, such as ``transforms``, nothing is kept.
+
+        Returns:
+            Illusions, neuron by neuron, in the order of the classes.
+
+        Raises:
+            TypeError: for an option that is the session's, such as ``layer``.
+            ValueError: as :func:`render_illusions`, for an unknown class, or for no neurons
+                with an inner layer, of which the explanation does not speak.
+            KeyboardInterrupt: when it was interrupted; finished batches are kept.
+        """
+        for name in _OF_SESSION:
+            if name in options:
+                raise TypeError(f"{name} is the session's: give it to NeuroInspect({name}=...)")
+        if neurons is None and self.layer is not None:
+            raise ValueError("neurons=None: the explanation speaks of the decision layer's inputs")
+        chosen = self._neurons(neurons)
+        places = self._classes(classes) or [None]
+        lazy = self._encoder if guided and None not in places else None
+        key = {"layer": layer_name(self.model.model, self.layer), "encoder": lazy and lazy.key}
+        names = self._names()
+        if None not in places and names is not None and len(names) == self.head.out_features:
+            options["class_names"] = names
+        if lazy is not None:
+            options["encoder"] = lazy
+        self.illusions = render_in_parts(
+            self.work,
+            self.model.model,
+            [(neuron, place) for neuron in chosen for place in places],
+            key={**self.source.key, **key},
+            batch_size=batch_size,
+            fresh=self.fresh,
+            head=self.head if self.layer is None else None,
+            layer=self.layer,
+            preprocess=self.model.preprocess,
+            **{"seed": self.seed, "progress": self.progress, **options},
+        )
+        return self.illusions
+
+    def describe(self, neurons: Sequence[int] | None = None, *, n_phrases: int = 5) -> Descriptions:
+        """Words for neurons, from their top crops and illusions: :func:`describe_neurons`.
+
+        What is usual for a word is measured on some of the photos, drawn by the seed.
+
+        Args:
+            neurons: inputs of the decision layer; ``None``: those that were visualized, or
+                else the six that the explanation blames most.
+            n_phrases: for each neuron.
+
+        Raises:
+            RuntimeError: when the session has no encoder.
+        """
+        from captum_neuroinspect.inspection._session.wording import kept_descriptions
+
+        if self._encoder is None:
+            raise RuntimeError(
+                "encoder=None: words need an image-text encoder, such as "
+                "NeuroInspect(..., encoder='label-space'), which downloads nothing"
+            )
+        # An inner layer's illusions are of other units than the decision layer's inputs.
+        made = self.illusions if self.layer is None else None
+        if neurons is None and made is not None:
+            neurons = list(dict.fromkeys(made.neurons))
+        self.descriptions = kept_descriptions(
+            self.source,
+            self.material.inspected,
+            self._neurons(neurons),
+            made,
+            self._encoder,
+            class_names=self._names() or (),
+            n_phrases=n_phrases,
+            seed=self.seed,
+            progress=self.progress,
+        )
+        return self.descriptions
+
+    def top_photos(self, neurons: Sequence[int] | None = None, k: int = 9) -> TopPhotos:
+        """The photos that excite neurons most: :func:`top_photos`."""
+        return top_photos(self.material.inspected.features, self._neurons(neurons), k)
+
+    def edit(
+        self,
+        target: int | str | None = None,
+        neurons: Sequence[int] | None = None,
+        *,
+        method: Method = "mend",
+        **options: Any,
+    ) -> HeadEdit:
+        """Change the decision layer so that a class is recognised more often.
+
+        The model itself stays as it is: ``edit.apply_(session.model.model)`` changes it.
+
+        Args:
+            target: the class; ``None``: the one that was explained last.
+            neurons: whose influence is weakened, such as those that you picked. ``None``:
+                those that the mistakes blame.
+            method: ``"mend"``: :func:`mend`, which had the best mean accuracy in the
+                measurements; ``"equation8"``: :func:`edit_head`, the paper's.
+            **options: of that function.
+
+        Raises:
+            ValueError: for an unknown class or method, or as that function.
+        """
+        from captum_neuroinspect.edit import edit_head, mend
+
+        if method not in ("mend", "equation8"):
+            raise ValueError(f"method={method!r}, expected 'mend' or 'equation8'")
+        index = self._explained().target if target is None else self._class(target)
+        train, held, shown = self.material.reference, self.material.held, self.material.shown
+        picked = None if neurons is None else unit_indices(neurons)
+        options = {"target": index, "seed": self.seed, **options}
+        if method == "mend":
+            edit = mend(self.head, train, held, shown, neurons=picked, **options)
+        else:
+            picked = self._blamed(index) if picked is None else picked
+            about = mistakes_about(shown, index)
+            edit = edit_head(self.head, train, held, neurons=picked, mistakes=about, **options)
+        self.last_edit = edit
+        return edit
+
+    def compare(self, edit: HeadEdit | None = None) -> Comparison:
+        """An edit on the photos that judge it, and which of them changed sides.
+
+        Args:
+            edit: ``None``: the last one.
+
+        Raises:
+            RuntimeError: when there is none.
+        """
+        edit = self.last_edit if edit is None else edit
+        if edit is None:
+            raise RuntimeError("nothing was edited: call edit() first, or give an edit")
+        return compare_photos(edit, self.material.judge.features)
+
+    def report(self, path: str | PathLike[str], *, run: str | None = None) -> Path:
+        """Write what was found so far as one HTML file: :func:`write_report`.
+
+        Mistakes are explained if they were not; illusions, words and an edit are there
+        when :meth:`visualize`, :meth:`describe` and :meth:`edit` were called.
+
+        Args:
+            path: of the file.
+            run: name that a selection made in the report carries; else the file's folder.
+
+        Raises:
+            ValueError: when there are no mistakes to explain.
+            OSError: when the file cannot be written, as its path is a folder.
+        """
+        from captum_neuroinspect.inspection._session.filling import report_data
+        from captum_neuroinspect.inspection.report.write import write_report
+
+        path = Path(path).expanduser()
+        if path.is_dir():
+            raise IsADirectoryError(f"path={str(path)!r} is a folder, expected a file.html")
+        self._explained()
+        return write_report(report_data(self, run or path.resolve().parent.name), path)
+
+    def _folder(self, work: str | PathLike[str] | WorkFolder | None) -> WorkFolder:
+        if isinstance(work, WorkFolder):
+            return work
+        if work is not None:
+            return WorkFolder(work)
+        folder = tempfile.mkdtemp(prefix="neuroinspect-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return WorkFolder(folder)
+
+    @cached_property
+    def _key(self) -> dict[str, object]:
+        return model_key(self.model, self.head)
+
+    def _explain(self, target: int, predicted: int | None = None) -> Explanation:
+        shown, reference = self.material.shown, self.material.reference
+        check_outputs(self.head)
+        mistakes, w = shown.mistakes(target, predicted), None
+        if len(mistakes):
+            w = counterfactuals_of(self.source, self.material.inspected, mistakes, target)
+        return explain_mistakes(
+            self.head, shown, reference, target=target, predicted=predicted, w=w
+        )
+
+    def _explained(self) -> Explanation:
+        if self.explanation is not None:
+            return self.explanation
+        edited = self.last_edit.targets if self.last_edit is not None else ()
+        return self.explain(next(iter(edited), None))
+
+    def _worst(self) -> int:
+        wrong = self.material.shown.mistakes().labels.unique().tolist()
+        order = [row.index for row in self.worst_classes(None)]
+        return next((index for index in order if index in wrong), order[0])
+
+    def _blamed(self, target: int) -> list[int]:
+        """The neurons behind the mistakes on a class, whether or not it was explained."""
+        found = self.explanation
+        if found is None or found.target != target:
+            found = self._explain(target)
+        return list(found.neurons(_N_NEURONS))
+
+    def _neurons(self, neurons: Sequence[int] | None) -> list[int]:
+        if neurons is not None:
+            return unit_indices(neurons)
+        return list(self._explained().neurons(_N_NEURONS))
+
+    def _classes(self, classes: Sequence[int | str] | None) -> list[int | None]:
+        if isinstance(classes, (int, str)):
+            return [self._class(classes)]
+        if classes is not None:
+            return [self._class(one) for one in classes]
+        target, predicted = self._explained().target, self._explained().predicted
+        if predicted is None:
+            predicted = self.confusions(1, target=target)[0].predicted
+        return [target, predicted]
+
+    def _class(self, given: int | str) -> int:
+        return class_index(given, self._names(), n_classes_of(self.head))
+
+    def _names(self) -> tuple[str, ...] | None:
+        known = None if self._material is None else self._material.inspected.features.class_names
+        return known or self.model.class_names

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from helpers import left_unchanged
+from session_examples import SIZE, loaded, photos, write_model, write_photos
+
+from captum_neuroinspect.inspection.commands._run_folder import (
+    RunSettings,
+    open_session,
+    restore_edit,
+    retrace,
+    save_edit,
+)
+
+SETTINGS = RunSettings(
+    model="m.py:net", weights=None, data="photos", train=None, test=None,
+    class_names=("größe", "'\""), image_size=None, device="cpu", encoder="none", guide=None,
+    target=None, predicted=None, n_neurons=3, n_steps=2, size=None, held_out=0.5,
+    skip_unreadable=False, seed=0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SETTINGS,
+        replace(SETTINGS, class_names=None, guide=False, target="1", size=64, train="t"),
+        replace(SETTINGS, held_out=1),  # JSON does not tell 1 from 1.0
+    ],
+)
+def test_settings_come_back(tmp_path: Path, settings: RunSettings) -> None:
+    settings.save(tmp_path / "new")
+    assert RunSettings.load(tmp_path / "new") == settings
+
+
+@pytest.mark.parametrize("name", list(asdict(SETTINGS)))
+def test_a_setting_of_another_kind_or_missing(tmp_path: Path, name: str) -> None:
+    path = SETTINGS.save(tmp_path)
+    record = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(record | {name: {"a": 1}}))
+    with pytest.raises(ValueError, match=rf"run.json cannot be read \(`{name}` is"):
+        RunSettings.load(tmp_path)
+    del record[name]
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="run `neuroinspect inspect` again"):
+        RunSettings.load(tmp_path)
+
+
+def test_a_run_is_opened_and_retraced(tmp_path: Path) -> None:
+    settings = replace(
+        SETTINGS,
+        model=f"{write_model(tmp_path)}:net",
+        data=str(write_photos(tmp_path / "photos")),
+        class_names=None, image_size=SIZE, target="coat", predicted="apple",
+    )  # fmt: skip
+    session = open_session(settings, tmp_path, progress=False)
+    with left_unchanged(session.model.model):
+        retrace(session, settings)
+    assert session.explanation is not None
+    assert (session.explanation.target, session.explanation.predicted) == (2, 0)
+    assert session.illusions is not None
+    assert session.illusions.neurons[::2] == session.explanation.neurons(3)
+    assert session.descriptions is None
+    assert (tmp_path / "work" / "features").is_dir()
+
+
+def test_an_edit_is_taken_up_only_where_it_was_made(tmp_path: Path) -> None:
+    made = loaded()
+    made.explain("coat")
+    edit = made.edit("coat", method="equation8")
+    path = save_edit(made, tmp_path)
+    assert not set(edit.settings) & {"made_from"}  # the caller's object stays as it is
+
+    again = loaded()
+    again.explain("coat")
+    assert restore_edit(again, tmp_path)
+    assert again.last_edit is not None
+    assert again.compare().edit.after == made.compare().edit.after
+
+    others = [loaded(seed=1), loaded(data=photos(87)), loaded(), loaded()]
+    others[2].explain("apple")
+    others[3].head.weight.data *= 1.01
+    for other in others:
+        if other.explanation is None:
+            other.explain("coat")
+        with pytest.warns(UserWarning, match="is left out of the report, as it was made from"):
+            assert not restore_edit(other, tmp_path)
+        assert other.last_edit is None
+
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="it cannot be read"):
+        assert not restore_edit(again, tmp_path)
+    assert not restore_edit(again, tmp_path / "nothing")

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import warnings
+
+import pytest
+import typer
+
+from captum_neuroinspect.inspection.commands._safely import FAILED, INTERRUPTED, finish, safely
+
+
+def _end_of(error: BaseException, debug: bool = False) -> int:
+    with pytest.raises(typer.Exit) as caught, safely(debug):
+        raise error
+    return int(caught.value.exit_code)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("n=0, expected 1"), "Error: n=0, expected 1\n"),
+        (ValueError(), "Error: ValueError\n"),
+        (RuntimeError("short\n\nC++ trace:\nframe 1"), "Error: short\n"),
+        (RuntimeError("short\nException raised from f at g.cpp"), "Error: short\n"),
+        (FileNotFoundError(errno.ENOENT, os.strerror(2), "a.json"),
+         "Error: No such file or directory: 'a.json'\n"),
+        (ImportError("pip install timm"), "Error: pip install timm\n"),
+        (ValueError("caf\udce9"), "Error: caf\\udce9\n"),
+    ],
+)  # fmt: skip
+def test_errors_become_a_sentence(capsys, error: BaseException, text: str) -> None:
+    assert _end_of(error) == FAILED == 1
+    assert capsys.readouterr().err == text
+
+
+def test_an_interrupt_is_no_error(capsys) -> None:
+    assert _end_of(KeyboardInterrupt()) == INTERRUPTED == 130
+    assert capsys.readouterr().err == "Interrupted. The same command goes on from here.\n"
+
+
+def test_with_debug_errors_come_through() -> None:
+    for error in (ValueError("x"), ZeroDivisionError("x")):
+        with pytest.raises(type(error)), safely(debug=True):
+            raise error
+
+
+def test_an_exit_keeps_its_code() -> None:
+    for debug in (False, True):
+        with pytest.raises(typer.Exit) as caught, safely(debug):
+            raise typer.Exit(3)
+        assert caught.value.exit_code == 3
+
+
+def test_warnings_are_a_line_each_and_only_inside(capsys) -> None:
+    before = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        shown = warnings.showwarning
+        with safely(debug=False):
+            warnings.warn("be careful", UserWarning, stacklevel=1)
+        assert warnings.showwarning is shown
+    assert capsys.readouterr().err == "Warning: be careful\n"
+    assert warnings.showwarning is before
+
+
+def test_results(capsys) -> None:
+    finish({"name": "caf\udce9 ü"}, "table", as_json=True)
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"name": "caf\udce9 ü"}
+    assert out.isascii()
+    finish({}, "a \udce9 folder", as_json=False)
+    assert capsys.readouterr().out == "a \\udce9 folder\n"

@@ -1,0 +1,26 @@
+"""Fixtures of the inspection's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from processes import processes
+from session_examples import write_model, write_photos
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory):
+    """Runs ``neuroinspect`` in processes of its own."""
+    with processes(tmp_path_factory.mktemp("processes")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory) -> Path:
+    """A folder with photos and a model's file, which nobody changes."""
+    folder: Path = tmp_path_factory.mktemp("place")
+    write_photos(folder / "photos")
+    write_photos(folder / "test", n=30, seed=4)
+    write_model(folder)
+    return folder

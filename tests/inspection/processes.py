@@ -1,0 +1,126 @@
+"""The command in processes of its own, without the seconds that each would need to import.
+
+One process imports everything once; each command is a fork of it, which signals reach and
+which leaves as any process does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+_SERVER = """
+import json, os, signal, sys
+# Shells start what runs in the background with this signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import torch
+from captum_neuroinspect.inspection.cli import main
+from captum_neuroinspect.inspection import session
+from captum_neuroinspect.inspection.commands import _run_folder
+from captum_neuroinspect.inspection.report import selection, write
+torch.set_num_threads(1)
+answers = os.fdopen(os.dup(1), "w")
+print("ready", file=answers, flush=True)
+for line in sys.stdin:
+    task = json.loads(line)
+    if "wait" in task:
+        print(os.waitstatus_to_exitcode(os.waitpid(task["wait"], 0)[1]), file=answers, flush=True)
+        continue
+    child = os.fork()
+    if child:
+        print(child, file=answers, flush=True)
+        continue
+    for number in (1, 2):
+        os.dup2(os.open(task["out"] + str(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.environ.update(task["environment"])
+    sys.argv = ["neuroinspect", *task["arguments"]]
+    code = 1
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code or 0
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a process left: its exit code (below 0: the signal), and what it printed."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """A process that may still run."""
+
+    pid: int
+    out: str
+    server: Processes
+
+    def wait(self) -> Done:
+        code = int(self.server.ask({"wait": self.pid}))
+        texts = [Path(self.out + n).read_text("utf-8") for n in "12"]
+        return Done(code, *texts)
+
+
+class Processes:
+    """Starts ``neuroinspect`` with arguments."""
+
+    def __init__(self, server: subprocess.Popen[str], folder: Path) -> None:
+        self._server, self._folder, self._n = server, folder, 0
+
+    def start(self, *arguments: object, **environment: object) -> Started:
+        self._n += 1
+        out = str(self._folder / f"{self._n}.")
+        task = {
+            "arguments": [str(one) for one in arguments],
+            "environment": {name: str(value) for name, value in environment.items()},
+            "out": out,
+        }
+        return Started(int(self.ask(task)), out, self)
+
+    def run(self, *arguments: object, **environment: object) -> Done:
+        return self.start(*arguments, **environment).wait()
+
+    def ask(self, task: dict[str, Any]) -> str:
+        print(json.dumps(task), file=_pipe(self._server.stdin), flush=True)
+        return _pipe(self._server.stdout).readline()
+
+
+@contextmanager
+def processes(folder: Path) -> Iterator[Processes]:
+    """Start the process that the others are forks of, and end it."""
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    ) as server:
+        assert _pipe(server.stdout).readline() == "ready\n"
+        yield Processes(server, folder)
+        _pipe(server.stdin).close()
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
