@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from report_examples import example_data, neuron_at
+from session_examples import QUICK, loaded
 
 from captum_neuroinspect.inspection.report.data import ReportData
 from captum_neuroinspect.inspection.report.selection import Selection
@@ -325,3 +326,26 @@ def test_axe_finds_nothing(opener: Opener, example: Path, width: int, scheme: st
     # The page's policy runs no script but its own: axe comes in by the debugger.
     results = axe.run(opened.page)
     assert results.violations_count == 0, results.generate_report()
+
+
+@pytest.mark.filterwarnings("ignore:the original head is returned")
+def test_from_a_session_through_ticks_to_an_edit(opener: Opener, tmp_path: Path) -> None:
+    made = loaded()
+    found = made.explain()
+    made.visualize(found.neurons(2), **QUICK)
+    opened = opener(made.report(tmp_path / "run" / "report.html"))
+    for neuron in found.neurons(2):
+        opened.box(neuron).check()
+    with opened.page.expect_download() as download:
+        opened.page.get_by_role("button", name="Download").click()
+    download.value.save_as(tmp_path / "selection.json")
+
+    selection = Selection.load(tmp_path / "selection.json")
+    edit = made.edit(selection.target, selection.neurons)
+    opened = opener(made.report(tmp_path / "run" / "report.html"))
+
+    assert selection.run == "run"
+    assert set(edit.neurons) == set(found.neurons(2))
+    assert opened.page.locator("#edit").is_visible()
+    assert opened.heard.messages == []
+    assert [url for url in opened.heard.requests if not url.startswith(("data:", "file:"))] == []

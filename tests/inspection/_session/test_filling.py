@@ -1,0 +1,164 @@
+"""What a session's report shows, against the session's own results."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from session_examples import NAMES, QUICK, SIZE, CountedNet, loaded, photos, session
+
+from captum_neuroinspect.describe import Descriptions, NeuronDescription
+from captum_neuroinspect.edit import compare_heads
+from captum_neuroinspect.inspection._session.filling import report_data
+from captum_neuroinspect.inspection.report._checks import check_data
+from captum_neuroinspect.inspection.report.data import ReportData
+from captum_neuroinspect.inspection.session import NeuroInspect
+
+
+def _explained() -> NeuroInspect:
+    made = loaded()
+    made.explain()
+    return made
+
+
+def _filled(made: NeuroInspect) -> ReportData:
+    data = report_data(made, "run")
+    check_data(data)
+    return data
+
+
+def test_accuracies_and_confusions_are_counted() -> None:
+    made = _explained()
+    features = made.material.inspected.features
+    data = _filled(made)
+
+    for index, result in enumerate(data.classes):
+        rows = features.labels == index
+        assert result.name == NAMES[index]
+        assert result.n_photos == int(rows.sum())
+        assert result.n_correct == int((features.predictions[rows] == index).sum())
+    n_confused = sum(pair.n_photos for pair in data.confusions)
+    assert n_confused == len(features.mistakes())
+    assert all(pair.label != pair.predicted for pair in data.confusions)
+
+
+def test_mistakes_are_the_classes_own_with_the_explained_ones_first() -> None:
+    made = _explained()
+    found, part = made.explanation, made.material.inspected
+    assert found is not None
+    data = _filled(made)
+
+    wrong = part.features.mistakes(found.target)
+    assert len(data.mistakes) == len(wrong)
+    assert {m.file for m in data.mistakes} == set(part.names(wrong))
+    n_explained = len(found.mistakes)
+    assert data.n_explained == n_explained
+    assert {m.file for m in data.mistakes[:n_explained]} == set(part.names(found.mistakes))
+    for kept in (data.mistakes[:n_explained], data.mistakes[n_explained:]):
+        certain = [m.probability for m in kept]
+        assert certain == sorted(certain, reverse=True)
+    first = data.mistakes[0]
+    row = part.names(part.features).index(first.file)
+    shares = part.features.logits[row].softmax(0)
+    assert first.probability == pytest.approx(float(shares[first.predicted]))
+    assert first.label_probability == pytest.approx(float(shares[found.target]))
+    assert torch.equal(first.picture, part.photos.image(row))
+
+
+def test_ranking_has_the_order_of_the_explanation() -> None:
+    made = _explained()
+    assert made.explanation is not None
+    data = _filled(made)
+
+    rows = made.explanation.rows()
+    assert [line.neuron for line in data.ranking] == [row["neuron"] for row in rows]
+    assert [line.score for line in data.ranking] == [row["magnitude"] for row in rows]
+    assert all(0 <= line.n_mistakes <= len(made.explanation.mistakes) for line in data.ranking)
+
+
+def test_cards_show_what_was_visualized_and_described() -> None:
+    made = _explained()
+    assert made.explanation is not None
+    neurons = made.explanation.neurons(2)
+    illusions = made.visualize(neurons, **QUICK)
+    made.descriptions = Descriptions([NeuronDescription(neurons[0], ("red",), (0.5,), 3)])
+    data = _filled(made)
+
+    assert [card.neuron for card in data.neurons] == list(neurons)
+    first = data.neurons[0]
+    assert [picture.class_index for picture in first.illusions] == list(illusions.classes or ())[:2]
+    assert torch.equal(first.illusions[1].picture, illusions.images[1])
+    assert torch.equal(first.illusions[1].masked, illusions.masked()[1])
+    assert first.illusions[1].activation == float(illusions.activations[1])
+    assert [(phrase.text, phrase.score) for phrase in first.phrases] == [("red", 0.5)]
+    assert data.neurons[1].phrases == ()
+
+
+def test_cards_show_the_strongest_photos_the_mistakes_and_the_weights() -> None:
+    made = _explained()
+    found, part = made.explanation, made.material.inspected
+    assert found is not None
+    (card, *_) = _filled(made).neurons  # nothing was visualized: those blamed most
+
+    assert card.neuron == found.neurons(1)[0]
+    assert card.illusions == ()
+    values = part.features.features[:, card.neuron]
+    expected = values.sort(descending=True).values[: len(card.top_photos)]
+    assert [photo.activation for photo in card.top_photos] == expected.tolist()
+    mistakes = set(part.names(found.mistakes))
+    assert {photo.file for photo in card.saliency} <= mistakes
+    assert len(card.saliency) == min(6, len(mistakes))
+    weights = {item.class_index: item.weight for item in card.weights}
+    column = made.head.weight[:, card.neuron].tolist()
+    assert weights == dict(enumerate(column))
+    assert [item.weight for item in card.weights] == sorted(column, reverse=True)
+
+
+def test_illusions_without_classes_or_of_an_inner_layer_are_left_out() -> None:
+    made = _explained()
+    made.visualize([1, 2], (), **QUICK)
+    data = _filled(made)
+    assert all(card.illusions == () and card.core_relevance is None for card in data.neurons)
+
+    inner = session(layer="backbone.0")
+    inner.load(photos())
+    inner.explain()
+    inner.visualize([0], (0,), **QUICK)
+    assert all(card.illusions == () for card in _filled(inner).neurons)
+
+
+@pytest.mark.parametrize(("with_test", "best_epoch"), [(False, 1), (True, 1), (True, 0)])
+def test_an_edit_is_shown_as_the_comparison_says(with_test: bool, best_epoch: int) -> None:
+    torch.manual_seed(0)
+    made = session(CountedNet())
+    made.load(photos(), test=photos(60, seed=5) if with_test else None)
+    made.explain()
+    assert _filled(made).edit is None
+    other = copy.deepcopy(made.head)
+    torch.nn.init.normal_(other.weight, std=0.5)
+    target = made.worst_classes()[0].index
+    made.last_edit = compare_heads(
+        made.head, other, made.material.held, {target: [0]}, best_epoch=best_epoch
+    )
+    found, shown = made.compare(), _filled(made).edit
+    assert shown is not None
+
+    assert shown.overall.before == found.edit.before.accuracy
+    assert shown.overall.after == found.edit.after.accuracy
+    assert shown.overall.n_photos == len(found.before)
+    assert (shown.n_mended, shown.n_broken) == (
+        len(found.rows("mended")),
+        len(found.rows("broken")),
+    )
+    outcomes = [photo.outcome for photo in shown.photos]
+    assert outcomes == sorted(outcomes, key=["mended", "broken", "still wrong"].index)
+    assert outcomes.count("mended") == shown.n_mended
+    for photo in shown.photos:
+        assert photo.picture.shape == (3, SIZE, SIZE)
+    assert shown.photos
+    if best_epoch == 0:
+        assert "original head stays" in shown.summary
+    else:
+        where = "served for nothing else" if with_test else "also decided"
+        assert where in shown.summary
