@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
-
 from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._fingerprint import backbone_fingerprint, head_fingerprint
-from captum_neuroinspect._modules import device_of
 from captum_neuroinspect.inspection._keeping.rendering import render_in_parts
 from captum_neuroinspect.inspection._session.arguments import (
-    check_names,
-    class_index,
-    head_of,
     layer_name,
-    loaded_model,
-    model_key,
-    n_classes_of,
     unit_indices,
 )
-from captum_neuroinspect.inspection._session.evidence import Source, counterfactuals_of
-from captum_neuroinspect.inspection._session.material import Material, load_material
+from captum_neuroinspect.inspection._session.material import load_material
+from captum_neuroinspect.inspection._session.state import SessionState
 from captum_neuroinspect.inspection.comparing import Comparison, compare_photos
-from captum_neuroinspect.inspection.encoders_by_name import LazyEncoder, find_encoder
 from captum_neuroinspect.inspection.errors import (
     Confusions,
     WorstClasses,
@@ -39,19 +24,13 @@ from captum_neuroinspect.inspection.errors import (
 )
 from captum_neuroinspect.inspection.explaining import (
     Explanation,
-    check_outputs,
-    explain_mistakes,
     mistakes_about,
 )
-from captum_neuroinspect.inspection.models import LoadedModel
 from captum_neuroinspect.inspection.top_photos import TopPhotos, top_photos
-from captum_neuroinspect.inspection.workfolder import WorkFolder
 
 if TYPE_CHECKING:
     from captum_neuroinspect.describe import Descriptions
     from captum_neuroinspect.edit import HeadEdit
-    from captum_neuroinspect.encoders import ImageTextEncoder
-    from captum_neuroinspect.inspection._models.recipe import Preprocess
     from captum_neuroinspect.inspection.photos import OnError
     from captum_neuroinspect.optvis import Illusions
 
@@ -62,7 +41,7 @@ _N_NEURONS = 6
 _OF_SESSION = ("head", "layer", "preprocess", "encoder", "class_names")
 
 
-class NeuroInspect:
+class NeuroInspect(SessionState):
     """The debugger: it points to the place, you judge, and the head is mended.
 
     Every step returns what the standalone function returns, shows itself in a notebook,
@@ -95,6 +74,7 @@ class NeuroInspect:
     Examples::
 
         >>> import torch
+        >>> from torch import nn
         >>> _ = torch.manual_seed(0)
         >>> net = nn.Sequential(
         ...     nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
@@ -107,64 +87,6 @@ class NeuroInspect:
         >>> len(illusions)  # each in the class that was missed and in the one it was taken for
         4
     """
-
-    def __init__(
-        self,
-        model: nn.Module | LoadedModel | str,
-        preprocess: Preprocess | None = None,
-        class_names: Iterable[str] | None = None,
-        encoder: ImageTextEncoder | str | None = None,
-        head: nn.Linear | str | None = None,
-        layer: nn.Module | str | None = None,
-        *,
-        image_size: int | None = None,
-        work: str | PathLike[str] | WorkFolder | None = None,
-        seed: int = 0,
-        fresh: bool = False,
-        progress: bool = True,
-    ) -> None:
-        self.model = loaded_model(model, preprocess, class_names, image_size)
-        self.head = head_of(self.model, head)
-        check_names(self.model.class_names, self.head)
-        layer_name(self.model.model, layer)  # refuses one of another model
-        self.layer, self.seed, self.fresh, self.progress = layer, seed, fresh, progress
-        self._encoder = find_encoder(encoder, device_of(self.model.model))
-        self.work = self._folder(work)
-        self._material: Material | None = None
-        self.explanation: Explanation | None = None
-        self.illusions: Illusions | None = None
-        self.descriptions: Descriptions | None = None
-        self.last_edit: HeadEdit | None = None
-
-    def __repr__(self) -> str:
-        data = "nothing loaded" if self._material is None else repr(self.material.inspected.photos)
-        return f"NeuroInspect({self.model.spec}, {data}, work={str(self.work.path)!r})"
-
-    @property
-    def encoder(self) -> LazyEncoder | None:
-        """The image-text encoder by its name, loaded when it is needed."""
-        return self._encoder
-
-    @property
-    def material(self) -> Material:
-        """The photos and their features.
-
-        Raises:
-            RuntimeError: before :meth:`load`.
-        """
-        if self._material is None:
-            raise RuntimeError("no photos are loaded: call load(data) first")
-        return self._material
-
-    @property
-    def source(self) -> Source:
-        """Model and work folder, for what is computed beside the steps."""
-        key = {
-            "backbone": backbone_fingerprint(self.model.model, self.head),
-            "head": head_fingerprint(self.head),
-            **self._key,
-        }
-        return Source(self.model, self.head, self.work, key, self.fresh)
 
     def load(
         self,
@@ -421,39 +343,11 @@ class NeuroInspect:
         self._explained()
         return write_report(report_data(self, run or path.resolve().parent.name), path)
 
-    def _folder(self, work: str | PathLike[str] | WorkFolder | None) -> WorkFolder:
-        if isinstance(work, WorkFolder):
-            return work
-        if work is not None:
-            return WorkFolder(work)
-        folder = tempfile.mkdtemp(prefix="neuroinspect-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return WorkFolder(folder)
-
-    @cached_property
-    def _key(self) -> dict[str, object]:
-        return model_key(self.model, self.head)
-
-    def _explain(self, target: int, predicted: int | None = None) -> Explanation:
-        shown, reference = self.material.shown, self.material.reference
-        check_outputs(self.head)
-        mistakes, w = shown.mistakes(target, predicted), None
-        if len(mistakes):
-            w = counterfactuals_of(self.source, self.material.inspected, mistakes, target)
-        return explain_mistakes(
-            self.head, shown, reference, target=target, predicted=predicted, w=w
-        )
-
     def _explained(self) -> Explanation:
         if self.explanation is not None:
             return self.explanation
         edited = self.last_edit.targets if self.last_edit is not None else ()
         return self.explain(next(iter(edited), None))
-
-    def _worst(self) -> int:
-        wrong = self.material.shown.mistakes().labels.unique().tolist()
-        order = [row.index for row in self.worst_classes(None)]
-        return next((index for index in order if index in wrong), order[0])
 
     def _blamed(self, target: int) -> list[int]:
         """The neurons behind the mistakes on a class, whether or not it was explained."""
@@ -476,10 +370,3 @@ class NeuroInspect:
         if predicted is None:
             predicted = self.confusions(1, target=target)[0].predicted
         return [target, predicted]
-
-    def _class(self, given: int | str) -> int:
-        return class_index(given, self._names(), n_classes_of(self.head))
-
-    def _names(self) -> tuple[str, ...] | None:
-        known = None if self._material is None else self._material.inspected.features.class_names
-        return known or self.model.class_names
