@@ -13,7 +13,7 @@ def illusion_loss(
     similarity: Tensor | None = None,
     negative: Tensor | None = None,
     *,
-    gamma: float = 0.5,
+    gamma: float = 0.25,
     eps: float = 0.05,
     negative_weight: float = 4.0,
 ) -> Tensor:
@@ -40,7 +40,7 @@ def illusion_loss(
         similarity: cosine of image and text embedding, shape ``(N,)``, -1..1.
         negative: cosine of image and unwanted text, shape ``(N,)``, -1..1; only with
             ``similarity``.
-        gamma: weight of the logit, 0..1.
+        gamma: weight of the logit, 0..1; 0.5 in the paper.
         eps: added to the similarity.
         negative_weight: how much ``negative`` counts, at least 0.
 

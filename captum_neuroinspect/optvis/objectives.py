@@ -71,7 +71,7 @@ def class_conditional(
     layer: str,
     n_channel: int | Sequence[int],
     class_index: int | Sequence[int],
-    gamma: float = 0.5,
+    gamma: float = 0.25,
     logits: str = "labels",
     batch: int | None = None,
 ) -> Callable[[_Activations], Tensor]:
@@ -81,7 +81,7 @@ def class_conditional(
         layer: Lucent's name of the neuron's layer.
         n_channel: which channel, from 0; one for all images or one for each.
         class_index: which class, from 0; one for all images or one for each.
-        gamma: weight of the logit, 0..1.
+        gamma: weight of the logit, 0..1; 0.5 in the paper.
         logits: Lucent's name of the layer that gives the logits. ``"labels"`` is the
             output of the module that was registered last: name the decision layer
             where that is another one, as in Lucent's ``InceptionV1``, which ends in a
@@ -102,7 +102,7 @@ def class_conditional(
         >>> class_conditional("fc", 1, 0)({"fc": features, "labels": labels}.get)
         tensor(-2.)
         >>> class_conditional("fc", 1, 1)({"fc": features, "labels": labels}.get)
-        tensor(-5.)
+        tensor(-3.5000)
     """
     units = _Units("n_channel", n_channel, batch)
     classes = _Units("class_index", class_index, batch)
@@ -121,7 +121,7 @@ def clip_illusion(
     n_channel: int | Sequence[int],
     class_index: int | Sequence[int],
     text_embedding: Tensor,
-    gamma: float = 0.5,
+    gamma: float = 0.25,
     eps: float = 0.05,
     logits: str = "logits",
     embedding: str = "embedding",
@@ -138,7 +138,7 @@ def clip_illusion(
         class_index: which class, from 0; one for all images or one for each.
         text_embedding: embedding of the class's name, ``(D,)``, or ``(N, D)`` with
             one for each image; its length does not matter.
-        gamma: weight of the logit, 0..1.
+        gamma: weight of the logit, 0..1; 0.5 in the paper.
         eps: added to the similarity.
         logits: Lucent's name of the layer that gives the logits.
         embedding: Lucent's name of the layer that gives the images' embeddings.
@@ -162,7 +162,7 @@ def clip_illusion(
         ... }
         >>> text = torch.tensor([0.0, 1.0])  # its cosine with (3, 4) is 0.8
         >>> clip_illusion("features", 1, 1, text, eps=0.0)(activations.get)
-        tensor(-4.)
+        tensor(-2.8000)
     """
     units = _Units("n_channel", n_channel, batch)
     classes = _Units("class_index", class_index, batch)

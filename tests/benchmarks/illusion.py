@@ -133,6 +133,7 @@ def ours(model: nn.Module, encoder: Any, names: list[str], size: int, n_steps: i
         class_names=names,
         size=size,
         n_steps=n_steps,
+        gamma=0.5,  # the paper's, as in the literal loop
         progress=False,
         **more,
     )

