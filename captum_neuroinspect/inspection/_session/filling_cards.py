@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _N_NEURONS = 6  # cards, when nothing was visualized
 _N_SALIENCY = 6  # mistakes a card
 _N_WEIGHTS = 8  # classes a card
+_ALL_OVER = 0.99  # share of a mask that is not dimmed
 
 
 def neuron_cards(session: NeuroInspect, found: Explanation) -> tuple[NeuronCard, ...]:
@@ -76,7 +77,7 @@ def _pictures(illusions: Illusions, neuron: int) -> Iterator[IllusionPicture]:
             yield IllusionPicture(
                 class_index=classes[i],
                 picture=illusions.images[i],
-                masked=None if dimmed is None else dimmed[i],
+                masked=None if dimmed is None or _is_all_over(illusions, i) else dimmed[i],
                 activation=_number(illusions.activations, i),
                 logit=_number(illusions.logits, i),
                 similarity=_number(illusions.similarities, i),
@@ -133,7 +134,10 @@ def _saliency(
 def _core(
     source: Source, illusions: Illusions, session: NeuroInspect, target: int
 ) -> dict[int, float | None]:
-    """The score of each neuron's illusion in the inspected class."""
+    """The score of each neuron's illusion in the inspected class; none where a mask hides nothing.
+
+    With and without it the picture is the same, and 0 would look like a finding.
+    """
     if illusions.classes is None:
         return {}
     features = session.material.reference
@@ -142,7 +146,16 @@ def _core(
     key |= {"neurons": list(illusions.neurons), "classes": list(illusions.classes)}
     scores = core_relevance_of(source, illusions, features, key)
     pairs = zip(illusions.neurons, illusions.classes, scores, strict=True)
-    return {neuron: score for neuron, place, score in pairs if place == target}
+    return {
+        neuron: None if _is_all_over(illusions, i) else score
+        for i, (neuron, place, score) in enumerate(pairs)
+        if place == target
+    }
+
+
+def _is_all_over(illusions: Illusions, i: int) -> bool:
+    """Whether the neuron is active everywhere in an illusion, so that its mask dims nothing."""
+    return illusions.masks is not None and float(illusions.masks[i].mean()) > _ALL_OVER
 
 
 def _parts(session: NeuroInspect) -> list[Part]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -113,6 +114,22 @@ def test_cards_show_the_strongest_photos_the_mistakes_and_the_weights() -> None:
     column = made.head.weight[:, card.neuron].tolist()
     assert weights == dict(enumerate(column))
     assert [item.weight for item in card.weights] == sorted(column, reverse=True)
+
+
+def test_a_mask_that_hides_nothing_is_no_finding() -> None:
+    made = _explained()
+    assert made.explanation is not None
+    neurons = made.explanation.neurons(2)
+    illusions = made.visualize(neurons, **QUICK)
+    masks = torch.ones(len(illusions), 1, SIZE, SIZE)
+    masks[2:, :, : SIZE // 2] = 0.5  # those of the second neuron
+    made.illusions = replace(illusions, masks=masks)
+    everywhere, partly = _filled(made).neurons
+
+    assert everywhere.core_relevance is None
+    assert all(picture.masked is None for picture in everywhere.illusions)
+    assert partly.core_relevance is not None
+    assert torch.equal(partly.illusions[0].masked, illusions.images[2] * masks[2])
 
 
 def test_illusions_without_classes_or_of_an_inner_layer_are_left_out() -> None:
