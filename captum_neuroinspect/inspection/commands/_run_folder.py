@@ -121,7 +121,8 @@ def retrace(session: NeuroInspect, settings: RunSettings) -> None:
         return
     guide = settings.guide
     if guide is None:
-        # Measured: OpenCLIP was trained on images and texts; label space does not earn its cost.
+        # OpenCLIP was trained on images and texts; label space, measured, shows the class more and
+        # the neuron less, for more time.
         guide = session.encoder is not None and session.encoder.name.startswith("openclip")
     options: dict[str, Any] = {"n_steps": settings.n_steps, "guided": guide}
     session.visualize(neurons, size=settings.size or session.model.image_size, **options)
