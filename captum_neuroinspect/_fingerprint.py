@@ -38,6 +38,20 @@ def backbone_fingerprint(model: nn.Module, head: nn.Linear | None = None) -> str
     return digest.hexdigest()[:_N_DIGITS]
 
 
+def tensor_fingerprint(tensor: Tensor) -> str:
+    """Name a tensor by its dtype, shape and values.
+
+    Examples::
+
+        >>> import torch
+        >>> tensor_fingerprint(torch.zeros(2)) == tensor_fingerprint(torch.zeros(2, 1))
+        False
+    """
+    digest = hashlib.sha256()
+    _feed(digest, tensor)
+    return digest.hexdigest()[:_N_DIGITS]
+
+
 def _feed(digest: hashlib._Hash, tensor: Tensor) -> None:
     tensor = tensor.detach().cpu()
     tensor = tensor.dequantize() if tensor.is_quantized else tensor.to_dense()

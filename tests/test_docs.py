@@ -1,11 +1,10 @@
 """The Python blocks of docs/inspecting-your-photos.md run in order, on a few small photos."""
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import SmallEncoder
+from helpers import SmallEncoder, python_blocks
 from torchvision.transforms.v2.functional import to_pil_image
 
 PAGE = Path(__file__).parent.parent / "docs" / "inspecting-your-photos.md"
@@ -18,14 +17,6 @@ _REPLACEMENTS = {
     'weights="clothing.safetensors")': 'weights="clothing.safetensors", image_size=64)',
     "torch.rand(1, 3, 224, 224)": "torch.rand(1, 3, 64, 64)",
 }
-
-
-def _blocks() -> list[str]:
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    for original, replacement in _REPLACEMENTS.items():
-        assert any(original in block for block in blocks), f"the page no longer has {original!r}"
-        blocks = [block.replace(original, replacement) for block in blocks]
-    return blocks
 
 
 def _write_photos(folder: Path) -> None:
@@ -45,7 +36,7 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"small_encoder": SmallEncoder()}
 
-    for block in _blocks():
+    for block in python_blocks(PAGE, _REPLACEMENTS):
         exec(compile(block, str(PAGE), "exec"), names)
 
     assert (tmp_path / "clothing.safetensors").is_file()

@@ -1,12 +1,11 @@
 """The README's Python blocks run in order, on a small network and without a download."""
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
-from helpers import SmallEncoder
+from helpers import SmallEncoder, python_blocks
 
 from captum_neuroinspect import FeatureSet, collect_features
 from captum_neuroinspect.experiments.decision_layer import train_decision_layer
@@ -27,14 +26,6 @@ _REPLACEMENTS = {
     "illusion_image(224)": "illusion_image(64)",
     "show_image=False,": "show_image=False, thresholds=(2,), fixed_image_size=64,",
 }
-
-
-def _blocks() -> list[str]:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    for original, replacement in _REPLACEMENTS.items():
-        assert any(original in block for block in blocks), f"README no longer has {original!r}"
-        blocks = [block.replace(original, replacement) for block in blocks]
-    return blocks
 
 
 @pytest.fixture
@@ -58,7 +49,7 @@ def test_readme_blocks_run(
     names: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for block in _blocks():
+    for block in python_blocks(README, _REPLACEMENTS):
         exec(compile(block, "README.md", "exec"), names)
     assert (tmp_path / "illusions.png").stat().st_size > 0
     assert (tmp_path / "edit.safetensors").stat().st_size > 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
+from captum_neuroinspect._html import html_table
+
 if TYPE_CHECKING:
     from captum_neuroinspect.edit._candidates import Candidate, PlainRatio
     from captum_neuroinspect.edit._mend_rounds import MendRound
@@ -31,15 +33,10 @@ def steps_as_text(edit: HeadEdit) -> list[str]:
 
 def steps_as_html(edit: HeadEdit) -> str:
     """The same for notebooks."""
-    text = ""
-    for title, (head, *rows) in _tables(edit):
-        body = _html_row("th", head) + "".join(_html_row("td", row) for row in rows)
-        text += f"<p>{html.escape(title)}</p><table>{body}</table>"
-    return text
-
-
-def _html_row(tag: str, cells: Cells) -> str:
-    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+    return "".join(
+        f"<p>{html.escape(title)}</p>{html_table(head, rows)}"
+        for title, (head, *rows) in _tables(edit)
+    )
 
 
 def _tables(edit: HeadEdit) -> list[tuple[str, list[Cells]]]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from captum_neuroinspect._html import html_table
 from captum_neuroinspect.edit._steps_table import steps_as_html, steps_as_text
 
 if TYPE_CHECKING:
@@ -72,15 +73,11 @@ def as_text(edit: HeadEdit) -> str:
 
 def as_html(edit: HeadEdit) -> str:
     """The table for notebooks; names are escaped."""
-    body = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-        f"<td>{a:.3f}</td><td>{b:.3f}</td><td>{b - a:+.3f}</td></tr>"
-        for name, a, b in rows_of(edit)
-    )
-    head = "<tr><th></th><th>before</th><th>after</th><th>change</th></tr>"
+    rows = ((name, f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}") for name, a, b in rows_of(edit))
+    table = html_table(("", "before", "after", "change"), rows)
     hidden = "".join(f"<p>{html.escape(line)}</p>" for line in _hidden(edit))
     title = f"<p>{html.escape(_title(edit))}</p>"
-    return f"{title}<table>{head}{body}</table>{hidden}{steps_as_html(edit)}"
+    return f"{title}{table}{hidden}{steps_as_html(edit)}"
 
 
 def _title(edit: HeadEdit) -> str:

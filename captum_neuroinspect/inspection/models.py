@@ -14,12 +14,12 @@ from captum_neuroinspect.inspection._models.checkpoints import (
     n_classes_of,
     read_checkpoint,
 )
-from captum_neuroinspect.inspection._models.library import DEFAULT
 from captum_neuroinspect.inspection._models.recipe import (
     Built,
     Interpolation,
     Preprocess,
 )
+from captum_neuroinspect.inspection._models.shared import DEFAULT
 from captum_neuroinspect.inspection._models.sources import Source, find_source
 
 __all__ = ["LoadedModel", "load_model"]
@@ -202,7 +202,7 @@ def _device(device: torch.device | str | None) -> torch.device:
         place = torch.device(device)
         torch.empty(0, device=place)
     # Torch says AssertionError where it was built without CUDA.
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(
             f"device={str(device)!r} cannot be used here ({reason}), expected 'cpu' or 'auto'"

@@ -67,7 +67,7 @@ def test_a_killed_inspection_goes_on_with_the_same_report(
 
 
 def _kept(folder: Path) -> dict[str, str]:
-    records = [json.loads(p.read_text()) for p in folder.glob("run/work/*/*.entry.json")]
+    records = [json.loads(p.read_text()) for p in (folder / "run" / "work").glob("*/*.entry.json")]
     return {record["file"]: record["sha256"] for record in records}
 
 

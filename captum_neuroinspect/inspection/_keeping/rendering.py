@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect.inspection._keeping.naming import digest_of
+from captum_neuroinspect._fingerprint import tensor_fingerprint
 from captum_neuroinspect.inspection.encoders_by_name import LazyEncoder
 from captum_neuroinspect.optvis import Illusions, render_illusions
 
@@ -103,7 +103,7 @@ class _Unnamed:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return digest_of(value)
+        return tensor_fingerprint(value)
     if isinstance(value, Sequence) and not isinstance(value, str):
         found = [_plain(item) for item in value]
         return _Unnamed if _Unnamed in found else found

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from captum_neuroinspect.inspection._models.checkpoints import listed
-from captum_neuroinspect.inspection._models.library import DEFAULT, optional, told_what_to_do
 from captum_neuroinspect.inspection._models.recipe import Built, Recipe, hugging_face_recipe
+from captum_neuroinspect.inspection._models.shared import DEFAULT, optional, told_what_to_do
 
 
 class HuggingFace:

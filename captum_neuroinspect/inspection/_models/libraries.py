@@ -7,19 +7,19 @@ from typing import Any
 from torch import nn
 
 from captum_neuroinspect.inspection._models.checkpoints import listed
-from captum_neuroinspect.inspection._models.library import (
-    DEFAULT,
-    check_name,
-    imagenet_names,
-    optional,
-    told_what_to_do,
-)
 from captum_neuroinspect.inspection._models.recipe import (
     Built,
     Recipe,
     interpolation_of,
     normalise,
     timm_recipe,
+)
+from captum_neuroinspect.inspection._models.shared import (
+    DEFAULT,
+    check_name,
+    imagenet_names,
+    optional,
+    told_what_to_do,
 )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._fingerprint import tensor_fingerprint
 from captum_neuroinspect._head import check_head, find_head
 from captum_neuroinspect._modules import as_layer, captured_input, device_of, frozen, module_name
-from captum_neuroinspect.inspection._keeping.naming import digest_of
 from captum_neuroinspect.inspection._models.recipe import Preprocess
 from captum_neuroinspect.inspection.models import LoadedModel, load_model
 
@@ -91,7 +91,7 @@ def model_key(model: LoadedModel, head: nn.Linear) -> dict[str, object]:
         features = captured.value.float()
     answer = f"{float(features.abs().mean()):.4g} {float(features.std(unbiased=False)):.4g}"
     size = [model.image_size, model.resize_size, model.interpolation]
-    made = digest_of(given) if isinstance(given, Tensor) else ""
+    made = tensor_fingerprint(given) if isinstance(given, Tensor) else ""
     return {**model.key(), "size": size, "preprocessed": made, "answer": answer}
 
 

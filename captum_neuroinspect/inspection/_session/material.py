@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
@@ -20,15 +19,17 @@ _FEWEST_FOR_TWO = 4
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Photos and what the decision layer sees of them; row i is of photo ``indices[i]``."""
+    """Photos and what the decision layer sees of them; row i is of photo ``indices[i]``.
+
+    Attributes:
+        photos: all of them.
+        features: of all or some of them.
+        fingerprint: names the photos; found once, as a ``Dataset`` is read for it.
+    """
 
     photos: Photos
     features: FeatureSet
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Names the photos; asked for once, as a ``Dataset`` is read for it."""
-        return self.photos.fingerprint()
+    fingerprint: str
 
     def images(self, features: FeatureSet) -> Tensor:
         """``(N, 3, H, W)`` the photos of some of these features."""
@@ -64,7 +65,7 @@ class Material:
     @property
     def judge(self) -> Part:
         """What judges an edit."""
-        return Part(self.inspected.photos, self.held) if self.test is None else self.test
+        return replace(self.inspected, features=self.held) if self.test is None else self.test
 
 
 def load_material(
@@ -128,18 +129,19 @@ def _part(
     progress: bool,
 ) -> Part:
     _check_classes(name, photos, head)
+    fingerprint = photos.fingerprint()
     features = collect_in_parts(
         work,
         model.on_pixels(),
         photos.dataset(),
         head,
-        key={"photos": photos.fingerprint(), **key},
+        key={"photos": fingerprint, **key},
         fresh=fresh,
         progress=progress,
     )
     if features.is_multi_hot:
         raise ValueError(f"{name} has multi-hot labels, expected one class a photo")
-    return Part(photos, features)
+    return Part(photos, features, fingerprint)
 
 
 def _check_share(held_out: float) -> None:
