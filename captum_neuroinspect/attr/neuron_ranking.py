@@ -70,6 +70,10 @@ class NeuronRanking:
             for rank, (n, p, m) in enumerate(_zipped(getattr(self, kind)), start=1)
         ]
 
+    def by_magnitude(self) -> list[dict[str, str | int | float]]:
+        """The rows of all lists together, the largest magnitude first."""
+        return sorted(self.rows(), key=lambda row: -float(row["magnitude"]))
+
     def _repr_html_(self) -> str:
         cells = (
             (r["neuron"], r["kind"], r["rank"], f"{r['precision']:.3f}", f"{r['magnitude']:.4g}")

@@ -44,5 +44,4 @@ def blamed_neurons(judged: Iterable[tuple[nn.Linear, FeatureSet]], reference: Fe
 
 def by_magnitude(ranking: NeuronRanking) -> Tensor:
     """``(K,)`` all neurons of a ranking, from all of its lists, the largest change first."""
-    rows = sorted(ranking.rows(), key=lambda row: -float(row["magnitude"]))
-    return torch.tensor([int(row["neuron"]) for row in rows], dtype=torch.int64)
+    return torch.tensor([int(row["neuron"]) for row in ranking.by_magnitude()], dtype=torch.int64)

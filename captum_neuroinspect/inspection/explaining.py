@@ -44,7 +44,7 @@ class Explanation:
 
     def rows(self) -> list[dict[str, str | int | float]]:
         """One dictionary a neuron, the largest magnitude first, ready for pandas."""
-        return sorted(self.ranking.rows(), key=lambda row: -float(row["magnitude"]))
+        return self.ranking.by_magnitude()
 
     def neurons(self, n: int | None = None) -> tuple[int, ...]:
         """The neurons to look at: the best of each kind in turn, the largest magnitude first.
