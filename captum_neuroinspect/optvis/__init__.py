@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from captum_neuroinspect.optvis.maco import maco_image, spectrum_magnitude
     from captum_neuroinspect.optvis.mask import activation_mask
     from captum_neuroinspect.optvis.objectives import class_conditional, clip_illusion, neuron
+    from captum_neuroinspect.optvis.pairing import classes_of_neurons, neurons_of_classes
     from captum_neuroinspect.optvis.param import illusion_image
     from captum_neuroinspect.optvis.redirect import RedirectedReLU
     from captum_neuroinspect.optvis.render import render_illusions
@@ -33,6 +34,7 @@ _MODULE_OF = {
     "activation_mask": "mask",
     "channel_noise": "transform",
     "class_conditional": "objectives",
+    "classes_of_neurons": "pairing",
     "clean_hooks": "hooks",
     "clip_illusion": "objectives",
     "illusion_image": "param",
@@ -40,6 +42,7 @@ _MODULE_OF = {
     "illusion_transforms": "transform",
     "maco_image": "maco",
     "neuron": "objectives",
+    "neurons_of_classes": "pairing",
     "random_affine": "transform",
     "render_illusions": "render",
     "spectrum_magnitude": "maco",
@@ -52,6 +55,7 @@ __all__ = [
     "activation_mask",
     "channel_noise",
     "class_conditional",
+    "classes_of_neurons",
     "clean_hooks",
     "clip_illusion",
     "illusion_image",
@@ -59,6 +63,7 @@ __all__ = [
     "illusion_transforms",
     "maco_image",
     "neuron",
+    "neurons_of_classes",
     "random_affine",
     "render_illusions",
     "spectrum_magnitude",

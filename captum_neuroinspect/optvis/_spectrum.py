@@ -49,7 +49,7 @@ def check_images(name: str, images: Tensor) -> None:
         ValueError: for another shape, or values outside 0..1.
     """
     if not isinstance(images, Tensor) or not images.is_floating_point():
-        kind = getattr(images, "dtype", type(images).__name__)
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"{name} is {kind}, expected a floating point tensor of images in 0..1")
     if images.ndim != 4 or not images.numel():
         raise ValueError(f"{name} has shape {tuple(images.shape)}, expected (N, C, H, W)")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._head import find_head
-from captum_neuroinspect._modules import as_layer, device_of, frozen, logits_of
+from captum_neuroinspect._modules import as_layer, device_of, frozen
+from captum_neuroinspect.optvis._units.layout import traced
 from captum_neuroinspect.optvis._units.reader import Preprocess, UnitReader, captured_untouched
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ class GuidedModel(nn.Module):
     * ``features``: the input of the decision layer, ``(N, F)``;
     * ``logits``: the output of the decision layer, ``(N, C)``, which the model returns;
     * ``embedding``: the encoder's embedding of the image, ``(N, D)``;
-    * one for each name in ``layers``, with ``_`` for ``.`` as Lucent has it, and read
-      before an operation that works in place can change it.
+    * one for each name in ``layers``, with ``_`` for ``.`` as Lucent has it, read before an
+      operation that works in place can change it, and with its channels second: Lucent
+      would take the rows of Swin's ``(N, H, W, C)`` for channels.
 
     The networks are kept outside of the module tree: Lucent hooks every submodule
     and never removes a hook, so it must not reach them (``clean_hooks`` is for models
@@ -91,11 +93,13 @@ class GuidedModel(nn.Module):
         super().__init__()
         if isinstance(layers, str):
             raise TypeError(f"layers={layers!r}, expected a sequence of names")
+        example = _example(example).to(device_of(model))
         head, self._reader = _reader_of(model, head, preprocess, example)
         # In tuples they are no submodules: Lucent's hooks stay off them.
         self._networks = (model, encoder)
         inner = [(name.replace(".", "_"), as_layer(model, name)) for name in layers]
         self._inner = (*inner, ("logits", head))
+        self._channels_last = _channels_last(model, self._reader, example)
         # "logits" is last, so that Lucent's "labels" means it too.
         for name in ("features", "embedding", *(name for name, _ in self._inner)):
             self._add_layer(name)
@@ -105,13 +109,16 @@ class GuidedModel(nn.Module):
         model, encoder = self._networks
         with frozen(model, encoder.network), ExitStack() as stack:
             captured = [
-                (name, stack.enter_context(captured_untouched(module)))
+                (name, module, stack.enter_context(captured_untouched(module)))
                 for name, module in self._inner
             ]
             self._show("features", self._reader(images).units)
             seen = encoder.encode_image(images.clamp(0, 1).to(device_of(encoder.network)))
             self._show("embedding", seen.to(images.device))
-            shown = [self._show(name, output.value) for name, output in captured]
+            shown = [
+                self._show(name, self._channels_second(module, output.value))
+                for name, module, output in captured
+            ]
         return shown[-1]
 
     def _add_layer(self, name: str) -> None:
@@ -122,29 +129,37 @@ class GuidedModel(nn.Module):
             )
         self.add_module(name, nn.Identity())
 
+    def _channels_second(self, module: nn.Module, output: Tensor) -> Tensor:
+        return output.movedim(-1, 1) if module in self._channels_last else output
+
     def _show(self, name: str, value: Tensor) -> Tensor:
         """Pass a value through its layer, where Lucent's hook reads it."""
         return self.get_submodule(name)(value)
 
 
+def _example(example: Tensor | None) -> Tensor:
+    if example is not None:
+        return example
+    return torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+
+
 def _reader_of(
-    model: nn.Module,
-    head: nn.Linear | None,
-    preprocess: Preprocess | None,
-    example: Tensor | None,
+    model: nn.Module, head: nn.Linear | None, preprocess: Preprocess | None, example: Tensor
 ) -> tuple[nn.Linear, UnitReader]:
     """The decision layer, and what runs the classifier and reads its features."""
-    if example is None:
-        example = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    example = example.to(device_of(model))
     with frozen(model), torch.no_grad():
         if head is None:
             head = find_head(model, example if preprocess is None else preprocess(example))
-        reader = UnitReader(model, None, head, preprocess, example)
-        n_outputs = logits_of(reader(example).output).shape[-1]
-    if n_outputs != head.out_features:
-        raise ValueError(
-            f"head has {head.out_features} outputs and the model {n_outputs}, "
-            "expected the decision layer, whose outputs are the logits"
-        )
-    return head, reader
+        return head, UnitReader(model, None, head, preprocess, example)
+
+
+def _channels_last(model: nn.Module, reader: UnitReader, example: Tensor) -> frozenset[nn.Module]:
+    """Layers that certainly give ``(N, H, W, C)``."""
+    height, width = example.shape[-2:]
+    with frozen(model), torch.no_grad(), traced(model, (height, width)) as trace:
+        reader(example)
+    return frozenset(
+        module
+        for module, output in trace.outputs.items()
+        if trace.has_channels_last(module, output)
+    )

@@ -18,10 +18,15 @@ from captum_neuroinspect.optvis._pictures.illusions_file import (
     write_file,
     write_pictures,
 )
+from captum_neuroinspect.optvis._pictures.parts import check_parts
 from captum_neuroinspect.optvis._pictures.rows import Rows, as_positions, chosen
-from captum_neuroinspect.optvis._pictures.views import Views
+from captum_neuroinspect.optvis._pictures.views import Masked, Views
+from captum_neuroinspect.optvis.mask import activation_mask
 
-_PER_IMAGE = ("masks", "activations", "logits", "similarities", "neurons", "classes", "class_names")
+_PER_IMAGE = (
+    *("masks", "maps", "activations", "logits", "similarities"),
+    *("neurons", "classes", "class_names"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +40,8 @@ class Illusions(Views):
 
     Attributes:
         images: ``(N, 3, H, W)``, 0..1, float32.
-        masks: ``(N, 1, H, W)``, 0..1, or ``None`` where the neurons have no maps.
+        masks: ``(N, 1, H, W)``, 0..1, or ``None`` where the neurons have no maps;
+            :meth:`remasked` makes others.
         activations: activation of each image's neuron, ``(N,)``.
         logits: logit of each image's class, ``(N,)``, or ``None`` without classes.
         similarities: cosine of image and text embedding, ``(N,)``, or ``None``
@@ -48,6 +54,8 @@ class Illusions(Views):
             rendering; chosen rows keep them as they are.
         snapshots: the images on their way, ``(S, N, 3, H, W)``, or ``None``.
         snapshot_steps: the step of each snapshot, S numbers.
+        maps: how active each neuron is at the places of its image, ``(N, h, w)``, or
+            ``None``; what the masks are made of.
 
     Raises:
         TypeError: when a neuron, a class or a step is no whole number.
@@ -73,6 +81,7 @@ class Illusions(Views):
     settings: dict[str, Any] = field(default_factory=dict)
     snapshots: Tensor | None = None
     snapshot_steps: tuple[int, ...] = ()
+    maps: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("neurons", "classes", "snapshot_steps"):
@@ -81,7 +90,7 @@ class Illusions(Views):
         if self.class_names is not None:
             object.__setattr__(self, "class_names", tuple(self.class_names))
         object.__setattr__(self, "settings", as_json(self.settings))
-        _check(self)
+        check_parts(self, _PER_IMAGE)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -122,6 +131,44 @@ class Illusions(Views):
         present = {name: column for name, column in columns.items() if column is not None}
         return [dict(zip(present, row, strict=True)) for row in zip(*present.values(), strict=True)]
 
+    def remasked(
+        self,
+        threshold: float = 0.5,
+        floor: float = 0.5,
+        softness: float = 0.0,
+        blur: float = 0.0,
+    ) -> Illusions:
+        """The same illusions with other masks; arguments as in :func:`activation_mask`.
+
+        Args:
+            threshold: in standard deviations above the mean over pixels.
+            floor: brightness or opacity of what is dimmed, 0..1.
+            softness: in standard deviations; 0 is a hard edge.
+            blur: standard deviation in pixels of a Gaussian over the mask.
+
+        Raises:
+            RuntimeError: when there are no maps.
+            ValueError: when ``floor`` is outside 0..1, or ``softness`` or ``blur`` negative.
+
+        Examples::
+
+            >>> import torch
+            >>> maps = torch.tensor([[[0.0, 0.0], [0.0, 4.0]]])
+            >>> found = Illusions(
+            ...     torch.ones(1, 3, 2, 2), None, torch.ones(1), None, None, (7,), maps=maps
+            ... )
+            >>> found.remasked(floor=0.0).masks.tolist()
+            [[[[0.0, 0.0], [0.0, 1.0]]]]
+        """
+        if self.maps is None:
+            raise RuntimeError(
+                "these illusions have no maps: their neurons have no positions in the image, "
+                "or they were saved by a version that did not keep them"
+            )
+        size = tuple(self.images.shape[-2:])
+        masks = activation_mask(self.maps, size, threshold, floor, softness, blur)
+        return replace(self, masks=masks)
+
     def save(self, path: str | Path) -> Path:
         """Write everything into one file, whole or not at all, for :meth:`load`.
 
@@ -152,7 +199,9 @@ class Illusions(Views):
         """
         return cls(**read_fields(Path(path)))
 
-    def save_pictures(self, folder: str | Path) -> list[Path]:
+    def save_pictures(
+        self, folder: str | Path, masked: Masked = False, *, alpha: bool = False
+    ) -> list[Path]:
         """Write one PNG per illusion and ``illusions.json`` with every number.
 
         Files are written whole or not at all. Class names are cut down to plain
@@ -160,42 +209,13 @@ class Illusions(Views):
 
         Args:
             folder: made when it does not exist.
+            masked: as in :meth:`to_pil`.
+            alpha: likewise.
 
         Returns:
             The paths of the PNGs, in order, then that of the JSON.
         """
-        return write_pictures(self, Path(folder))
-
-
-def _check(illusions: Illusions) -> None:
-    images, masks = illusions.images, illusions.masks
-    if images.ndim != 4:
-        raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, 3, H, W)")
-    for name in _PER_IMAGE:
-        part = getattr(illusions, name)
-        if part is not None and len(part) != len(images):
-            raise ValueError(
-                f"{name} has {len(part)} entries, expected {len(images)}: one per image"
-            )
-    shape = (len(images), 1, *images.shape[-2:])
-    if masks is not None and masks.shape != shape:
-        raise ValueError(f"masks have shape {tuple(masks.shape)}, expected {shape}")
-    _check_snapshots(illusions)
-
-
-def _check_snapshots(illusions: Illusions) -> None:
-    snapshots, steps = illusions.snapshots, illusions.snapshot_steps
-    n_steps = len(steps)
-    shape = (n_steps, *illusions.images.shape)
-    if snapshots is None and n_steps:
-        raise ValueError(f"{n_steps} snapshot_steps without snapshots, expected none")
-    if snapshots is not None and not n_steps:
-        raise ValueError("snapshots without snapshot_steps, expected one step per snapshot")
-    if snapshots is not None and snapshots.shape != shape:
-        raise ValueError(
-            f"snapshots have shape {tuple(snapshots.shape)}, expected {shape}: "
-            f"{n_steps} steps, each like images"
-        )
+        return write_pictures(self, self.to_pil(masked, alpha=alpha), Path(folder))
 
 
 def _numbers(values: Tensor | None) -> list[float | None] | None:

@@ -10,43 +10,50 @@ in place changes it. Layers of :class:`~captum_neuroinspect.optvis.GuidedModel` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from lucent.optvis.objectives import handle_batch, wrap_objective
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_neuroinspect._modules import as_indices, check_indices, logits_of
-from captum_neuroinspect.optvis._checks import check_at_least, check_whole
+from captum_neuroinspect._modules import logits_of
+from captum_neuroinspect.optvis._units.asked_for import AskedFor, Index, one_per_image
 from captum_neuroinspect.optvis.loss import illusion_loss as illusion_loss
-from captum_neuroinspect.optvis.units import n_units, unit_activation
+from captum_neuroinspect.optvis.units import Token
 
 __all__ = ["class_conditional", "clip_illusion", "illusion_loss", "neuron"]
 
 # Lucent hands an objective a function that gives a layer's output by the layer's name.
 _Activations = Callable[[str], Tensor]
-_Index = int | Sequence[int]
 
 
 @wrap_objective()
 def neuron(
-    layer: str, n_channel: int | Sequence[int], batch: int | None = None
+    layer: str,
+    n_channel: Index | Tensor,
+    batch: int | None = None,
+    token: Token = "mean",
 ) -> Callable[[_Activations], Tensor]:
     """Visualize a neuron, ``-A``: the mean of a channel over positions.
 
     Args:
         layer: Lucent's name of the layer (``layer4_1_conv2``); its output is
-            ``(N, F)``, ``(N, C, H, W)`` or ``(N, T, D)``.
-        n_channel: which channel, from 0; one for all images or one for each.
+            ``(N, F)``, ``(N, C, H, W)`` or ``(N, T, D)``. Outputs ``(N, H, W, C)``, as in
+            Swin, are shown with channels first by
+            :class:`~captum_neuroinspect.optvis.GuidedModel`.
+        n_channel: which channel, from 0, or a direction, ``(F,)`` floats, a weight for each
+            channel; one for all images, or one (a row) for each.
         batch: only this image of the batch; ``None``: the mean over all.
+        token: for a layer of tokens, the ``"mean"``, ``"cls"`` (the first) or a number.
 
     Returns:
         A Lucent ``Objective``.
 
     Raises:
         TypeError: when ``batch`` or a channel is no whole number.
-        ValueError: when there is no such image or channel, or not one value per image.
+        ValueError: when there is no such image, channel or token, a direction of another length, or
+            not one value per image.
 
     Examples::
 
@@ -57,7 +64,7 @@ def neuron(
         >>> (2 * neuron("features", 1, batch=0) + neuron("features", 0))(activations.get)
         tensor(-6.)
     """
-    units = _Units("n_channel", n_channel, batch)
+    units = AskedFor.units(n_channel, batch, token)
 
     @handle_batch(units.batch)
     def inner(model: _Activations) -> Tensor:
@@ -69,17 +76,19 @@ def neuron(
 @wrap_objective()
 def class_conditional(
     layer: str,
-    n_channel: int | Sequence[int],
-    class_index: int | Sequence[int],
+    n_channel: Index | Tensor,
+    class_index: Index,
     gamma: float = 0.25,
     logits: str = "labels",
     batch: int | None = None,
+    token: Token = "mean",
 ) -> Callable[[_Activations], Tensor]:
     """Visualize a neuron in a class, ``-(A + gamma * Z)``.
 
     Args:
         layer: Lucent's name of the neuron's layer.
-        n_channel: which channel, from 0; one for all images or one for each.
+        n_channel: which channel, from 0, or a direction, ``(F,)`` floats, a weight for each
+            channel; one for all images, or one (a row) for each.
         class_index: which class, from 0; one for all images or one for each.
         gamma: weight of the logit, 0..1; 0.5 in the paper.
         logits: Lucent's name of the layer that gives the logits. ``"labels"`` is the
@@ -87,13 +96,14 @@ def class_conditional(
             where that is another one, as in Lucent's ``InceptionV1``, which ends in a
             softmax (``softmax2_pre_activation_matmul``).
         batch: only this image of the batch; ``None``: the mean over all.
+        token: for a layer of tokens, the ``"mean"``, ``"cls"`` (the first) or a number.
 
     Returns:
         A Lucent ``Objective``.
 
     Raises:
         TypeError: when ``batch``, a channel or a class is no whole number.
-        ValueError: when there is no such image, channel or class, not one value per
+        ValueError: when there is no such image, channel, token or class, not one value per
             image, or a gamma outside 0..1.
 
     Examples::
@@ -104,8 +114,8 @@ def class_conditional(
         >>> class_conditional("fc", 1, 1)({"fc": features, "labels": labels}.get)
         tensor(-3.5000)
     """
-    units = _Units("n_channel", n_channel, batch)
-    classes = _Units("class_index", class_index, batch)
+    units = AskedFor.units(n_channel, batch, token)
+    classes = AskedFor.classes(class_index, batch)
 
     @handle_batch(units.batch)
     def inner(model: _Activations) -> Tensor:
@@ -118,14 +128,15 @@ def class_conditional(
 @wrap_objective()
 def clip_illusion(
     layer: str,
-    n_channel: int | Sequence[int],
-    class_index: int | Sequence[int],
+    n_channel: Index | Tensor,
+    class_index: Index,
     text_embedding: Tensor,
     gamma: float = 0.25,
     eps: float = 0.05,
     logits: str = "logits",
     embedding: str = "embedding",
     batch: int | None = None,
+    token: Token = "mean",
 ) -> Callable[[_Activations], Tensor]:
     """Visualize a neuron in a class with an encoder, ``-(S + eps) * (A + gamma * Z)``.
 
@@ -134,7 +145,8 @@ def clip_illusion(
 
     Args:
         layer: Lucent's name of the neuron's layer, such as ``"features"``.
-        n_channel: which channel, from 0; one for all images or one for each.
+        n_channel: which channel, from 0, or a direction, ``(F,)`` floats, a weight for each
+            channel; one for all images, or one (a row) for each.
         class_index: which class, from 0; one for all images or one for each.
         text_embedding: embedding of the class's name, ``(D,)``, or ``(N, D)`` with
             one for each image; its length does not matter.
@@ -143,13 +155,14 @@ def clip_illusion(
         logits: Lucent's name of the layer that gives the logits.
         embedding: Lucent's name of the layer that gives the images' embeddings.
         batch: only this image of the batch; ``None``: the mean over all.
+        token: for a layer of tokens, the ``"mean"``, ``"cls"`` (the first) or a number.
 
     Returns:
         A Lucent ``Objective``.
 
     Raises:
         TypeError: when ``batch``, a channel or a class is no whole number.
-        ValueError: when there is no such image, channel or class, not one value per
+        ValueError: when there is no such image, channel, token or class, not one value per
             image, a text embedding of another length than the image's, or a gamma
             outside 0..1.
 
@@ -164,8 +177,8 @@ def clip_illusion(
         >>> clip_illusion("features", 1, 1, text, eps=0.0)(activations.get)
         tensor(-2.8000)
     """
-    units = _Units("n_channel", n_channel, batch)
-    classes = _Units("class_index", class_index, batch)
+    units = AskedFor.units(n_channel, batch, token)
+    classes = AskedFor.classes(class_index, batch)
 
     @handle_batch(units.batch)
     def inner(model: _Activations) -> Tensor:
@@ -176,42 +189,12 @@ def clip_illusion(
     return inner
 
 
-class _Units:
-    """Which unit of each image to read; also which image, for Lucent."""
-
-    def __init__(self, name: str, index: _Index, batch: int | None) -> None:
-        if batch is not None:
-            check_whole("batch", batch)
-            check_at_least("batch", batch, 0)
-        self._name, self._indices = name, as_indices(name, torch.as_tensor(index))
-        # Lucent takes a NumPy integer for "all images".
-        self.batch = None if batch is None else int(batch)
-
-    def of(self, output: Tensor) -> Tensor:
-        """Activations ``(N,)`` from the output of a layer for the chosen images."""
-        indices = _one_per_image(self._name, self._indices, len(output), self.batch)
-        check_indices(self._name, indices, n_units(output), "units of the layer")
-        return unit_activation(output, indices.to(output.device))
-
-
 def _similarity(embedding: Tensor, text: Tensor, batch: int | None) -> Tensor:
     """Cosines ``(N,)`` of image embeddings ``(N, D)`` and the embeddings of their texts."""
-    texts = _one_per_image("text_embedding", torch.atleast_2d(text), len(embedding), batch)
+    texts = one_per_image("text_embedding", torch.atleast_2d(text), len(embedding), batch)
     if texts.shape != embedding.shape:
         raise ValueError(
             f"text_embedding has shape {tuple(text.shape)}, expected ({embedding.shape[-1]},) "
             "or one such row for each image"
         )
     return F.cosine_similarity(embedding, texts.to(embedding), dim=-1)
-
-
-def _one_per_image(name: str, values: Tensor, n_images: int, batch: int | None) -> Tensor:
-    """Rows ``(N, ...)`` of the chosen images; a single row serves all."""
-    if n_images == 0:
-        raise ValueError(f"batch={batch}, expected the index of an image: there are fewer")
-    if len(values) == 1:
-        return values.expand(n_images, *values.shape[1:])
-    found = values if batch is None else values[batch : batch + 1]
-    if len(found) != n_images:
-        raise ValueError(f"{name} has {len(values)} values, expected one, or one for each image")
-    return found

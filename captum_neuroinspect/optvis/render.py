@@ -20,9 +20,9 @@ from captum_neuroinspect.optvis._rendering.outcome import as_illusions, warn_of
 from captum_neuroinspect.optvis._rendering.pairs import Indices, Pairs, prompt_embeddings
 from captum_neuroinspect.optvis._rendering.scores import PairScorer
 from captum_neuroinspect.optvis._rendering.starts import Param, Starts
-from captum_neuroinspect.optvis._units.reader import Preprocess, Token, UnitReader
+from captum_neuroinspect.optvis._units.reader import Preprocess, UnitReader
 from captum_neuroinspect.optvis.illusions import Illusions
-from captum_neuroinspect.optvis.units import n_units
+from captum_neuroinspect.optvis.units import Token, n_units
 
 if TYPE_CHECKING:
     from captum_neuroinspect.encoders import ImageTextEncoder
@@ -39,6 +39,7 @@ def render_illusions(
     encoder: ImageTextEncoder | None = None,
     class_names: Sequence[str] | None = None,
     templates: Sequence[str] = DEFAULT_TEMPLATES,
+    prompts: str | Sequence[str] | None = None,
     negative: Sequence[str] = (),
     negative_weight: float = 4.0,
     preprocess: Preprocess | None = None,
@@ -82,22 +83,29 @@ def render_illusions(
 
     Args:
         model: a classifier; it runs on its own device.
-        neurons: one neuron per image; an int goes with every class. Or directions, a
-            floating point tensor ``(N, F)`` of a weight for each unit (a feature of a
-            sparse autoencoder, a principal component): A is then the weighted sum of
-            the units, and ``neurons`` of the result are the row numbers. For silent
-            images the gradient is redirected through the unit of the largest weight.
-        classes: one class per image, an int for every neuron, or ``None``.
+        neurons: one neuron per image; a single number goes with every class
+            (:func:`classes_of_neurons` chooses some). Or directions, a floating point
+            tensor ``(N, F)`` of a weight for each unit (a feature of a sparse
+            autoencoder, a principal component), or ``(F,)`` for every class: A is then
+            the weighted sum of the units, and ``neurons`` of the result are the row
+            numbers. For silent images the gradient is redirected through the unit of
+            the largest weight.
+        classes: one class per image, a single number for every neuron
+            (:func:`neurons_of_classes` chooses some), or ``None``.
         layer: where the neurons are. ``None``: they are inputs of the decision
             layer. A module or its dotted name: they are its outputs (a channel of
             a convolution, a unit of a linear layer, a dimension of tokens).
-        head: the decision layer, found when not given; only for ``layer=None``.
+        head: the decision layer. Its outputs are the logits, also where a model ends in a
+            softmax (Lucent's ``InceptionV1``), whose probabilities are refused. Not
+            given, it is found for ``layer=None``, else the logits are what the model returns.
         token: for a ``layer`` of tokens ``(N, T, D)``, what stands for an image: the
             ``"mean"`` over tokens, ``"cls"`` (the first) or a token's number.
-        encoder: image-text encoder; needs ``classes`` and ``class_names``.
+        encoder: image-text encoder; needs ``classes`` and ``class_names``, or ``prompts``.
         class_names: a name for each class of the model.
         templates: prompts with a ``{}`` for the name of the class;
             :func:`~captum_neuroinspect.encoders.clip_templates` gives CLIP's own.
+        prompts: what the encoder should see instead of the names of the classes: one text
+            for each image, or one for all. Goes without classes too.
         negative: prompts of what should be in no image, such as ``"a watermark"``;
             needs an encoder. With B the largest of their cosines to the image, what is
             maximised is multiplied by ``exp(-negative_weight * max(0, B))``, or divided
@@ -109,16 +117,20 @@ def render_illusions(
         param: how images are parametrized: ``"fft"`` (:func:`illusion_image`),
             ``"maco"`` (:func:`maco_image`: phases only), or a function ``(size, batch, *,
             seed, device)`` that gives ``(params, image_f)`` as they do, with a row for
-            each image in each parameter.
+            each image in each parameter. Or Lucent's ``param_f``, a function of no
+            arguments that makes as many images as a batch has: ``lambda:
+            param.image(224, batch=2)``. Such images depend on how they are batched.
         init: images to start from, in 0..1, one ``(channels, height, width)`` for all or
             ``(N, channels, height, width)``; only for ``param="fft"``.
         transforms: what moves the images in each step: functions of images ``(N, C, H,
             W)``, Lucent's among them, or a function ``(seeds, n_steps)`` that makes them
-            for a batch, as :func:`illusion_transforms` does, which is the default. The
-            same images for a seed, however they are batched, are only certain of
-            functions that draw for each image by its seed; Lucent's do not.
+            for a batch, as :func:`illusion_transforms` does, which is the default. What
+            they make larger or smaller is brought back to ``size``. The same images for a
+            seed, however they are batched, are only certain of functions that draw for each
+            image by its seed; Lucent's do not.
         size: pixels, one side or ``(height, width)``.
-        channels: what the model takes; an encoder sees one channel as grey.
+        channels: what the model takes; an encoder sees one channel as grey, and goes with
+            1 or 3.
         n_steps: optimisation steps.
         gamma: weight of the logit, 0..1. The paper has 0.5, with which the class is seen no
             more often and the neuron told less often (``docs/measurements.md``).
@@ -147,8 +159,9 @@ def render_illusions(
     Raises:
         TypeError: for an argument of the wrong kind.
         ValueError: for a neuron or class that does not exist, lengths that differ,
-            an encoder without classes or class names, ``negative`` without an encoder,
-            ``init`` that does not fit, or a number out of range.
+            a model that returns probabilities, an encoder without classes or class names,
+            more or fewer prompts than images, ``prompts`` or ``negative`` without an
+            encoder, ``init`` that does not fit, or a number out of range.
         torch.OutOfMemoryError: when a single image does not fit (``MemoryError`` or
             ``RuntimeError`` if that is what the device raised).
         KeyboardInterrupt: when it comes before the first step is done.
@@ -169,9 +182,12 @@ def render_illusions(
         tuple(snapshots), negative_weight, encoder_every, coarse,
     )  # fmt: skip
     pairs = Pairs.of(neurons, classes, class_names)
-    starts, moves = Starts(param, init, len(pairs), options), Transforms(transforms)
-    if negative and encoder is None:
-        raise ValueError(f"negative={negative!r}, but encoder=None: only an encoder reads prompts")
+    starts, moves = Starts(param, init, len(pairs), options), Transforms(transforms, options.size)
+    for name, texts in {"prompts": prompts, "negative": negative}.items():
+        if texts and encoder is None:
+            raise ValueError(f"{name}={texts!r}, but encoder=None: only an encoder reads prompts")
+    if encoder is not None and options.channels not in (1, 3):
+        raise ValueError(f"channels={channels}, but an encoder takes images of 1 or 3 channels")
     networks = [model] if encoder is None else [model, encoder.network]
     with frozen(*networks), torch.enable_grad():
         example = _example(options, device_of(model))
@@ -186,7 +202,7 @@ def render_illusions(
             pairs.targets(n_units(reading.units), example.device),
             None if pairs.classes is None else pairs.classes.to(example.device),
             encoder,
-            None if encoder is None else pairs.text(encoder, templates),
+            None if encoder is None else pairs.text(encoder, templates, prompts),
             None if encoder is None or not negative else prompt_embeddings(encoder, negative),
         )
         with scorer.shortened(example):
@@ -199,7 +215,8 @@ def render_illusions(
         else f"directions in {reader.place}",
         "maps_are": reader.maps_are,
         "encoder": None if encoder is None else type(encoder).__name__,
-        "templates": None if encoder is None else list(templates),
+        "templates": None if encoder is None or prompts else list(templates),
+        "prompts": [prompts] if isinstance(prompts, str) else prompts and list(prompts),
         "negative": list(negative),
         "param": starts.name,
         "init": None if init is None else "images",

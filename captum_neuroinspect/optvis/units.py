@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from captum_neuroinspect._modules import captured_input, first_tensor, frozen
 
 # A unit for each image, int64 (N,), or a direction, weights (N, F) -> their maps (N, h, w).
 UnitMaps = Callable[[Tensor], Tensor]
+# What stands for an image in a layer of tokens.
+Token = int | Literal["mean", "cls"]
 
 
 def n_units(output: Tensor) -> int:
@@ -22,6 +24,47 @@ def n_units(output: Tensor) -> int:
     """
     _check_ndim(output)
     return output.shape[-1 if output.ndim == 3 else 1]
+
+
+def check_token(token: Token) -> int | None:
+    """The number of a token; ``None`` for the mean over all.
+
+    Raises:
+        ValueError: when it is none of these.
+    """
+    if token == "mean":
+        return None
+    if token == "cls":
+        return 0
+    if isinstance(token, bool) or not isinstance(token, int):
+        raise ValueError(f"token={token!r}, expected 'mean', 'cls' or the number of a token")
+    return token
+
+
+def one_token(output: Tensor, token: Token) -> Tensor:
+    """Choose a token of a layer's output ``(N, T, D)``; for ``"mean"`` nothing is chosen yet.
+
+    Returns:
+        ``(N, D)``; the output itself for ``"mean"``.
+
+    Raises:
+        ValueError: when ``token`` is unknown, or a layer has no such token.
+
+    Examples::
+
+        >>> one_token(torch.zeros(2, 17, 8), "cls").shape
+        torch.Size([2, 8])
+    """
+    number = check_token(token)
+    if number is None:
+        return output
+    n_tokens = output.shape[1] if output.ndim == 3 else 0
+    if not -n_tokens <= number < n_tokens:
+        raise ValueError(
+            f"token={number}, but the layer's output has shape {tuple(output.shape)}, "
+            "expected tokens (N, T, D) and a number in 0..T-1"
+        )
+    return output[:, number]
 
 
 def unit_activation(output: Tensor, neurons: Tensor) -> Tensor:

@@ -1,12 +1,14 @@
 import pytest
 import torch
+import torchvision
 from helpers import Boom, left_unchanged
+from lucent.optvis import objectives
 from lucent.optvis.render import render_vis
 from optvis_nets import N_FEATURES, FakeEncoder, TinyNet
 from torch import nn
 from torch.nn import functional as F
 
-from captum_neuroinspect.optvis import GuidedModel, clip_illusion, illusion_image
+from captum_neuroinspect.optvis import GuidedModel, clip_illusion, illusion_image, neuron
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -140,6 +142,25 @@ def test_a_layer_is_read_before_an_operation_in_place():
     torch.testing.assert_close(found, model[0](IMAGES))
 
 
+def test_channels_are_second_for_lucent():
+    model = torchvision.models.SwinTransformer([4, 4], 12, [1, 1], [2, 2], [4, 4], num_classes=4)
+    model.eval()
+    images = torch.rand(2, 3, 32, 40)
+    guided = GuidedModel(
+        model, FakeEncoder(), example=images, layers=["features.0.0", "features.0", "features.1"]
+    )
+    found = _layers(guided, images)
+    first = model.features[0](images)
+    assert first.shape == (2, 8, 10, 12)
+    torch.testing.assert_close(found["features_0_0"], model.features[0][0](images))
+    torch.testing.assert_close(found["features_0"], first.movedim(3, 1))
+    torch.testing.assert_close(found["features_1"], model.features[:2](images).movedim(3, 1))
+    values = {name: value for name, value in found.items() if name != "output"}
+    expected = -model.features[:2](images)[..., 5].mean()
+    torch.testing.assert_close(neuron("features_1", 5)(values.get), expected)
+    torch.testing.assert_close(objectives.channel("features_1", 5)(values.get), expected)
+
+
 def test_logits_of_a_model_that_ends_in_a_softmax():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), TinyHead(), nn.Softmax(1))
     with pytest.raises(ValueError, match="a softmax"):
@@ -181,7 +202,7 @@ def test_bad_values():
     with pytest.raises(ValueError, match="layer='nowhere' is not in TinyNet"):
         GuidedModel(model, FakeEncoder(), example=IMAGES, layers=["nowhere"])
     wide = nn.Sequential(nn.Flatten(), nn.Linear(768, 4), nn.Linear(4, 2))
-    with pytest.raises(ValueError, match="head has 4 outputs and the model 2"):
+    with pytest.raises(ValueError, match=r"head gives \(2, 4\) and the model \(2, 2\)"):
         GuidedModel(wide, FakeEncoder(), wide[1], example=IMAGES)
     with pytest.raises(TypeError, match="layers='0', expected a sequence"):
         GuidedModel(wide, FakeEncoder(), example=IMAGES, layers="0")

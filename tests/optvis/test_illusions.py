@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from captum_neuroinspect.optvis import Illusions
+from captum_neuroinspect.optvis import Illusions, activation_mask
 
 HOSTILE = ("../../etc/passwd", 'a\\b:c*?"<>|\0\n', "", "  ..", "Füße 猫", "x" * 500)
 
@@ -20,6 +21,7 @@ def _illusions(n: int = 2, **changes) -> Illusions:
         "activations": torch.arange(n) + 0.25,
         "logits": torch.arange(n) - 0.5,
         "similarities": torch.full((n,), 0.125),
+        "maps": torch.rand(n, 4, 5),
         "neurons": tuple(range(10, 10 + n)),
         "classes": tuple(range(n)),
         "class_names": tuple(f"class {i}" for i in range(n)),
@@ -183,6 +185,16 @@ def test_load_gives_back_what_was_saved(illusions, tmp_path):
     _assert_same(Illusions.load(str(path)), illusions)
 
 
+def test_a_file_of_the_first_version_has_no_maps(tmp_path):
+    old = _illusions(maps=None)
+    with safe_open(old.save(tmp_path / "2.safetensors"), framework="pt") as file:
+        about = json.loads(file.metadata()["captum_neuroinspect.Illusions"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    metadata = {"captum_neuroinspect.Illusions": json.dumps({**about, "version": 1})}
+    save_file(tensors, tmp_path / "1.safetensors", metadata=metadata)
+    _assert_same(Illusions.load(tmp_path / "1.safetensors"), old)
+
+
 def test_saving_is_deterministic_and_keeps_tensors_that_share_memory(tmp_path):
     numbers = torch.rand(2)
     shared = _moving(activations=numbers, logits=numbers, similarities=numbers)
@@ -213,8 +225,8 @@ def test_load_refuses_other_files(tmp_path):
     save_file({"images": torch.rand(1, 3, 4, 4)}, path)
     with pytest.raises(ValueError, match=r"other\.safetensors holds no Illusions"):
         Illusions.load(path)
-    save_file({}, path, metadata={"captum_neuroinspect.Illusions": '{"version": 2}'})
-    with pytest.raises(ValueError, match="version 2 of the format, this package reads up to 1"):
+    save_file({}, path, metadata={"captum_neuroinspect.Illusions": '{"version": 3}'})
+    with pytest.raises(ValueError, match="version 3 of the format, this package reads up to 2"):
         Illusions.load(path)
     path.write_text("something else")
     with pytest.raises(ValueError, match=r"is no whole \.safetensors file"):
@@ -261,7 +273,7 @@ def test_rows_keep_every_field_in_step(which, rows):
     assert part.neurons == tuple(whole.neurons[row] for row in rows)
     assert part.classes == tuple(whole.classes[row] for row in rows)
     assert part.class_names == tuple(whole.class_names[row] for row in rows)
-    for name in ("images", "masks", "activations", "logits", "similarities"):
+    for name in ("images", "masks", "maps", "activations", "logits", "similarities"):
         assert getattr(part, name).equal(getattr(whole, name)[rows])
     assert part.snapshots.equal(whole.snapshots[:, rows])
     assert part.snapshot_steps == whole.snapshot_steps
@@ -306,6 +318,66 @@ def test_composites_and_alpha_obey_the_mask():
     assert picture.convert("RGB").tobytes() == illusions.to_pil()[1].tobytes()
     alpha = (illusions.masks[1] * 255).round().byte()
     assert picture.getchannel("A").tobytes() == bytes(alpha.flatten().tolist())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"threshold": 1.0, "floor": 0.1}, {"softness": 0.3, "blur": 1.0, "floor": 0.0}]
+)
+def test_other_masks_are_made_of_the_maps(options):
+    illusions = _illusions(3)
+    other = illusions.remasked(**options)
+    assert other.masks.equal(activation_mask(illusions.maps, (20, 24), **options))
+    _assert_same(replace(other, masks=illusions.masks), illusions)
+
+
+@pytest.mark.parametrize("background", ["grey", 0.25, torch.tensor([0.1, 0.5, 0.9])])
+def test_every_view_can_show_a_background(background, tmp_path):
+    illusions = _moving(2, masks=torch.rand(2, 1, 20, 24))
+    expected = replace(illusions, images=illusions.composited(background))
+    pictures = [picture.tobytes() for picture in expected.to_pil()]
+    assert [p.tobytes() for p in illusions.to_pil(masked=background)] == pictures
+    assert illusions.grid(masked=background).tobytes() == expected.grid().tobytes()
+    shown = illusions.show(masked=background).axes[1].images[0].get_array()
+    assert shown.tobytes() == pictures[1]
+    moved = torch.stack(
+        [replace(illusions, images=s).composited(background) for s in illusions.snapshots]
+    )
+    assert illusions.animate(masked=background) == replace(expected, snapshots=moved).animate()
+    paths = illusions.save_pictures(tmp_path, masked=background)
+    with Image.open(paths[1]) as saved:
+        assert saved.tobytes() == pictures[1]
+
+
+def test_true_is_no_brightness():
+    illusions = _illusions()
+    dimmed = [p.tobytes() for p in illusions.to_pil(masked=True)]
+    assert dimmed == [p.tobytes() for p in illusions.to_pil(masked="black")]
+    assert dimmed != [p.tobytes() for p in illusions.to_pil(masked=1.0)]
+
+
+def test_pictures_with_opacity_are_saved(tmp_path):
+    illusions = _illusions()
+    with Image.open(illusions.save_pictures(tmp_path, alpha=True)[0]) as saved:
+        assert saved.tobytes() == illusions.to_pil(alpha=True)[0].tobytes()
+
+
+@pytest.mark.parametrize("n_channels", [2, 5])
+def test_channels_that_are_no_colours(n_channels):
+    strange = _illusions(images=torch.rand(2, n_channels, 20, 24))
+    for view in (strange.to_pil, strange.grid, strange.show):
+        with pytest.raises(ValueError, match=f"images have {n_channels} channels, expected 1, 3"):
+            view()
+    with pytest.raises(ValueError, match=f"images have {n_channels} channels, expected 1 or 3"):
+        strange.rgba()
+    assert strange._repr_png_() is None, "a notebook shows the text"
+
+
+def test_four_channels_are_colours_and_opacity():
+    four = _illusions(images=torch.rand(2, 4, 20, 24))
+    assert four.to_pil()[0].mode == "RGBA"
+    assert four.grid().mode == "RGB"
+    with pytest.raises(ValueError, match="images have 4 channels, expected 1 or 3 beside opacity"):
+        four.rgba()
 
 
 def test_grey_images_get_colours_for_their_alpha():
@@ -397,6 +469,8 @@ def test_numbers_of_other_kinds_become_tuples_of_int():
         ({"class_names": ("a", "b", "c")}, "class_names has 3 entries, expected 2"),
         ({"images": torch.rand(2, 20, 24)}, r"images have shape \(2, 20, 24\)"),
         ({"masks": torch.rand(2, 20, 24)}, r"masks have shape .*, expected \(2, 1, 20, 24\)"),
+        ({"maps": torch.rand(2, 1, 4, 5)}, r"maps have shape \(2, 1, 4, 5\), expected \(N, h, w\)"),
+        ({"maps": torch.rand(3, 4, 5)}, "maps has 3 entries, expected 2"),
         ({"snapshot_steps": (1,)}, "1 snapshot_steps without snapshots"),
         ({"snapshots": torch.rand(1, 2, 3, 20, 24)}, "snapshots without snapshot_steps"),
         (
@@ -429,7 +503,9 @@ def test_bad_values():
 
 
 def test_what_is_missing_is_said():
-    bare = _illusions(masks=None)
+    bare = _illusions(masks=None, maps=None)
+    with pytest.raises(RuntimeError, match="no maps"):
+        bare.remasked()
     for use in (bare.masked, bare.rgba, bare.composited, lambda: bare.grid(masked=True)):
         with pytest.raises(RuntimeError, match="no masks"):
             use()

@@ -20,8 +20,10 @@ from captum_neuroinspect.optvis import (
     class_conditional,
     clip_illusion,
     illusion_image,
+    maco_image,
     neuron,
     random_affine,
+    render_illusions,
 )
 from captum_neuroinspect.optvis.hooks import clean_hooks
 
@@ -138,6 +140,7 @@ THEIRS = {
 }
 PARAMS = {
     "ours": lambda: illusion_image(32, batch=2),
+    "maco": lambda: maco_image(32, batch=2),
     "fft": lambda: param.image(32, batch=2),
     "pixel": lambda: param.image(32, batch=2, fft=False),
 }
@@ -239,6 +242,21 @@ def test_inception(inception):
     prepare = transform.preprocess_inceptionv1()
     both = class_conditional("mixed4a", 3, 1, logits=HEAD) + objectives.channel("mixed3a", 5)
     _assert_falls(inception, both, lambda: illusion_image(64), size=224, prepare=prepare)
+
+
+@pytest.mark.parametrize("layer", [None, "mixed4a"])
+def test_inception_in_our_renderer(layer, inception):
+    options = {"layer": layer, "size": 224, "progress": False}
+    options |= {"head": inception.get_submodule(HEAD), "lr": 0.05, "transforms": []}
+    options |= {"preprocess": transform.preprocess_inceptionv1()}
+    with left_unchanged(inception):
+        first = render_illusions(inception, 3, 1, n_steps=1, **{**options, "lr": 1e-12})
+        last = render_illusions(inception, 3, 1, n_steps=4, **options)
+    prepared = options["preprocess"](last.images)
+    torch.testing.assert_close(last.logits[0], _value(inception, f"{HEAD}:1", prepared).neg())
+    value = [found.activations + 0.25 * found.logits for found in (first, last)]
+    assert value[1] > value[0]
+    assert last.masks.shape == (1, 1, 224, 224)
 
 
 @pytest.mark.parametrize(

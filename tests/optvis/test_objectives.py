@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 
@@ -44,6 +45,37 @@ def test_channels_are_means_over_positions_or_tokens():
         assert neuron("layer", [1, 0])({"layer": output}.get) == -7.5
     # Lucent's channel is the same on maps; on tokens it would read a token.
     assert lucent_channel("layer", 1)({"layer": maps}.get) == -9.5
+
+
+def test_one_token():
+    tokens = torch.arange(12.0).view(2, 3, 2)  # of image 1: (6, 7), (8, 9), (10, 11)
+    layers = {"layer": tokens, "logits": torch.tensor([[1.0, 0.0], [1.0, 0.0]])}
+    assert neuron("layer", 1, batch=1)(layers.get) == -9
+    assert neuron("layer", 1, batch=1, token="cls")(layers.get) == -7
+    assert neuron("layer", 1, batch=1, token=-1)(layers.get) == -11
+    assert neuron("layer", [0, 1], token=1)(layers.get) == -(2 + 9) / 2
+    found = class_conditional("layer", 0, 0, gamma=0.5, logits="logits", token="cls")
+    assert found(layers.get) == -(0 + 6) / 2 - 0.5
+    layers["embedding"] = torch.tensor([[3.0, 4.0], [3.0, 4.0]])
+    illusion = clip_illusion("layer", 1, 0, torch.tensor([1.0, 0.0]), eps=0.0, token=2)
+    torch.testing.assert_close(illusion(layers.get), torch.tensor(-0.6 * ((5 + 11) / 2 + 0.25)))
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 2, 2), (2, 4, 3)])
+def test_directions_are_weighted_sums(shape):
+    output = torch.arange(math.prod(shape)).float().view(shape)
+    channel_dim = 2 if len(shape) == 3 else 1
+    means = output.movedim(channel_dim, 1).flatten(2).mean(2) if len(shape) > 2 else output
+    rows = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]])
+    layers = {"layer": output, "logits": torch.tensor([[1.0, 4.0], [2.0, 0.0]])}
+    torch.testing.assert_close(neuron("layer", rows[0])(layers.get), -(means @ rows[0]).mean())
+    each = (means * rows).sum(1)
+    torch.testing.assert_close(neuron("layer", rows)(layers.get), -each.mean())
+    torch.testing.assert_close(neuron("layer", rows, batch=1)(layers.get), -each[1])
+    found = class_conditional("layer", rows.double(), [1, 0], logits="logits")(layers.get)
+    torch.testing.assert_close(found, -(each + 0.25 * torch.tensor([4.0, 2.0])).mean())
+    unit = neuron("layer", torch.eye(3)[2])(layers.get)
+    torch.testing.assert_close(unit, neuron("layer", 2)(layers.get))
 
 
 OBJECTIVES = {
@@ -122,15 +154,15 @@ def test_names_and_descriptions():
     ours = clip_illusion("features", 2, 1, torch.zeros(512), batch=0)
     assert ours.name == "clip_illusion"
     assert ours.description == (
-        "Clip_Illusion [features, 2, 1, ..., 0.25, 0.05, logits, embedding, 0]"
+        "Clip_Illusion [features, 2, 1, ..., 0.25, 0.05, logits, embedding, 0, mean]"
     )
     assert class_conditional("fc", [1, 2], 3).description == (
-        "Class_Conditional [fc, [1, 2], 3, 0.25, labels, None]"
+        "Class_Conditional [fc, [1, 2], 3, 0.25, labels, None, mean]"
     )
     both = Objective.sum([ours, neuron("fc", 3), lucent_channel("conv", 1)])
     assert both.name == (ours + neuron("fc", 3) + lucent_channel("conv", 1)).name
     assert both.name == "clip_illusion, neuron, channel"
-    assert both.description.endswith("Neuron [fc, 3, None] +\nChannel [conv, 1, None])")
+    assert both.description.endswith("Neuron [fc, 3, None, mean] +\nChannel [conv, 1, None])")
 
 
 def test_with_an_objective_of_the_users(layers):
@@ -149,8 +181,14 @@ def test_with_an_objective_of_the_users(layers):
         (lambda: neuron("features", [0, 1], batch=2), ValueError, "batch=2, expected the index"),
         (lambda: neuron("features", 0, batch=-1), ValueError, "batch=-1, expected at least 0"),
         (lambda: neuron("features", 0, batch=0.5), TypeError, r"batch=0\.5, expected a whole"),
+        (lambda: neuron("features", 0, token=0), ValueError, r"token=0, .* expected tokens \(N, T"),
+        (lambda: neuron("features", 0, token="last"), ValueError, "token='last', expected 'mean'"),
         (lambda: neuron("features", 2), ValueError, "n_channel=2 is out of range"),
         (lambda: neuron("features", -1), ValueError, "n_channel=-1 is out of range"),
+        (lambda: neuron("features", torch.ones(3)), ValueError, "n_channel has 3 weights, expect"),
+        (lambda: neuron("features", torch.ones(3, 2)), ValueError, "n_channel has 3 values"),
+        (lambda: neuron("features", [0.5, 1.0]), TypeError, "n_channel has dtype"),
+        (lambda: _class(0, torch.ones(2)), TypeError, "class_index has dtype"),
         (lambda: neuron("features", 0.5), TypeError, "n_channel has dtype"),
         (lambda: neuron("embedding", []), ValueError, "n_channel has 0 values"),
         (lambda: _class(0, [0, 1, 1]), ValueError, "class_index has 3 values"),

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers import Boom, left_unchanged
@@ -38,7 +39,8 @@ def test_every_number_is_that_of_the_clean_image(case):
         units = units[rows, list(found.neurons)]
         logits = model.fc(maps.mean((2, 3)))
     torch.testing.assert_close(found.activations, units.mean((1, 2)))
-    assert found.masks.equal(activation_mask(units, 16))
+    torch.testing.assert_close(found.maps, units)
+    assert found.masks.equal(activation_mask(found.maps, 16))
     assert found.images.shape == (3, 3, 16, 16)
     assert 0 <= found.images.min() <= found.images.max() <= 1
     if "classes" in case:
@@ -132,13 +134,20 @@ def test_leaves_both_networks_as_they_were_after_an_exception(error, culprit, n_
         )
 
 
-def test_a_neuron_behind_a_closed_relu_gets_an_image():
+RECTIFIERS = [nn.ReLU(), nn.ReLU6(inplace=True), nn.Hardswish(), nn.GELU(), nn.SiLU()]
+
+
+@pytest.mark.parametrize("rectifier", RECTIFIERS, ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize("class_index", [None, 1], ids=["neuron", "in a class"])
+def test_a_neuron_behind_a_closed_rectifier_gets_an_image(rectifier, class_index):
     model = TinyNet(bias=-30.0)
-    assert model.eval()(torch.rand(8, 3, 16, 16)).std(0).max() == 0, "all neurons are silent"
+    model.act = rectifier
+    assert model.eval()(torch.rand(8, 3, 16, 16)).std(0).max() < 1e-6, "all neurons are silent"
     options = {"size": 16, "n_steps": 60, "progress": False}
-    alone = render_illusions(model, list(range(N_FEATURES)), **options)
-    start = render_illusions(model, list(range(N_FEATURES)), **{**options, "n_steps": 1}, lr=1e-9)
-    assert alone.images.std((1, 2, 3)).gt(3 * start.images.std((1, 2, 3))).all()
+    neurons = list(range(N_FEATURES))
+    last = render_illusions(model, neurons, class_index, **options)
+    first = render_illusions(model, neurons, class_index, **{**options, "n_steps": 1}, lr=1e-9)
+    assert last.images.std((1, 2, 3)).gt(3 * first.images.std((1, 2, 3))).all()
 
 
 @pytest.mark.slow
@@ -270,6 +279,42 @@ def test_an_int_goes_with_every_other():
     assert len(render_illusions(TinyNet(), 4, 1, **FAST)) == 1
 
 
+def test_a_single_one_of_any_kind_goes_with_every_other():
+    expected = render_illusions(TinyNet(), [4, 4], [0, 1], **FAST)
+    weight = torch.zeros(7)
+    weight[4] = 1
+    for one in (weight.argmax(), np.int64(4), torch.tensor(4)):
+        found = render_illusions(TinyNet(), one, np.array([0, 1]), **FAST)
+        assert found.neurons == (4, 4)
+        assert found.images.equal(expected.images)
+    for one in (torch.tensor(1), np.int64(1)):
+        assert render_illusions(TinyNet(), range(3), one, **FAST).classes == (1, 1, 1)
+    assert len(render_illusions(TinyNet(), torch.tensor(4), **FAST)) == 1
+
+
+class WithSoftmax(TinyNet):
+    def forward(self, x):
+        return super().forward(x).softmax(1)
+
+
+@pytest.mark.parametrize("options", [{}, {"layer": "conv"}], ids=["head", "layer"])
+def test_logits_of_a_model_that_ends_in_a_softmax(options):
+    model = WithSoftmax()
+    plain = render_illusions(TinyNet(), [0, 3], [1, 2], **options, **FAST)
+    with left_unchanged(model):
+        found = render_illusions(model, [0, 3], [1, 2], head=model.fc, **options, **FAST)
+    torch.testing.assert_close(found.images, plain.images)
+    torch.testing.assert_close(found.logits, plain.logits)
+    assert found.settings["neurons_are"] == plain.settings["neurons_are"]
+
+
+def test_probabilities_are_no_logits():
+    model = WithSoftmax()
+    with left_unchanged(model), pytest.raises(ValueError, match="expected logits: give its deci"):
+        render_illusions(model, 0, 1, layer="conv", **FAST)
+    assert render_illusions(model, 0, layer="conv", **FAST).logits is None, "not asked for"
+
+
 def test_oblong_odd_images_and_settings():
     found = render_illusions(TinyNet(), 0, size=(15, 18), n_steps=1, seed=3, progress=False)
     assert found.images.shape[-2:] == (15, 18)
@@ -326,7 +371,9 @@ def test_lucents_image_and_transforms_in_our_loop():
         ({"layer": 3}, TypeError, "layer is int"),
         ({"head": nn.ReLU()}, TypeError, "head is ReLU, expected nn.Linear"),
         ({"head": nn.Linear(6, 4)}, ValueError, "Linear is not a submodule"),
-        ({"head": nn.Linear(6, 4), "layer": "conv"}, ValueError, "layer and head are both given"),
+        ({"head": nn.Linear(6, 4), "layer": "conv"}, ValueError, "Linear is not a submodule"),
+        ({"head": nn.ReLU(), "layer": "conv"}, TypeError, "head is ReLU, expected nn.Linear"),
+        ({**GUIDED, "classes": 0, "channels": 4}, ValueError, "channels=4, but an encoder takes"),
     ],
 )
 def test_bad_values_are_refused_before_work_starts(arguments, error, message, monkeypatch):

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from helpers import left_unchanged
+from lucent.optvis import param
 from lucent.optvis.transform import standard_transforms as lucent_transforms
 from optvis_nets import CLASS_NAMES, N_FEATURES, FakeEncoder, TinyNet
 from torch import nn
@@ -112,6 +113,40 @@ def test_the_name_of_a_parameterization_is_kept():
     assert names == ["fft", "maco", "maco_image", "pixels", "<lambda>"]
 
 
+LUCENTS = {
+    "fft": lambda: param.image(16, batch=2),
+    "pixels": lambda: param.image(16, batch=2, fft=False),
+    "ours": lambda: illusion_image(16, batch=2),
+    "a partial": partial(param.image, 16, batch=2),
+}
+
+
+@pytest.mark.parametrize("param_f", LUCENTS.values(), ids=LUCENTS.keys())
+@pytest.mark.parametrize("transforms", [None, [], lucent_transforms], ids=["ours", "none", "their"])
+def test_lucents_param_f(param_f, transforms):
+    options = {"param": param_f, "transforms": transforms}
+    goal = {"model": TinyNet(), "neurons": [0, 3, 5, 1], "batch_size": 2, **options}
+    state, seeded = torch.get_rng_state(), {**STILL, "seed": 7}
+    before = render_illusions(**goal, **STILL)
+    if transforms is not lucent_transforms:  # which draw from global generators
+        assert render_illusions(**goal, **STILL).images.equal(before.images)
+        assert torch.get_rng_state().equal(state)
+    if param_f is not LUCENTS["ours"]:
+        assert not render_illusions(**goal, **seeded).images.equal(before.images)
+        assert not before.images[:2].equal(before.images[2:])
+    after = render_illusions(**goal, **{**FAST, "n_steps": 40})
+    assert (after.images - before.images).abs().amax((1, 2, 3)).gt(1e-3).all()
+    if transforms == []:  # else it is the mean over moved images that grows
+        assert after.activations.gt(before.activations).all()
+
+
+def test_lucents_network_as_an_image():
+    goal = {"neurons": 3, "param": lambda: param.cppn(16)}
+    before = render_illusions(TinyNet(), **goal, **STILL)
+    after = render_illusions(TinyNet(), **goal, **{**FAST, "n_steps": 40}, lr=0.005)
+    assert after.activations.gt(before.activations).all()
+
+
 def test_parameters_that_images_share():
     def shared(size, batch, *, seed, device):
         values = torch.zeros(3, *size).requires_grad_()
@@ -144,6 +179,20 @@ def test_numbers_and_masks_of_directions():
     maps = torch.einsum("nchw,nc->nhw", _units(model, found.images), DIRECTIONS)
     torch.testing.assert_close(found.activations, maps.mean((1, 2)), atol=1e-5, rtol=1e-4)
     assert found.masks.equal(activation_mask(maps, 16))
+
+
+def test_one_direction_in_several_classes():
+    one, pair = DIRECTIONS[0], DIRECTIONS[[0, 0]]
+    found = render_illusions(TinyNet(), one, [0, 2], **FAST)
+    expected = render_illusions(TinyNet(), pair, [0, 2], **FAST)
+    assert found.images.equal(expected.images)
+    assert (found.neurons, found.classes) == ((0, 0), (0, 2))
+    assert len(render_illusions(TinyNet(), one, **FAST)) == 1
+
+
+def test_directions_of_numpy():
+    found = render_illusions(TinyNet(), DIRECTIONS.double().numpy(), **FAST)
+    assert found.images.equal(render_illusions(TinyNet(), DIRECTIONS, **FAST).images)
 
 
 def test_directions_in_any_batch_and_as_float64():
@@ -232,6 +281,47 @@ def test_only_the_most_similar_prompt_counts_and_weight_0_none():
     torch.testing.assert_close(largest, cosines.amax(0))
 
 
+# Free prompts
+
+
+def test_a_prompt_of_each_image_stands_for_the_names_of_classes():
+    prompts = ["a red dot", "a watermark", "a red dot"]
+    goal = {"neurons": [0, 3, 5], "encoder": Sharp(), **FAST}
+    found = render_illusions(TinyNet(), classes=[1, 1, 2], prompts=prompts, **goal)
+    names = ["", "a red dot", "", ""]
+    first = render_illusions(
+        TinyNet(), 0, 1, encoder=Sharp(), class_names=names, templates=["{}"], **FAST
+    )
+    torch.testing.assert_close(found.images[:1], first.images)
+    embeddings = Sharp().encode_text(prompts)
+    with torch.no_grad():
+        expected = (Sharp().encode_image(found.images) * embeddings).sum(1)
+    torch.testing.assert_close(found.similarities, expected)
+    assert found.settings["prompts"] == prompts
+    assert found.settings["templates"] is None is found.class_names
+
+
+def test_one_prompt_for_all_and_no_classes():
+    goal = {"neurons": [0, 3], "encoder": FakeEncoder(), **FAST}
+    one = render_illusions(TinyNet(), prompts="a dot", **goal)
+    each = render_illusions(TinyNet(), prompts=["a dot", "a dot"], **goal)
+    assert one.images.equal(each.images)
+    assert one.logits is None is one.classes
+    torch.testing.assert_close(one.similarities, _cosines(one.images, "a dot"))
+
+
+def test_each_prompt_is_embedded_once():
+    class Counting(FakeEncoder):
+        def encode_text(self, texts):
+            asked.append(list(texts))
+            return super().encode_text(texts)
+
+    asked: list[list[str]] = []
+    goal = {"neurons": [0, 1, 2], "encoder": Counting(), **FAST}
+    render_illusions(TinyNet(), prompts=["b", "a", "b"], **goal, batch_size=2)
+    assert asked == [["b", "a"]]
+
+
 # Sizes and channels
 
 
@@ -294,6 +384,7 @@ BAD = [
     ({"init": PHOTOS[0] * 255}, ValueError, "init has values .* expected 0..1"),
     ({"init": PHOTOS[0] * float("nan")}, ValueError, "init has values nan"),
     ({"init": PHOTOS[0].to(torch.uint8)}, TypeError, "init is torch.uint8"),
+    ({"init": PHOTOS[0].numpy()}, TypeError, "init is ndarray, expected a floating point tensor"),
     ({"init": PHOTOS[0].tolist()}, TypeError, "init is list"),
     ({"init": PHOTOS[0], "param": "maco"}, ValueError, "only param='fft' can start"),
     ({"param": "cppn"}, ValueError, r"param='cppn', expected one of \['fft', 'maco'\]"),
@@ -313,10 +404,15 @@ BAD = [
     ({"neurons": torch.zeros(1, 6)}, ValueError, "direction 0 is zero or not finite"),
     ({"neurons": torch.eye(6) / 0}, ValueError, "direction 0 is zero or not finite"),
     ({"neurons": torch.ones(0, 6)}, ValueError, "neurons is empty"),
-    ({"neurons": torch.ones(6)}, TypeError, "neurons has dtype torch.float32"),
+    ({"neurons": torch.ones(5)}, ValueError, r"directions of shape \(1, 5\), expected \(N, 6\)"),
+    ({"neurons": [0.5] * 6}, TypeError, "neurons has dtype torch.float32"),
+    ({"neurons": torch.ones(1, 2, 6)}, TypeError, "neurons has dtype torch.float32"),
     ({"neurons": torch.eye(6), "classes": [0, 1]}, ValueError, "neurons has 6 values and classes"),
     ({"negative": ["a dot"]}, ValueError, "encoder=None: only an encoder reads prompts"),
     ({"negative": "a dot", **GUIDED}, TypeError, "negative='a dot' is one string"),
+    ({"prompts": "a dot"}, ValueError, "prompts='a dot', but encoder=None"),
+    ({"prompts": ["a", "b"], **GUIDED}, ValueError, "2 prompts, expected 1: one for each image"),
+    ({"prompts": [3], **GUIDED}, TypeError, "prompts holds 3"),
     ({"negative": [3], **GUIDED}, TypeError, "negative holds 3"),
     ({"negative_weight": -1.0}, ValueError, r"negative_weight=-1\.0, expected at least 0"),
     ({"channels": 0}, ValueError, "channels=0, expected at least 1"),
@@ -380,6 +476,21 @@ def test_lucents_transforms_move_our_images():
     assert found.images.shape == (2, 3, 40, 40)
     assert not found.images.equal(still.images)
     assert "jitter" in found.settings["transforms"]
+
+
+def test_networks_see_images_of_the_size_asked_for():
+    """A vision transformer takes one size only; Lucent's transforms pad and scale."""
+    seen = []
+
+    def pads(images):
+        return F.pad(images, [3, 3, 0, 0])
+
+    model = TinyNet()
+    model.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[2:])))
+    options = {"size": (16, 20), "n_steps": 2, "progress": False}
+    render_illusions(model, 0, **options, transforms=[pads])
+    render_illusions(model, 0, **options, transforms=lambda seeds, n_steps: [pads])
+    assert set(seen) == {(16, 20)}
 
 
 @pytest.mark.parametrize("transforms", [3, ["jitter"]])

@@ -126,7 +126,7 @@ def _joined(parts: list[Illusions]) -> Illusions:
         found = values(name)
         return None if any(part is None for part in found) else sum(found, ())
 
-    names = ("images", "masks", "activations", "logits", "similarities")
+    names = ("images", "masks", "maps", "activations", "logits", "similarities")
     together: dict[str, Any] = {name: tensor(name) for name in names}
     together |= {name: row(name) for name in ("neurons", "classes", "class_names")}
     counts = [n for part in parts for n in part.settings["n_rolled_back"]]

@@ -13,6 +13,7 @@ from torch import Tensor
 Background = Literal["grey", "white", "black", "checker"] | float | Tensor
 
 _SHADES = {"grey": 0.5, "white": 1.0, "black": 0.0}
+PICTURE_CHANNELS = (1, 3, 4)
 _SQUARE = 8  # pixels
 # Far enough apart to be seen through a picture of half opacity.
 _LIGHT, _DARK = 1.0, 0.6
@@ -51,7 +52,16 @@ def checkerboard(size: Sequence[int]) -> Tensor:
 
 
 def as_pictures(images: Tensor) -> list[Image.Image]:
-    """One picture per image of ``(N, C, H, W)``: grey, RGB or RGBA by the C of 1, 3 or 4."""
+    """One picture per image of ``(N, C, H, W)``: grey, RGB or RGBA by the C of 1, 3 or 4.
+
+    Raises:
+        ValueError: for another C.
+    """
+    if images.shape[1] not in PICTURE_CHANNELS:
+        raise ValueError(
+            f"images have {images.shape[1]} channels, expected 1, 3 or 4 for pictures: choose "
+            "some by dataclasses.replace(illusions, images=illusions.images[:, :3])"
+        )
     pixels = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
     # Pillow wants grey images without a channel dimension.
     rows = pixels.permute(0, 2, 3, 1).cpu()

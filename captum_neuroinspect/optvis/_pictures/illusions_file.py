@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -17,10 +19,10 @@ if TYPE_CHECKING:
     from captum_neuroinspect.optvis.illusions import Illusions
 
 SUFFIX = ".safetensors"
-_TENSORS = ("images", "masks", "activations", "logits", "similarities", "snapshots")
+_TENSORS = ("images", "masks", "activations", "logits", "similarities", "snapshots", "maps")
 _OTHERS = ("neurons", "classes", "class_names", "settings", "snapshot_steps")
 _KEY = "captum_neuroinspect.Illusions"
-_VERSION = 1
+_VERSION = 2  # 2 has maps
 
 
 def write_file(illusions: Illusions, path: Path) -> Path:
@@ -58,11 +60,13 @@ def read_fields(path: Path) -> dict[str, Any]:
     return {**dict.fromkeys(_TENSORS), **tensors, **fields}
 
 
-def write_pictures(illusions: Illusions, folder: Path) -> list[Path]:
+def write_pictures(
+    illusions: Illusions, pictures: Sequence[Image.Image], folder: Path
+) -> list[Path]:
     """One PNG an illusion and ``illusions.json``; the paths in this order."""
     rows = illusions.rows()
     paths = [folder / _file_name(number, row) for number, row in enumerate(rows)]
-    for path, image in zip(paths, illusions.to_pil(), strict=True):
+    for path, image in zip(paths, pictures, strict=True):
         write_atomically(path, image.save)
     named = [{"file": path.name, **row} for path, row in zip(paths, rows, strict=True)]
     content = {"settings": illusions.settings, "illusions": named}

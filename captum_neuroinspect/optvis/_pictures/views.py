@@ -13,12 +13,20 @@ from torch import Tensor
 
 from captum_neuroinspect._files import write_atomically
 from captum_neuroinspect.optvis._pictures.animation import Gif, as_gif
-from captum_neuroinspect.optvis._pictures.composite import Background, as_pictures, composite
+from captum_neuroinspect.optvis._pictures.composite import (
+    PICTURE_CHANNELS,
+    Background,
+    as_pictures,
+    composite,
+)
 from captum_neuroinspect.optvis._pictures.figure import picture_figure
 from captum_neuroinspect.optvis._pictures.sheet import contact_sheet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# Whether masks are applied, and what they let through: a bool, or a background.
+Masked = bool | Background
 
 _SHOWN = 36
 
@@ -62,8 +70,7 @@ class Views:
                 picture ``(3, H, W)`` or one for each image, ``(N, 3, H, W)``.
 
         Returns:
-            ``(N, 3, H, W)``; ``dataclasses.replace(illusions, images=...)`` makes
-            sheets of them.
+            ``(N, 3, H, W)``.
 
         Raises:
             RuntimeError: when there are no masks.
@@ -78,21 +85,29 @@ class Views:
 
         Raises:
             RuntimeError: when there are no masks.
+            ValueError: when the images have other than 1 or 3 channels.
         """
+        if self.images.shape[1] not in (1, 3):
+            raise ValueError(
+                f"images have {self.images.shape[1]} channels, expected 1 or 3 beside opacity"
+            )
         return torch.cat([self.images.expand(-1, 3, -1, -1), self._masks()], dim=1)
 
-    def to_pil(self, masked: bool = False, *, alpha: bool = False) -> list[Image.Image]:
+    def to_pil(self, masked: Masked = False, *, alpha: bool = False) -> list[Image.Image]:
         """One picture per illusion.
 
         Args:
-            masked: dim the places where the neurons are less active.
+            masked: ``True`` dims the places where the neurons are less active; a background
+                as in :meth:`composited`, such as ``"grey"``, shows through there instead.
             alpha: make them transparent there instead.
 
         Raises:
             RuntimeError: when masks are asked for and there are none.
-            ValueError: when both are asked for.
+            TypeError: for a background of another kind.
+            ValueError: when both are asked for, for a background that does not fit, or
+                images of other than 1, 3 or 4 channels (with ``alpha`` 1 or 3).
         """
-        if masked and alpha:
+        if masked is not False and alpha:
             raise ValueError("masked=True and alpha=True, expected one: both apply the mask")
         return as_pictures(self.rgba()) if alpha else self._pictures(self.images, masked)
 
@@ -103,14 +118,15 @@ class Views:
 
     def grid(
         self,
-        masked: bool = False,
+        masked: Masked = False,
         columns: int | None = None,
         labels: bool | Sequence[str] = True,
     ) -> Image.Image:
         """All pictures on one sheet, each with its caption.
 
         Args:
-            masked: dim the places where the neurons are less active.
+            masked: dim the places where the neurons are less active, or the background that
+                shows through there, as in :meth:`to_pil`.
             columns: pictures in a row; by default as square as possible.
             labels: ``True`` for :meth:`captions`, ``False`` for pictures alone, or one
                 text per picture.
@@ -125,7 +141,7 @@ class Views:
 
     def show(
         self,
-        masked: bool = False,
+        masked: Masked = False,
         columns: int | None = None,
         labels: bool | Sequence[str] = True,
     ) -> Figure:
@@ -141,7 +157,7 @@ class Views:
         self,
         path: str | Path | None = None,
         duration: int = 200,
-        masked: bool = False,
+        masked: Masked = False,
         columns: int | None = None,
     ) -> Gif:
         """How the images came about: a GIF with one frame for every snapshot.
@@ -149,7 +165,8 @@ class Views:
         Args:
             path: where to write it as well, whole or not at all.
             duration: milliseconds per frame, at least 20; the last one stays longer.
-            masked: dim the places where the neurons are less active in the end.
+            masked: dim the places where the neurons are less active in the end, or the
+                background that shows through there, as in :meth:`to_pil`.
             columns: pictures in a row; by default as square as possible.
 
         Returns:
@@ -177,7 +194,8 @@ class Views:
     def _repr_png_(self) -> bytes | None:
         """The sheet in a notebook; of many illusions the first."""
         n = len(self.images)
-        if n == 0:
+        # Where there is nothing to see a notebook shows the text.
+        if n == 0 or self.images.shape[1] not in PICTURE_CHANNELS:
             return None
         title = f"the first {_SHOWN} of {n}" if n > _SHOWN else ""
         pictures, captions = as_pictures(self.images[:_SHOWN]), self.captions()[:_SHOWN]
@@ -192,8 +210,11 @@ class Views:
             )
         return self.masks
 
-    def _pictures(self, images: Tensor, masked: bool) -> list[Image.Image]:
-        return as_pictures(images * self._masks() if masked else images)
+    def _pictures(self, images: Tensor, masked: Masked) -> list[Image.Image]:
+        if masked is False:
+            return as_pictures(images)
+        background = "black" if masked is True else masked
+        return as_pictures(composite(images, self._masks(), background))
 
     def _labels(self, labels: bool | Sequence[str]) -> Sequence[str] | None:
         if isinstance(labels, bool):

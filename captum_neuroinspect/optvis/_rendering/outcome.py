@@ -29,6 +29,7 @@ def as_illusions(
         settings={**settings, **_outcome(result, len(pairs))},
         snapshots=result.snapshots(),
         snapshot_steps=options.snapshots,
+        maps=result.maps(),
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -42,7 +42,10 @@ class Pairs:
     def of(
         cls, neurons: Indices, classes: Indices | None, class_names: Sequence[str] | None
     ) -> Pairs:
-        """Pair neurons with classes; an int goes with every other.
+        """Pair neurons with classes; a single one goes with every other.
+
+        A single one is a number or a tensor of no dimension, or a direction of one: what
+        ``weight.argmax()`` and ``weight[c]`` give.
 
         Raises:
             TypeError: for indices that are not whole numbers, or names in one str.
@@ -58,8 +61,17 @@ class Pairs:
         )
         if classes is None:
             return cls(unit_of, None, names, directions)
-        paired = _paired(neurons, unit_of, classes, _indices("classes", classes))
-        return cls(*paired, names, directions)
+        class_of = _indices("classes", classes)
+        if _ndim(neurons) == (0 if directions is None else 1):
+            unit_of = unit_of.expand(len(class_of))
+        if _ndim(classes) == 0:
+            class_of = class_of.expand(len(unit_of))
+        if len(unit_of) != len(class_of):
+            raise ValueError(
+                f"neurons has {len(unit_of)} values and classes {len(class_of)}, "
+                "expected equal lengths (pairs), or an int for one of them"
+            )
+        return cls(unit_of, class_of, names, None if directions is None else directions[unit_of])
 
     def __len__(self) -> int:
         return len(self.neurons)
@@ -77,7 +89,9 @@ class Pairs:
         _check_neurons(self, n_units(reading.units), place)
         if self.classes is None:
             return
-        n_classes = logits_of(reading.output).shape[-1]
+        logits = logits_of(reading.output)
+        _check_no_probabilities(logits)
+        n_classes = logits.shape[-1]
         check_indices("class", self.classes, n_classes, "classes of the model")
         if self.class_names is not None and len(self.class_names) != n_classes:
             raise ValueError(
@@ -97,12 +111,21 @@ class Pairs:
             return None
         return tuple(self.class_names[index] for index in self.classes.tolist())
 
-    def text(self, encoder: ImageTextEncoder, templates: Sequence[str]) -> Tensor:
-        """Text embedding of each pair's class, ``(N, D)``; each class is embedded once.
+    def text(
+        self,
+        encoder: ImageTextEncoder,
+        templates: Sequence[str],
+        prompts: str | Sequence[str] | None = None,
+    ) -> Tensor:
+        """Text embedding of each pair's class or prompt, ``(N, D)``; each is embedded once.
 
         Raises:
-            ValueError: when there are no classes or class names.
+            TypeError: for a prompt that is no string.
+            ValueError: when there are no classes or class names, or more or fewer prompts
+                than pairs.
         """
+        if prompts is not None:
+            return self._of_prompts(encoder, prompts)
         if self.classes is None or self.class_names is None:
             missing = "classes" if self.classes is None else "class_names"
             raise ValueError(
@@ -114,15 +137,25 @@ class Pairs:
             embeddings = class_embeddings(encoder, names, templates)
         return embeddings.float()[row_of.to(embeddings.device)]
 
+    def _of_prompts(self, encoder: ImageTextEncoder, prompts: str | Sequence[str]) -> Tensor:
+        texts = [prompts] * len(self) if isinstance(prompts, str) else list(prompts)
+        if len(texts) != len(self):
+            raise ValueError(f"{len(texts)} prompts, expected {len(self)}: one for each image")
+        different = list(dict.fromkeys(texts))
+        embeddings = prompt_embeddings(encoder, different, "prompts")
+        return embeddings[[different.index(text) for text in texts]]
 
-def prompt_embeddings(encoder: ImageTextEncoder, prompts: Sequence[str]) -> Tensor:
+
+def prompt_embeddings(
+    encoder: ImageTextEncoder, prompts: Sequence[str], name: str = "negative"
+) -> Tensor:
     """Embeddings of whole prompts, ``(K, D)``.
 
     Raises:
         TypeError: for a single string, or an item that is not a string.
         ValueError: for no prompts.
     """
-    texts = check_texts("negative", prompts)
+    texts = check_texts(name, prompts)
     with torch.no_grad():
         return encoder.encode_text(texts).float()
 
@@ -139,11 +172,14 @@ def _check_neurons(pairs: Pairs, n_units: int, place: str) -> None:
 
 def _directions(neurons: Indices) -> Tensor | None:
     """Floating point rows (N, F), or None where neurons are indices."""
-    if not isinstance(neurons, Tensor) or not neurons.is_floating_point() or neurons.ndim != 2:
+    if isinstance(neurons, (int, Sequence)):
         return None
-    if not neurons.numel():
+    given = torch.as_tensor(neurons)  # NumPy's arrays too: scikit-learn's components
+    if not given.is_floating_point() or given.ndim not in (1, 2):
+        return None
+    if not given.numel():
         raise ValueError("neurons is empty, expected at least one")
-    directions = neurons.detach().to("cpu", torch.float32)
+    directions = torch.atleast_2d(given.detach().to("cpu", torch.float32))
     bad = ~directions.isfinite().all(1) | directions.eq(0).all(1)
     if bad.any():
         raise ValueError(
@@ -153,22 +189,22 @@ def _directions(neurons: Indices) -> Tensor | None:
     return directions
 
 
-def _indices(name: str, value: Indices) -> Tensor:
-    if isinstance(value, Sized) and not len(value):
-        raise ValueError(f"{name} is empty, expected at least one")
-    return as_indices(name, list(value) if isinstance(value, Sequence) else value)
-
-
-def _paired(
-    neurons: Indices, unit_of: Tensor, classes: Indices, class_of: Tensor
-) -> tuple[Tensor, Tensor]:
-    if isinstance(neurons, int):
-        unit_of = unit_of.expand(len(class_of))
-    if isinstance(classes, int):
-        class_of = class_of.expand(len(unit_of))
-    if len(unit_of) != len(class_of):
+def _check_no_probabilities(logits: Tensor) -> None:
+    """Refuse rows that sum to 1: their gradient vanishes where the class is certain."""
+    sums = logits.detach().float().sum(-1)
+    if logits.shape[-1] > 1 and logits.min() >= 0 and (sums - 1).abs().max() < 1e-3:
         raise ValueError(
-            f"neurons has {len(unit_of)} values and classes {len(class_of)}, "
-            "expected equal lengths (pairs), or an int for one of them"
+            "the model returns probabilities (each row sums to 1), expected logits: give "
+            "its decision layer as head, whose outputs are taken instead"
         )
-    return unit_of, class_of
+
+
+def _indices(name: str, value: Indices) -> Tensor:
+    indices = as_indices(name, list(value) if isinstance(value, Sequence) else value)
+    if not len(indices):
+        raise ValueError(f"{name} is empty, expected at least one")
+    return indices
+
+
+def _ndim(value: Any) -> int:
+    return 1 if isinstance(value, Sequence) else torch.as_tensor(value).ndim

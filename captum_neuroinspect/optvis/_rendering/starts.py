@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any, Literal
 
 import torch
@@ -14,7 +15,7 @@ from captum_neuroinspect.optvis.maco import maco_image
 from captum_neuroinspect.optvis.param import as_batch, illusion_image
 
 Start = tuple[list[Tensor], Callable[[], Tensor]]
-# Called with `(size, batch, *, seed, device)`.
+# Called with `(size, batch, *, seed, device)`; or Lucent's `param_f`, called with nothing.
 Param = Literal["fft", "maco"] | Callable[..., Start]
 
 
@@ -23,7 +24,7 @@ class Starts:
 
     Args:
         param: ``"fft"``, ``"maco"`` or a function ``(size, batch, *, seed, device)``
-            that gives ``(params, image_f)``.
+            that gives ``(params, image_f)``, or one of no arguments, as Lucent has it.
         init: images to start from, ``(C, H, W)`` or ``(N, C, H, W)``; for ``"fft"``.
         n_images: how many images there are in all.
         options: size, channels and seed.
@@ -65,12 +66,32 @@ class Starts:
 def _maker(param: Param, channels: int) -> Callable[..., Start]:
     makers: dict[str, Callable[..., Start]] = {"fft": illusion_image, "maco": maco_image}
     if callable(param):
-        return param
+        return partial(_lucents, param) if _is_lucents(param) else param
     if not isinstance(param, str):
         raise TypeError(f"param is {type(param).__name__}, expected a name or a function")
     if param not in makers:
         raise ValueError(f"param={param!r}, expected one of {sorted(makers)} or a function")
     return partial(makers[param], channels=channels)
+
+
+def _is_lucents(param: Callable[..., Start]) -> bool:
+    """Whether a function is to be called with nothing."""
+
+    def takes(*args: Any, **kwargs: Any) -> bool:
+        try:
+            signature(param).bind(*args, **kwargs)
+        except (TypeError, ValueError):  # built-in functions have no signature
+            return False
+        return True
+
+    return takes() and not takes((1, 1), 1, seed=0, device="cpu")
+
+
+def _lucents(param_f: Callable[[], Start], *_: Any, seed: int, **__: Any) -> Start:
+    """Lucent draws from the global generator, which is lent and put back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return param_f()
 
 
 def _check_params(params: Sequence[Any]) -> None:

@@ -97,6 +97,14 @@ class Trace:
             return None if grid is None else Layout(grid=grid)
         return Layout(self._is_channels_last(module, output)) if output.ndim == 4 else None
 
+    def has_channels_last(self, module: nn.Module, output: Tensor) -> bool:
+        """Whether the last output of ``module`` is ``(N, h, w, C)`` for certain."""
+        try:
+            layout = self.layout(module, output) if output.ndim == 4 else None
+        except ValueError:
+            return False
+        return layout is not None and layout.channels_last
+
     def has_plane(self, output: Tensor, layout: Layout) -> bool:
         """Whether a 4-D output is a picture's plane, and not one of heads and tokens."""
         maps = layout.maps(output)

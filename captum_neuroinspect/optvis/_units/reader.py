@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +17,20 @@ from captum_neuroinspect._modules import (
     captured_input,
     captured_output,
     frozen,
+    logits_of,
     module_name,
 )
 from captum_neuroinspect.optvis._units.layout import Layout, traced
 from captum_neuroinspect.optvis._units.maps import Kind, MapSource, find_source
-from captum_neuroinspect.optvis.units import UnitMaps, find_feature_map
+from captum_neuroinspect.optvis.units import (
+    Token,
+    UnitMaps,
+    check_token,
+    find_feature_map,
+    one_token,
+)
 
 Preprocess = Callable[[Tensor], Tensor]
-Token = int | Literal["mean", "cls"]
 
 
 class Reading(NamedTuple):
@@ -32,7 +38,7 @@ class Reading(NamedTuple):
 
     Attributes:
         units: ``(N, F)``, ``(N, C, H, W)`` or ``(N, T, D)``.
-        output: whatever the model returned.
+        output: whatever the model returned; the outputs of the head where one was given.
         maps: the same units at their positions, ``(N, F, h, w)``; or, where that
             takes another pass, a function for
             :func:`~captum_neuroinspect.optvis.units.activation_map`, so that a step
@@ -52,7 +58,8 @@ class UnitReader:
         layer: a module of it or its dotted name: the outputs are the units; those of
             shape ``(N, H, W, C)`` are given as ``(N, C, H, W)``. ``None``: the inputs
             of the decision layer are the units.
-        head: the decision layer, for ``layer=None``; found when not given.
+        head: the decision layer; for ``layer=None`` it is found when not given. Where it is
+            given its outputs are the logits, whatever the model makes of them.
         preprocess: applied to the images before the model.
         example: images ``(N, C, H, W)`` in 0..1 on the model's device, to find the
             head and the maps with.
@@ -68,9 +75,9 @@ class UnitReader:
 
     Raises:
         TypeError: when ``head`` is not linear or ``layer`` is no module or name.
-        ValueError: when ``layer`` or ``head`` is not in the model, or both are given;
-            when the layer has no row per image, a layout that is not certain, or not
-            the token.
+        ValueError: when ``layer`` or ``head`` is not in the model, the head's outputs have
+            another shape than the model's, or the layer has no row per image, a layout that
+            is not certain, or not the token.
     """
 
     def __init__(
@@ -83,18 +90,15 @@ class UnitReader:
         *,
         token: Token = "mean",
     ) -> None:
-        if layer is not None and head is not None:
-            raise ValueError(
-                "layer and head are both given, expected one: a layer means its outputs, "
-                "no layer means the inputs of the head"
-            )
         self.model, self._preprocess = model, preprocess
-        self._reads_input, self._token = layer is None, _token_index(token)
+        self._head = None if head is None else self._checked(head, example)
+        check_token(token)
+        self._reads_input, self._token = layer is None, token
         self._layout = Layout()
         self._maps: MapSource | None
         self._source: nn.Module
         if layer is None:
-            self._source, self._maps = self._find(head, self._prepared(example))
+            self._source, self._maps = self._find(self._prepared(example))
         else:
             self._source, self._maps = as_layer(model, layer), None
         if self._maps is None:
@@ -114,14 +118,29 @@ class UnitReader:
             plain = None
             if self._maps is not None and self._maps.is_plain:
                 plain = stack.enter_context(captured_output(self._maps.module))
+            logits = None
+            if self._head is not None:
+                logits = stack.enter_context(captured_untouched(self._head))
             output = self.model(self._prepared(images))
             # Tensors are taken while the hooks live; afterwards they are gone.
             values = self._as_units(units.value)
+            output = output if logits is None else logits.value
             return Reading(values, output, self._maps_of(images, values, plain))
 
-    def _find(self, head: nn.Linear | None, example: Tensor) -> tuple[nn.Linear, MapSource | None]:
-        head = find_head(self.model, example) if head is None else check_head(head)
-        module_name(self.model, head)
+    def _checked(self, head: nn.Linear, example: Tensor) -> nn.Linear:
+        """The decision layer, if its outputs can be the model's logits."""
+        module_name(self.model, check_head(head))
+        with frozen(self.model), torch.no_grad(), captured_output(head) as seen:
+            outputs = logits_of(self.model(self._prepared(example)))
+            if seen.value.shape != outputs.shape:
+                raise ValueError(
+                    f"head gives {tuple(seen.value.shape)} and the model {tuple(outputs.shape)}, "
+                    "expected the decision layer, whose outputs are the logits"
+                )
+        return head
+
+    def _find(self, example: Tensor) -> tuple[nn.Linear, MapSource | None]:
+        head = find_head(self.model, example) if self._head is None else self._head
         module = find_feature_map(self.model, head, example)
         return head, None if module is None else MapSource(module, Layout(), "mean")
 
@@ -139,7 +158,8 @@ class UnitReader:
             self.model(self._prepared(image.requires_grad_().clone()))
             output = captured.value
             if not self._reads_input:
-                _check_rows(output, self._token)
+                _check_rows(output)
+                one_token(output, self._token)
                 self._layout = trace.layout(self._source, output) or Layout()
                 if output.ndim > 2 and self._layout.has_positions(output):
                     return MapSource(self._source, self._layout, "output")
@@ -150,8 +170,8 @@ class UnitReader:
         return (captured_input if self._reads_input else captured_untouched)(self._source)
 
     def _as_units(self, output: Tensor) -> Tensor:
-        if output.ndim == 3 and self._token is not None:
-            return output[:, self._token]
+        if output.ndim == 3:
+            return one_token(output, self._token)
         return self._layout.maps(output) if output.ndim == 4 else output
 
     def _maps_of(
@@ -201,28 +221,12 @@ def _place(model: nn.Module, source: nn.Module, reads_input: bool) -> str:
     return f"{'input' if reads_input else 'output'} of {module_name(model, source) or 'the model'}"
 
 
-def _token_index(token: Token) -> int | None:
-    if token == "mean":
-        return None
-    if token == "cls":
-        return 0
-    if isinstance(token, bool) or not isinstance(token, int):
-        raise ValueError(f"token={token!r}, expected 'mean', 'cls' or the number of a token")
-    return token
-
-
-def _check_rows(output: Tensor, token: int | None) -> None:
-    """Refuse a layer whose output for one image has not one row, or not the token."""
+def _check_rows(output: Tensor) -> None:
+    """Refuse a layer whose output for one image has not one row."""
     if len(output) != 1:
         raise ValueError(
             f"the layer's output has shape {tuple(output.shape)} for a single image, expected "
             "one row: choose a layer outside of windows and folded batches"
-        )
-    n_tokens = output.shape[1] if output.ndim == 3 else 0
-    if token is not None and not -n_tokens <= token < n_tokens:
-        raise ValueError(
-            f"token={token}, but the layer's output has shape {tuple(output.shape)}, "
-            "expected tokens (N, T, D) and a number in 0..T-1"
         )
 
 
