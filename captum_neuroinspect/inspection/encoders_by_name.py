@@ -46,6 +46,12 @@ class LazyEncoder:
         return self.load()
 
     @property
+    def guide(self) -> LazyEncoder:
+        """The same for guiding illusions: label space with flatter probabilities."""
+        known_as = f"{self.known_as}, guide" if self.known_as else None
+        return LazyEncoder(self.name, lambda: _as_guide(self.encoder), known_as)
+
+    @property
     def network(self) -> nn.Module:
         return self.encoder.network
 
@@ -118,6 +124,13 @@ def _answers(encoder: ImageTextEncoder) -> str:
         # Rounded, as the last digits depend on the number of threads.
         digest.update(repr([f"{x:.4g}" for x in _summary(embedding.float().cpu())]).encode())
     return digest.hexdigest()[:16]
+
+
+def _as_guide(encoder: ImageTextEncoder) -> ImageTextEncoder:
+    """Softened, unless its user chose a temperature."""
+    if isinstance(encoder, LabelSpaceEncoder) and encoder.temperature == 1:
+        return encoder.softened()
+    return encoder
 
 
 def _summary(embedding: Tensor) -> list[float]:

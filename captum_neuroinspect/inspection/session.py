@@ -204,7 +204,7 @@ class NeuroInspect(SessionState):
             raise ValueError("neurons=None: the explanation speaks of the decision layer's inputs")
         chosen = self._neurons(neurons)
         places = self._classes(classes) or [None]
-        lazy = self._encoder if guided and None not in places else None
+        lazy = self._encoder.guide if self._encoder and guided and None not in places else None
         key = {"layer": layer_name(self.model.model, self.layer), "encoder": lazy and lazy.key}
         names = self._names()
         if None not in places and names is not None and len(names) == self.head.out_features:

@@ -85,6 +85,29 @@ def test_an_encoder_of_ones_own_is_named_by_what_it_answers() -> None:
     assert find_encoder(one) is one
 
 
+def test_label_space_guides_with_flatter_probabilities() -> None:
+    found = find_encoder(_encoder())
+    assert found is not None
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.equal(found.guide.encode_image(images), _encoder().softened().encode_image(images))
+    assert torch.equal(found.encode_image(images), _encoder().encode_image(images))
+    assert found.guide.network is found.network
+    assert found.guide.key != found.key
+
+
+@pytest.mark.usefixtures("never")
+def test_a_guide_has_a_name_before_it_is_loaded() -> None:
+    found = find_encoder("label-space")
+    assert found is not None
+    assert found.guide.key == "label-space, guide"
+
+
+def test_a_temperature_of_ones_own_guides() -> None:
+    found = find_encoder(_encoder(temperature=2.0))
+    assert found is not None
+    assert found.guide.encoder is found.encoder
+
+
 @pytest.mark.parametrize(
     "spec", ["", "clip", "openclip:", "openclip:ViT-B-32", "openclip:/x", "openclip:x/", "AUTO"]
 )

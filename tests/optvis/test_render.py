@@ -82,6 +82,17 @@ def test_batching_changes_nothing(case, batch_size):
     torch.testing.assert_close(together.activations, apart.activations, atol=1e-3, rtol=1e-3)
 
 
+def test_the_scale_of_a_network_changes_nothing():
+    """A network whose outputs, hence gradients, are tiny gets the same images, not grey ones."""
+    model, faint = TinyNet().eval(), TinyNet().eval()
+    with torch.no_grad():
+        for parameter in (faint.norm.weight, faint.norm.bias, faint.fc.bias):
+            parameter.mul_(2.0**-17)  # so that activations and logits are
+    expected, found = (render_illusions(net, [0, 3], [1, 2], **FAST) for net in (model, faint))
+    torch.testing.assert_close(found.images, expected.images, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.activations, 2.0**-17 * expected.activations)
+
+
 def test_seeds():
     first, again, other = (
         render_illusions(TinyNet(), [0, 0], [1, 1], **FAST, seed=seed).images for seed in (0, 0, 5)

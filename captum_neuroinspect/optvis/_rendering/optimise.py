@@ -25,6 +25,9 @@ from captum_neuroinspect.optvis.transform import Transform
 # AdamW as the paper's equations (2)-(4) are optimised; the learning rate ends at this share.
 _BETAS = (0.5, 0.99)
 _WEIGHT_DECAY = 2e-4
+# What AdamW must not divide by. Its usual 1e-8 is larger than the gradients of some networks
+# (a MobileNetV3 never trained: 1e-11), whose images would stay grey.
+_EPS = 1e-16
 _LAST_LR = 0.12
 # An activation up to this size is a neuron behind a closed rectifier.
 _SILENT = 1e-6
@@ -62,7 +65,9 @@ class Optimisation:
     ) -> None:
         self._params, self._image_f, self._transforms = params, image_f, transforms
         self.scorer, self.options, self.portions = scorer, options, portions
-        self._optimizer = AdamW(params, lr=options.lr, betas=_BETAS, weight_decay=_WEIGHT_DECAY)
+        self._optimizer = AdamW(
+            params, lr=options.lr, betas=_BETAS, eps=_EPS, weight_decay=_WEIGHT_DECAY
+        )
         self._schedule = CosineAnnealingLR(
             self._optimizer, options.n_steps, eta_min=_LAST_LR * options.lr
         )
