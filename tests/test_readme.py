@@ -15,7 +15,7 @@ README = Path(__file__).parent.parent / "README.md"
 # What a test must not do (download, wait for 450 steps) against what it does instead.
 _REPLACEMENTS = {
     'torchvision.models.resnet18(weights="DEFAULT").eval()': "small_model",
-    "LabelSpaceEncoder.pretrained()": "small_encoder",
+    "LabelSpaceEncoder.pretrained().softened()": "small_encoder",
     'torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]': (
         "[f'thing {i}' for i in range(8)]"
     ),

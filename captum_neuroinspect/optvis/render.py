@@ -67,8 +67,10 @@ def render_illusions(
     cosine between the image and the name of class i under an image-text encoder.
     Without an encoder S drops out; without classes A alone is left (feature
     visualization). Images never influence each other, and the same seed gives the
-    same images however they are batched, as far as the networks' sums round alike: where
-    they do not, images of many steps drift apart.
+    same images however they are batched: to the last bit for the convolutional networks
+    that were tried on a CPU, but for an image that goes through a network alone, whose
+    convolutions some round otherwise. Where rounding differs, images of many steps drift
+    apart.
 
     Both networks are frozen and in eval mode meanwhile; afterwards they are
     bit-identical and free of hooks, also after an exception.

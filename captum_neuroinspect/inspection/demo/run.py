@@ -198,7 +198,7 @@ def _illusions(
         model,
         [neuron for neuron in neurons for _ in classes],
         list(classes) * len(neurons),
-        encoder=LabelSpaceEncoder.pretrained(image_size=_ILLUSION_SIZE),
+        encoder=LabelSpaceEncoder.pretrained(image_size=_ILLUSION_SIZE).softened(),
         class_names=data.class_names,
         size=_ILLUSION_SIZE,
         n_steps=n_steps,
