@@ -103,6 +103,8 @@ def render_illusions(
         token: for a ``layer`` of tokens ``(N, T, D)``, what stands for an image: the
             ``"mean"`` over tokens, ``"cls"`` (the first) or a token's number.
         encoder: image-text encoder; needs ``classes`` and ``class_names``, or ``prompts``.
+            A :class:`~captum_neuroinspect.LabelSpaceEncoder` guides best when it is
+            ``softened()``.
         class_names: a name for each class of the model.
         templates: prompts with a ``{}`` for the name of the class;
             :func:`~captum_neuroinspect.encoders.clip_templates` gives CLIP's own.
@@ -147,10 +149,10 @@ def render_illusions(
             times slower). Illusions are then only the same on machines that decide alike;
             ``settings["low_precision"]`` says how.
         encoder_every: the encoder looks at the images in every so many steps; in between
-            its last word stands.
+            its last word stands. Cheaper, and the class is seen less often.
         coarse: share of the steps, 0..1, at the beginning, in which the networks see the
-            images at half the size, for a quarter of the cost. For models that take any
-            size.
+            images at half the size, for a quarter of the cost; the class is seen less
+            often. For models that take any size.
         snapshots: steps after which the images are kept, rising numbers in
             ``1..n_steps``. Where an interrupt came first, the last images stand in.
         progress: show a progress bar over the steps.

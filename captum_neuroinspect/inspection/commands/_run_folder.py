@@ -121,8 +121,8 @@ def retrace(session: NeuroInspect, settings: RunSettings) -> None:
         return
     guide = settings.guide
     if guide is None:
-        # OpenCLIP was trained on images and texts; label space, measured, shows the class more and
-        # the neuron less, for more time.
+        # OpenCLIP was trained on images and texts. Label space knows ImageNet's classes, which
+        # are seldom the user's, and a guided step takes more than twice the time.
         guide = session.encoder is not None and session.encoder.name.startswith("openclip")
     options: dict[str, Any] = {"n_steps": settings.n_steps, "guided": guide}
     session.visualize(neurons, size=settings.size or session.model.image_size, **options)
