@@ -150,7 +150,8 @@ def variants(sweep: str, encoder: LabelSpaceEncoder) -> dict[str, dict[str, Any]
     """Arguments of ``render_illusions``, by what the table calls them."""
     guided = {"encoder": encoder, "class_names": imagenet_class_names()}
     if sweep == "terms":
-        return {"neuron alone (FV)": {"classes": None}, "no CLIP": {}, "CLIP-Illusion": guided}
+        named = {"class_names": guided["class_names"]}
+        return {"neuron alone (FV)": {"classes": None}, "no CLIP": named, "CLIP-Illusion": guided}
     if sweep == "gamma":
         values = (0.0, 0.1, 0.25, 0.5, 1.0)
         plain = {f"no CLIP, gamma {gamma}": {"gamma": gamma} for gamma in values[1:]}
