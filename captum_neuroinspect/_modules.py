@@ -5,7 +5,7 @@ Each change to a model has one owner here which undoes it, also on error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -158,7 +158,7 @@ def check_indices(name: str, indices: Tensor, n: int, of: str) -> None:
         raise ValueError(f"{name}={int(bad[0])} is out of range: expected 0..{n - 1} ({of})")
 
 
-def as_indices(name: str, value: int | list[int] | tuple[int, ...] | Tensor) -> Tensor:
+def as_indices(name: str, value: int | Sequence[int] | Tensor) -> Tensor:
     """Turn an int or a sequence of ints into a 1-D int64 tensor on the CPU.
 
     Raises:

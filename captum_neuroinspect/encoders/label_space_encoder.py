@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_neuroinspect._modules import device_of, frozen, logits_of
+from captum_neuroinspect._rows import row_by_row
 from captum_neuroinspect._texts import check_texts
 from captum_neuroinspect.encoders._resize import fit
 from captum_neuroinspect.encoders._text_cache import TextCache
@@ -194,20 +195,11 @@ class LabelSpaceEncoder:
             probabilities = torch.zeros_like(probabilities).scatter(1, classes, values)
         # Autocast would round the cosine to the three digits of bfloat16.
         with torch.autocast(probabilities.device.type, enabled=False):
-            return F.normalize(_mixed(probabilities, self._label_embeddings), dim=-1)
+            labels = self._label_embeddings.to(probabilities)
+            return F.normalize(row_by_row(lambda row: row @ labels, probabilities), dim=-1)
 
 
 def _checked_temperature(temperature: float) -> float:
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature={temperature}, expected a positive number")
     return temperature
-
-
-def _mixed(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """The product ``(N, C) @ (C, D)``, with sums that do not depend on N on a CPU."""
-    labels = labels.to(probabilities)
-    if probabilities.device.type != "cpu":
-        return probabilities @ labels
-    # A product of few rows adds up in another order for another number of rows, and an
-    # optimised image must not notice with how many others it is seen.
-    return torch.stack([row @ labels for row in probabilities])

@@ -45,7 +45,7 @@ class LazyEncoder:
     def encoder(self) -> ImageTextEncoder:
         return self.load()
 
-    @property
+    @cached_property
     def guide(self) -> LazyEncoder:
         """The same for guiding illusions: label space with flatter probabilities."""
         known_as = f"{self.known_as}, guide" if self.known_as else None

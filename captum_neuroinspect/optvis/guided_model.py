@@ -99,7 +99,7 @@ class GuidedModel(nn.Module):
         self._networks = (model, encoder)
         inner = [(name.replace(".", "_"), as_layer(model, name)) for name in layers]
         self._inner = (*inner, ("logits", head))
-        self._channels_last = _channels_last(model, self._reader, example)
+        self._channels_last = _channels_last(model, self._reader, example) if layers else ()
         # "logits" is last, so that Lucent's "labels" means it too.
         for name in ("features", "embedding", *(name for name, _ in self._inner)):
             self._add_layer(name)

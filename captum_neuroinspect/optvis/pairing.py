@@ -87,7 +87,7 @@ def _strongest(
 ) -> _Pairs:
     """Each of some rows ``n`` times, and the columns of its largest weights."""
     n_rows, n_columns = weights.shape
-    indices = as_indices(name, list(rows) if isinstance(rows, Sequence) else rows)
+    indices = as_indices(name, rows)
     check_indices(name, indices, n_rows, f"{name} of the head")
     check_whole("n", n)
     check_at_least("n", n, 1)

@@ -44,7 +44,7 @@ N_CANDIDATES = 20  # a class's neurons are drawn from those with the largest wei
 def natural_features(model: nn.Module, folder: Path | None, kept: Path | None) -> Any:
     """What both networks find in natural photos, read from a file or written to it."""
     if kept is not None and kept.exists():
-        return torch.load(kept)
+        return torch.load(kept, weights_only=True)
     photos = crops_of_packaged_photos()
     if folder is not None:
         photos = torch.cat([photos, folder_photos(folder)[0]])

@@ -20,7 +20,6 @@ from captum_neuroinspect.optvis._rendering.scores import (
     joined,
 )
 from captum_neuroinspect.optvis._rendering.starts import Starts
-from captum_neuroinspect.optvis.mask import activation_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +29,6 @@ class Batch:
     Attributes:
         images: ``(N, C, H, W)``, 0..1.
         maps: ``(N, h, w)``, where the neurons are active, or ``None``.
-        masks: ``(N, 1, H, W)``, made of them.
         scores: of the images as they are, without transforms, in full precision.
         snapshots: ``(N, C, H, W)`` for each step asked for.
         n_rolled_back: for each image the steps that it sat out, int64 ``(N,)``.
@@ -40,7 +38,6 @@ class Batch:
 
     images: Tensor
     maps: Tensor | None
-    masks: Tensor | None
     scores: Scores
     snapshots: list[Tensor]
     n_rolled_back: Tensor
@@ -67,9 +64,6 @@ class Rendering:
 
     def maps(self) -> Tensor | None:
         return joined([batch.maps for batch in self.batches])
-
-    def masks(self) -> Tensor | None:
-        return joined([batch.masks for batch in self.batches])
 
     def scores(self) -> Scores:
         return Scores.joined([batch.scores for batch in self.batches])
@@ -146,14 +140,11 @@ def _kept(run: Optimisation, is_interrupted: bool) -> Batch:
     parts = run.portions.run(len(images), lambda rows: _scored(run.scorer.rows(rows), images[rows]))
     scores, maps = zip(*parts, strict=True)
     all_maps = joined(maps)
-    if all_maps is not None:
-        all_maps = all_maps.float().cpu()
     # An interrupted image has not reached its later snapshots; it stands in for them.
     missing = len(options.snapshots) - len(run.snapshots)
     return Batch(
         images=images.cpu(),
-        maps=all_maps,
-        masks=None if all_maps is None else activation_mask(all_maps, options.size),
+        maps=None if all_maps is None else all_maps.float().cpu(),
         scores=Scores.joined(scores).cpu(),
         snapshots=[*run.snapshots, *[images.cpu()] * missing],
         n_rolled_back=run.n_rolled_back.cpu(),

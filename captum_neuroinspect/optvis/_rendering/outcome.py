@@ -9,6 +9,7 @@ from captum_neuroinspect.optvis._rendering.batches import Rendering
 from captum_neuroinspect.optvis._rendering.options import RenderOptions
 from captum_neuroinspect.optvis._rendering.pairs import Pairs
 from captum_neuroinspect.optvis.illusions import Illusions
+from captum_neuroinspect.optvis.mask import activation_mask
 
 
 def as_illusions(
@@ -16,10 +17,10 @@ def as_illusions(
 ) -> Illusions:
     """The images that there are, with their pairs and numbers."""
     images, scores, names = result.images(), result.scores(), pairs.name_of_each()
-    n_images = len(images)
+    n_images, maps = len(images), result.maps()
     return Illusions(
         images=images,
-        masks=result.masks(),
+        masks=None if maps is None else activation_mask(maps, options.size),
         activations=scores.activation,
         logits=scores.logit,
         similarities=scores.similarity,
@@ -29,7 +30,7 @@ def as_illusions(
         settings={**settings, **_outcome(result, len(pairs))},
         snapshots=result.snapshots(),
         snapshot_steps=options.snapshots,
-        maps=result.maps(),
+        maps=maps,
     )
 
 

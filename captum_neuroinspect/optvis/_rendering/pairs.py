@@ -200,7 +200,7 @@ def _check_no_probabilities(logits: Tensor) -> None:
 
 
 def _indices(name: str, value: Indices) -> Tensor:
-    indices = as_indices(name, list(value) if isinstance(value, Sequence) else value)
+    indices = as_indices(name, value)
     if not len(indices):
         raise ValueError(f"{name} is empty, expected at least one")
     return indices

@@ -16,7 +16,7 @@ from captum_neuroinspect._modules import device_of, logits_of
 from captum_neuroinspect.optvis._rendering.options import Precision
 from captum_neuroinspect.optvis._rendering.precision import bfloat16_pays
 from captum_neuroinspect.optvis._rendering.targets import Targets
-from captum_neuroinspect.optvis._shortcuts.row_by_row import row_by_row
+from captum_neuroinspect.optvis._shortcuts.separate_rows import separate_rows
 from captum_neuroinspect.optvis._shortcuts.shortened import shortened
 from captum_neuroinspect.optvis._units.reader import Reading, UnitReader
 
@@ -137,11 +137,11 @@ class PairScorer:
             reader, encoder = self.reader, self.encoder
             run = partial(_outputs, reader, example)
             stack.enter_context(shortened(reader.model, run, reader.layers))
-            stack.enter_context(row_by_row(reader.model))
+            stack.enter_context(separate_rows(reader.model))
             if encoder is not None:
                 run = partial(self._embeddings, example)
                 stack.enter_context(shortened(encoder.network, run))
-                stack.enter_context(row_by_row(encoder.network))
+                stack.enter_context(separate_rows(encoder.network))
             yield
 
     def in_precision(self, precision: Precision, example: Tensor) -> PairScorer:

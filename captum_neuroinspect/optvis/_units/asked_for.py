@@ -53,7 +53,7 @@ class AskedFor:
     @classmethod
     def classes(cls, class_index: Index, batch: int | None) -> AskedFor:
         """Classes by their numbers."""
-        rows = as_indices("class_index", torch.as_tensor(class_index))
+        rows = as_indices("class_index", class_index)
         return cls("class_index", rows, _checked(batch))
 
     def of(self, output: Tensor) -> Tensor:

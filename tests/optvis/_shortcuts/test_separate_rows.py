@@ -6,7 +6,7 @@ from torch import nn
 
 from captum_neuroinspect import render_illusions
 from captum_neuroinspect.encoders import LabelSpaceEncoder
-from captum_neuroinspect.optvis._shortcuts.row_by_row import row_by_row
+from captum_neuroinspect.optvis._shortcuts.separate_rows import separate_rows
 
 N_CLASSES = 300
 NAMES = [f"class {i}" for i in range(N_CLASSES)]
@@ -50,7 +50,7 @@ def test_rows_are_the_layers_values_with_their_gradient():
     layer, features = nn.Linear(6, 4), torch.randn(3, 6, requires_grad=True)
     expected = layer(features)
     (expected_gradient,) = torch.autograd.grad(expected.square().sum(), features)
-    with row_by_row(layer):
+    with separate_rows(layer):
         values = layer(features)
         (gradient,) = torch.autograd.grad(values.square().sum(), features)
     torch.testing.assert_close(values, expected)
@@ -61,13 +61,13 @@ def test_rows_are_the_layers_values_with_their_gradient():
 @pytest.mark.parametrize("shape", [(0, 6), (5, 6), (2, 7, 6), (65, 6), (6,)])
 def test_other_shapes_pass(shape):
     layer, features = nn.Linear(6, 4), torch.randn(shape)
-    with row_by_row(layer):
+    with separate_rows(layer):
         torch.testing.assert_close(layer(features), nn.Linear.forward(layer, features))
 
 
 def test_a_layer_with_a_forward_of_its_own_keeps_it():
     layer = nn.Linear(6, 4)
     layer.forward = lambda features: features + 1
-    with row_by_row(layer):
+    with separate_rows(layer):
         assert layer(torch.zeros(2, 6)).eq(1).all()
     assert layer(torch.zeros(2, 6)).eq(1).all()

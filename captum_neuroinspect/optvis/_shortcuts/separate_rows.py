@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from captum_neuroinspect._rows import row_by_row
 from captum_neuroinspect.optvis._shortcuts.swaps import swaps
 
 # More rows are not images of one batch but their tokens, side by side.
@@ -17,13 +17,11 @@ _MOST_ROWS = 64
 
 
 @contextmanager
-def row_by_row(network: nn.Module) -> Iterator[None]:
+def separate_rows(network: nn.Module) -> Iterator[None]:
     """Multiply the features of each image by themselves in linear layers inside the block.
 
-    On a CPU a product of few rows adds up in another order for another number of rows.
-    AdamW makes whole steps of gradients near 0, whose sign such a difference can turn:
-    after twenty steps one could see with how many others an image was optimised. On
-    other devices this would cost too much, and their convolutions differ anyway.
+    AdamW makes whole steps of gradients near 0, whose sign another order of sums can turn:
+    after twenty steps one could see with how many others an image was optimised.
 
     Args:
         network: in eval mode.
@@ -37,8 +35,6 @@ def row_by_row(network: nn.Module) -> Iterator[None]:
 
 
 def _each_row(linear: nn.Linear, features: Tensor) -> Tensor:
-    weight, bias = linear.weight, linear.bias
+    product = partial(F.linear, weight=linear.weight, bias=linear.bias)
     are_images = features.ndim == 2 and 0 < len(features) <= _MOST_ROWS
-    if not are_images or features.device.type != "cpu":
-        return F.linear(features, weight, bias)
-    return torch.stack([F.linear(row, weight, bias) for row in features])
+    return row_by_row(product, features) if are_images else product(features)
