@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from captum_neuroinspect.edit import HeadEdit, edit_head, mend, probability_ratio
     from captum_neuroinspect.encoders import LabelSpaceEncoder, OpenCLIPEncoder
     from captum_neuroinspect.features import FeatureSet, collect_features, find_head
+    from captum_neuroinspect.inspection.preflight import Preflight, preflight
     from captum_neuroinspect.inspection.session import NeuroInspect
     from captum_neuroinspect.optvis import Illusions, activation_mask, render_illusions
 
@@ -36,6 +37,7 @@ _MODULE_OF = {
     "NeuronCounterfactual": "attr",
     "NeuronRanking": "attr",
     "OpenCLIPEncoder": "encoders",
+    "Preflight": "inspection.preflight",
     "Reference": "attr",
     "activation_mask": "optvis",
     "collect_features": "features",
@@ -44,6 +46,7 @@ _MODULE_OF = {
     "find_head": "features",
     "mend": "edit",
     "neuron_saliency": "attr",
+    "preflight": "inspection.preflight",
     "probability_ratio": "edit",
     "rank_neurons": "attr",
     "render_illusions": "optvis",
@@ -59,6 +62,7 @@ __all__ = [
     "NeuronCounterfactual",
     "NeuronRanking",
     "OpenCLIPEncoder",
+    "Preflight",
     "Reference",
     "activation_mask",
     "collect_features",
@@ -67,6 +71,7 @@ __all__ = [
     "find_head",
     "mend",
     "neuron_saliency",
+    "preflight",
     "probability_ratio",
     "rank_neurons",
     "render_illusions",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect.inspection._keeping.rendering import render_in_parts
+from captum_neuroinspect.inspection._keeping.rendering import render_in_parts, rendering_plan
 from captum_neuroinspect.inspection._session.arguments import (
     layer_name,
     unit_indices,
@@ -31,7 +33,9 @@ from captum_neuroinspect.inspection.top_photos import TopPhotos, top_photos
 if TYPE_CHECKING:
     from captum_neuroinspect.describe import Descriptions
     from captum_neuroinspect.edit import HeadEdit
+    from captum_neuroinspect.inspection._preflight.rendering import Clock
     from captum_neuroinspect.inspection.photos import OnError
+    from captum_neuroinspect.inspection.preflight import Preflight
     from captum_neuroinspect.optvis import Illusions
 
 __all__ = ["NeuroInspect"]
@@ -135,6 +139,7 @@ class NeuroInspect(SessionState):
             progress=self.progress,
         )
         self.explanation = self.illusions = self.descriptions = self.last_edit = None
+        self._checked = None
         return self.material.inspected.features
 
     def worst_classes(self, n: int | None = 10) -> WorstClasses:
@@ -145,6 +150,66 @@ class NeuroInspect(SessionState):
         """:func:`confusions` of the photos."""
         features = self.material.inspected.features
         return confusions(features, n, target=None if target is None else self._class(target))
+
+    def preflight(
+        self,
+        target: int | str | None = None,
+        predicted: int | str | None = None,
+        *,
+        n_neurons: int = _N_NEURONS,
+        guided: bool = True,
+        batch_size: int = 8,
+        clock: Clock | None = time.perf_counter,
+        **options: Any,
+    ) -> Preflight:
+        """What may make every later result wrong, and what is to be done: :func:`preflight`.
+
+        Looks at the accuracy and the confusions, and at a few photos as the model sees them;
+        where nothing normalises them or the accuracy is that of guessing, it tries the usual
+        normalisations on these photos. Two steps of the illusions that are not kept yet say
+        how long they take.
+
+        Args:
+            target: the class to inspect; ``None``: that which was explained last, or else the
+                one that :meth:`explain` would take.
+            predicted: only mistakes that were taken for this class are explained.
+            n_neurons: that will be visualized, each in two classes.
+            guided: as in :meth:`visualize`.
+            batch_size: as in :meth:`visualize`.
+            clock: seconds from any start; ``None``: no step is timed.
+            **options: of :meth:`visualize`, which change how long it takes.
+
+        Raises:
+            ValueError: for an unknown class, or an option that :meth:`visualize` refuses.
+            RuntimeError: before :meth:`load`.
+            KeyboardInterrupt: when it was interrupted.
+        """
+        from captum_neuroinspect.inspection.preflight import preflight
+
+        material = self.material
+        if target is not None:
+            index = self._class(target)
+        else:
+            index = self._worst() if self.explanation is None else self.explanation.target
+        place = None if predicted is None else self._class(predicted)
+        if n_neurons < 1:
+            raise ValueError(f"n_neurons={n_neurons}, expected at least 1")
+        found = preflight(
+            material.inspected.features,
+            material.shown,
+            target=index,
+            predicted=place,
+            judges=material.test is None,
+        )
+        pixels = self._pixels_check(is_doubtful=found.guessing.is_blind)
+        plan = None
+        if found.mistakes is not None and found.mistakes.n_explained and self.layer is None:
+            neurons = self._explain(index, place).neurons(n_neurons)
+            places = self._places(index, place)
+            if neurons:
+                pairs, arguments = self._rendering(neurons, places, guided, batch_size, options)
+                plan = rendering_plan(self.work, self.model.model, pairs, clock=clock, **arguments)
+        return replace(found, preprocessing=pixels, rendering=plan)
 
     def explain(
         self, target: int | str | None = None, predicted: int | str | None = None
@@ -197,32 +262,8 @@ class NeuroInspect(SessionState):
                 with an inner layer, of which the explanation does not speak.
             KeyboardInterrupt: when it was interrupted; finished batches are kept.
         """
-        for name in _OF_SESSION:
-            if name in options:
-                raise TypeError(f"{name} is the session's: give it to NeuroInspect({name}=...)")
-        if neurons is None and self.layer is not None:
-            raise ValueError("neurons=None: the explanation speaks of the decision layer's inputs")
-        chosen = self._neurons(neurons)
-        places = self._classes(classes) or [None]
-        lazy = self._encoder.guide if self._encoder and guided and None not in places else None
-        key = {"layer": layer_name(self.model.model, self.layer), "encoder": lazy and lazy.key}
-        names = self._names()
-        if None not in places and names is not None and len(names) == self.head.out_features:
-            options["class_names"] = names
-        if lazy is not None:
-            options["encoder"] = lazy
-        self.illusions = render_in_parts(
-            self.work,
-            self.model.model,
-            [(neuron, place) for neuron in chosen for place in places],
-            key={**self.source.key, **key},
-            batch_size=batch_size,
-            fresh=self.fresh,
-            head=self.head if self.layer is None else None,
-            layer=self.layer,
-            preprocess=self.model.preprocess,
-            **{"seed": self.seed, "progress": self.progress, **options},
-        )
+        pairs, arguments = self._rendering(neurons, classes, guided, batch_size, options)
+        self.illusions = render_in_parts(self.work, self.model.model, pairs, **arguments)
         return self.illusions
 
     def describe(self, neurons: Sequence[int] | None = None, *, n_phrases: int = 5) -> Descriptions:
@@ -320,7 +361,13 @@ class NeuroInspect(SessionState):
             raise RuntimeError("nothing was edited: call edit() first, or give an edit")
         return compare_photos(edit, self.material.judge.features)
 
-    def report(self, path: str | PathLike[str], *, run: str | None = None) -> Path:
+    def report(
+        self,
+        path: str | PathLike[str],
+        *,
+        run: str | None = None,
+        command: Sequence[str] = (),
+    ) -> Path:
         """Write what was found so far as one HTML file: :func:`write_report`.
 
         Mistakes are explained if they were not; illusions, words and an edit are there
@@ -329,6 +376,9 @@ class NeuroInspect(SessionState):
         Args:
             path: of the file.
             run: name that a selection made in the report carries; else the file's folder.
+            command: the words of a shell command that takes up the selection, shown beside
+                its download. The word after ``--run`` becomes the folder that the page lies
+                in when that has the name ``run``.
 
         Raises:
             ValueError: when there are no mistakes to explain.
@@ -341,7 +391,42 @@ class NeuroInspect(SessionState):
         if path.is_dir():
             raise IsADirectoryError(f"path={str(path)!r} is a folder, expected a file.html")
         self._explained()
-        return write_report(report_data(self, run or path.resolve().parent.name), path)
+        name = run or path.resolve().parent.name
+        return write_report(report_data(self, name, tuple(command)), path)
+
+    def _rendering(
+        self,
+        neurons: Sequence[int] | None,
+        classes: Sequence[int | str] | None,
+        guided: bool,
+        batch_size: int,
+        options: dict[str, Any],
+    ) -> tuple[list[tuple[int, int | None]], dict[str, Any]]:
+        """The pairs of :meth:`visualize`, and the arguments of :func:`render_in_parts`."""
+        for name in _OF_SESSION:
+            if name in options:
+                raise TypeError(f"{name} is the session's: give it to NeuroInspect({name}=...)")
+        if neurons is None and self.layer is not None:
+            raise ValueError("neurons=None: the explanation speaks of the decision layer's inputs")
+        chosen = self._neurons(neurons)
+        places = self._classes(classes) or [None]
+        lazy = self._encoder.guide if self._encoder and guided and None not in places else None
+        key = {"layer": layer_name(self.model.model, self.layer), "encoder": lazy and lazy.key}
+        names = self._names()
+        if None not in places and names is not None and len(names) == self.head.out_features:
+            options["class_names"] = names
+        if lazy is not None:
+            options["encoder"] = lazy
+        arguments = {
+            "key": {**self.source.key, **key},
+            "batch_size": batch_size,
+            "fresh": self.fresh,
+            "head": self.head if self.layer is None else None,
+            "layer": self.layer,
+            "preprocess": self.model.preprocess,
+            **{"seed": self.seed, "progress": self.progress, **options},
+        }
+        return [(neuron, place) for neuron in chosen for place in places], arguments
 
     def _explained(self) -> Explanation:
         if self.explanation is not None:
@@ -366,7 +451,10 @@ class NeuroInspect(SessionState):
             return [self._class(classes)]
         if classes is not None:
             return [self._class(one) for one in classes]
-        target, predicted = self._explained().target, self._explained().predicted
+        return [*self._places(self._explained().target, self._explained().predicted)]
+
+    def _places(self, target: int, predicted: int | None) -> list[int]:
+        """The class that was missed, and the one that it was taken for, or most often was."""
         if predicted is None:
             predicted = self.confusions(1, target=target)[0].predicted
         return [target, predicted]

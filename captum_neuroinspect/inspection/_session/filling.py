@@ -14,6 +14,7 @@ from captum_neuroinspect.inspection._session.filling_cards import neuron_cards
 from captum_neuroinspect.inspection._session.filling_edit import edit_result
 from captum_neuroinspect.inspection._session.material import Part
 from captum_neuroinspect.inspection.explaining import Explanation
+from captum_neuroinspect.inspection.preflight import MistakeCount
 from captum_neuroinspect.inspection.report.data import (
     BlamedNeuron,
     ClassResult,
@@ -31,16 +32,18 @@ _N_RANKED = 20  # lines of the ranking
 _KINDS = ("insufficient", "excessive", "both")
 
 
-def report_data(session: NeuroInspect, run: str) -> ReportData:
+def report_data(session: NeuroInspect, run: str, command: tuple[str, ...] = ()) -> ReportData:
     """All that the session knows by now; pictures that take long are kept on the way."""
     found = session.explanation
     assert found is not None
     part = session.material.inspected
     names = _names(part.features)
     cards = neuron_cards(session, found)
+    # Without a clock: the same data give the same page.
+    looked = session.preflight(found.target, found.predicted, clock=None)
     return ReportData(
         title=f"Inspection of {names[found.target]}",
-        verdict=_verdict(session, found),
+        verdict=_verdict(session, found, looked.mistakes),
         run=run,
         target=found.target,
         classes=tuple(_classes(part.features, names)),
@@ -51,6 +54,8 @@ def report_data(session: NeuroInspect, run: str) -> ReportData:
         n_explained=len(found.mistakes),
         neurons=cards,
         edit=edit_result(session),
+        cautions=looked.warnings,
+        command=command,
     )
 
 
@@ -112,7 +117,7 @@ def _ranking(found: Explanation, with_card: set[int]) -> Iterator[BlamedNeuron]:
             )
 
 
-def _verdict(session: NeuroInspect, found: Explanation) -> str:
+def _verdict(session: NeuroInspect, found: Explanation, count: MistakeCount | None) -> str:
     features = session.material.inspected.features
     name = features.class_name
     of_class = features.of_class(found.target)
@@ -124,6 +129,8 @@ def _verdict(session: NeuroInspect, found: Explanation) -> str:
         f"photos; of all photos {percent(features.accuracy())} are right. {most.n_samples} of its "
         f"{n_wrong} mistakes are taken for \u201c{name(most.predicted)}\u201d."
     )
+    if count is not None:
+        words += f" {_explained(count)}"
     first = next(iter(found.rows()), None)
     if first is None:
         return words
@@ -132,11 +139,22 @@ def _verdict(session: NeuroInspect, found: Explanation) -> str:
     return f"{words} The neuron blamed most, {first['neuron']}, is {how}."
 
 
+def _explained(count: MistakeCount) -> str:
+    """How many of the mistakes are explained, and what the others are for."""
+    if count.n_explained == count.n_mistakes:
+        return "All its mistakes are explained."
+    n, held = count.n_explained, count.n_held
+    words = f"{n} of its mistakes {'is' if n == 1 else 'are'} explained"
+    return f"{words}, {held} held out to {count.purpose} an edit." if held else f"{words}."
+
+
 def _facts(session: NeuroInspect) -> Iterator[tuple[str, str]]:
     material, model = session.material, session.model
     yield "model", f"{model.spec}, {model.weights}"
     yield "photos", f"{len(material.inspected.features):,} at {model.image_size} pixels"
-    yield "explained from", f"{len(material.shown):,} photos; {len(material.held):,} held out"
+    purpose = "judge" if material.test is None else "choose"
+    held = f"{len(material.held):,} held out to {purpose} an edit"
+    yield "explained from", f"{len(material.shown):,} photos; {held}"
     if material.train is not None:
         yield "training photos", f"{len(material.train.features):,}"
     if material.test is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -39,6 +40,8 @@ def edit_result(session: NeuroInspect) -> EditResult | None:
         photos=tuple(_photos(found, judge)),
         n_mended=len(found.rows("mended")),
         n_broken=len(found.rows("broken")),
+        note=str(found.edit.settings.get("note", "")),
+        notes=tuple(_notes(found.edit)),
     )
 
 
@@ -85,6 +88,12 @@ def _settings(edit: HeadEdit) -> Iterator[tuple[str, str]]:
     for name in _SHOWN_SETTINGS:
         if name in known:
             yield name.replace("_", " "), str(known[name])
+
+
+def _notes(edit: HeadEdit) -> Iterator[tuple[int, str]]:
+    """What the reader wrote about neurons, as ``neuroinspect edit`` keeps it."""
+    for neuron, text in json.loads(str(edit.settings.get("notes", "[]"))):
+        yield int(neuron), str(text)
 
 
 def _photos(found: Comparison, judge: Part) -> Iterator[ChangedPhoto]:

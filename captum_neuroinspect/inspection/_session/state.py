@@ -25,6 +25,7 @@ from captum_neuroinspect.inspection._session.arguments import (
 )
 from captum_neuroinspect.inspection._session.evidence import Source, counterfactuals_of
 from captum_neuroinspect.inspection._session.material import Material
+from captum_neuroinspect.inspection._session.pixels import kept_preprocessing_check
 from captum_neuroinspect.inspection.encoders_by_name import LazyEncoder, find_encoder
 from captum_neuroinspect.inspection.errors import worst_classes
 from captum_neuroinspect.inspection.explaining import Explanation, check_outputs, explain_mistakes
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from captum_neuroinspect.edit import HeadEdit
     from captum_neuroinspect.encoders import ImageTextEncoder
     from captum_neuroinspect.inspection._models.recipe import Preprocess
+    from captum_neuroinspect.inspection._preflight.preprocessing import PreprocessingCheck
     from captum_neuroinspect.optvis import Illusions
 
 
@@ -79,6 +81,7 @@ class SessionState:
         self._encoder = find_encoder(encoder, device_of(self.model.model))
         self.work = self._folder(work)
         self._material: Material | None = None
+        self._checked: PreprocessingCheck | None = None  # of these photos
         self.explanation: Explanation | None = None
         self.illusions: Illusions | None = None
         self.descriptions: Descriptions | None = None
@@ -136,6 +139,15 @@ class SessionState:
         return explain_mistakes(
             self.head, shown, reference, target=target, predicted=predicted, w=w
         )
+
+    def _pixels_check(self, is_doubtful: bool) -> PreprocessingCheck:
+        """Whether the model sees what it was trained on, from a few photos; kept."""
+        if self._checked is None:
+            # A library's own preprocessing is only doubted where the results are doubtful.
+            compare = is_doubtful or isinstance(self.model.preprocess, nn.Identity)
+            part = self.material.inspected
+            self._checked = kept_preprocessing_check(self.source, part, compare=compare)
+        return self._checked
 
     def _worst(self) -> int:
         wrong = self.material.shown.mistakes().labels.unique().tolist()

@@ -62,13 +62,13 @@ def edit(
         runs.retrace(session, settings)
         _check(picked, session)
         _edit(session, picked, method)
-        kept = runs.save_edit(session, run)
+        kept = runs.save_edit(session, run, picked)
         if picked is not None:
-            picked.save(run / "selection.json")
+            picked.save(run / runs.SELECTION)
         if save_model is not None:
             _save_model(session, save_model)
         found = session.compare()
-        path = session.report(run / runs.REPORT, run=run.resolve().name)
+        path = runs.write_report(session, run)
         record = _record(found, kept, path)
         finish(record, f"{found}\n\nEdit: {kept}\nOpen {path}", as_json=as_json)
 

@@ -75,7 +75,12 @@ def view_of(data: ReportData) -> View:
         blame=blame,
         kinds=[kind for kind in _KINDS if any(entry["kind"] == kind for entry in entries)],
         sorts=_sorts(entries),
-        block={"run": data.run, "target": data.target, "neurons": entries},
+        block={
+            "run": data.run,
+            "target": data.target,
+            "neurons": entries,
+            "command": list(data.command),
+        },
     )
 
 

@@ -158,6 +158,8 @@ class EditResult:
         photos: some of the photos that changed sides.
         n_mended: how many the edit mends in all; None counts ``photos``.
         n_broken: how many it breaks in all; None counts ``photos``.
+        note: what the reader wrote about the choice of the neurons.
+        notes: neurons, and what the reader wrote about them.
     """
 
     summary: str
@@ -170,6 +172,8 @@ class EditResult:
     photos: tuple[ChangedPhoto, ...] = ()
     n_mended: int | None = None
     n_broken: int | None = None
+    note: str = ""
+    notes: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +193,9 @@ class ReportData:
         n_explained: number of mistakes that the ranking explains.
         neurons: a card for each neuron worth a look, in the order to show.
         edit: of the decision layer.
+        cautions: what may make all of it wrong, a sentence or two each.
+        command: the words of the shell command that takes up the selection; the word after
+            ``--run`` becomes the folder that the page lies in when that has the name ``run``.
     """
 
     title: str
@@ -203,3 +210,5 @@ class ReportData:
     n_explained: int | None = None
     neurons: tuple[NeuronCard, ...] = ()
     edit: EditResult | None = None
+    cautions: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()

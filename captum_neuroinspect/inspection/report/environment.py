@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from captum_neuroinspect.inspection.report import formats
@@ -22,6 +24,7 @@ def page_environment(package: str) -> Environment:
         points=formats.points,
         number=formats.number,
         signed=formats.signed,
+        shell=shlex.join,
         thumbnail=thumbnail,
     )
     environment.globals.update(count=formats.count)
