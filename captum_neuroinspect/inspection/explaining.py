@@ -75,7 +75,8 @@ class Explanation:
     def _title(self) -> str:
         name = self.mistakes.class_name
         taken = "" if self.predicted is None else f" taken for {name(self.predicted)}"
-        return f"{len(self.mistakes)} mistakes on {name(self.target)}{taken}"
+        plural = "" if len(self.mistakes) == 1 else "s"
+        return f"{len(self.mistakes)} mistake{plural} on {name(self.target)}{taken}"
 
 
 def explain_mistakes(

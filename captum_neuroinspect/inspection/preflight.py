@@ -218,8 +218,8 @@ class Preflight:
                 f"{found.pixels[1]:.3g}, expected about 0 to 1): divided by 255 once too often?"
             )
         if found.better is not None:
-            reason = "preprocess= looks wrong" if found.is_given else "preprocess= looks missing"
-            yield f"{reason}: with {found.better} {found.evidence}"
+            fault = "wrong" if found.is_given else "missing"
+            yield f"the normalisation (preprocess=) looks {fault}: {found.evidence}"
 
     def _name(self, index: int) -> str:
         return self.class_names[index]

@@ -16,6 +16,7 @@ from captum_neuroinspect.inspection._session.arguments import (
     unit_indices,
 )
 from captum_neuroinspect.inspection._session.material import load_material
+from captum_neuroinspect.inspection._session.shared import kept_n_shared
 from captum_neuroinspect.inspection._session.state import SessionState
 from captum_neuroinspect.inspection.comparing import Comparison, compare_photos
 from captum_neuroinspect.inspection.errors import (
@@ -200,6 +201,7 @@ class NeuroInspect(SessionState):
             target=index,
             predicted=place,
             judges=material.test is None,
+            n_shared=kept_n_shared(self.source, material.inspected, material.train),
         )
         pixels = self._pixels_check(is_doubtful=found.guessing.is_blind)
         plan = None

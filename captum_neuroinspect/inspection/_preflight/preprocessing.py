@@ -36,7 +36,7 @@ class PreprocessingCheck:
         spread: standard deviation of the photos' values.
         seen: the smallest and the largest value that the model sees.
         better: the normalisation that fits clearly better, or ``None``.
-        evidence: what says so, in words; empty without ``better``.
+        evidence: what says so, as a sentence; empty without ``better``.
     """
 
     is_given: bool
@@ -210,13 +210,15 @@ def _clearly_better(looks: dict[str, _Look], n_photos: int) -> tuple[str | None,
     by_photos = max(looks, key=lambda name: int(looks[name].right.sum()))
     if _recognises_more(looks[by_photos].right, given.right):
         n_now, n_then = int(given.right.sum()), int(looks[by_photos].right.sum())
-        return by_photos, f"{n_then} instead of {n_now} of {n_photos} photos are recognised"
+        return by_photos, (
+            f"with {by_photos}, {n_then} instead of {n_now} of {n_photos} photos are recognised"
+        )
     known = {name: look.distance for name, look in looks.items() if look.distance is not None}
     if given.distance is None or not known:
         return None, ""
     nearest = min(known, key=lambda name: known[name])
     if given.distance > _FAR and known[nearest] < _NEARER * given.distance:
-        return nearest, "the first BatchNorm was trained on such values"
+        return nearest, f"the first BatchNorm finds what it was trained on with {nearest}"
     return None, ""
 
 
