@@ -64,7 +64,7 @@ def _write_noise(folder: Path, names: list[str], n: int, seed: int = 0) -> None:
             to_pil_image(picture).resize((64, 64)).save(folder / name / f"{i}.png")
 
 
-def _standing_in(function: Callable[..., Any], most: int = 3, **fixed: Any) -> Callable[..., Any]:
+def _standing_in(function: Callable[..., Any], most: int = 4, **fixed: Any) -> Callable[..., Any]:
     """The same function with fewer steps and smaller pictures."""
 
     def called(*args: Any, **options: Any) -> Any:

@@ -12,6 +12,7 @@ from captum_neuroinspect.optvis import illusion_transforms
 
 Clock = Callable[[], float]
 _N_MEASURED = 2  # steps, after a first one that also finds memory and kernels
+_N_STEPS = _N_MEASURED + 2  # the beginning of the last one is the end of those measured
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class RenderingPlan:
 
 
 class Stopwatch:
-    """Movements of images that note when each step begins.
+    """Movements of images that note when each of four steps begins.
 
     Given as ``transforms=`` of :func:`render_illusions`, which makes them for each batch.
 
@@ -53,8 +54,6 @@ class Stopwatch:
         self._clock = clock
         self._moments: list[float] = []
 
-    n_steps = _N_MEASURED + 1
-
     def __call__(self, seeds: Sequence[int], n_steps: int) -> list[Callable[[Tensor], Tensor]]:
         return [self._noted, *illusion_transforms(seeds, n_steps)]
 
@@ -64,7 +63,7 @@ class Stopwatch:
 
     @property
     def seconds_a_step(self) -> float:
-        """Of a batch, after the first step."""
+        """Of a batch: the mean of the second and the third step."""
         first, last = self._moments[-_N_MEASURED - 1], self._moments[-1]
         return max(last - first, 0.0) / _N_MEASURED
 
@@ -97,7 +96,7 @@ def seconds_of(
         600.0
     """
     watch = Stopwatch(clock)
-    render(transforms=watch, n_steps=watch.n_steps, progress=False)
+    render(transforms=watch, n_steps=_N_STEPS, progress=False)
     return watch.seconds_a_step * n_steps * n_pictures / n_together
 
 
