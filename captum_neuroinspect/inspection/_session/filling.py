@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -139,6 +140,14 @@ def _verdict(session: NeuroInspect, found: Explanation, count: MistakeCount | No
     return f"{words} The neuron blamed most, {first['neuron']}, is {how}."
 
 
+def _without_folder(spec: str) -> str:
+    """The model's text with the last part of a path only: a report is given to others."""
+    source, colon, path = spec.partition(":")
+    if Path(path).is_absolute():  # hf:/home/me/folder
+        return f"{source}{colon}{Path(path).name}"
+    return Path(spec).name if Path(spec).is_absolute() else spec
+
+
 def _explained(count: MistakeCount) -> str:
     """How many of the mistakes are explained, and what the others are for."""
     if count.n_explained == count.n_mistakes:
@@ -150,7 +159,7 @@ def _explained(count: MistakeCount) -> str:
 
 def _facts(session: NeuroInspect) -> Iterator[tuple[str, str]]:
     material, model = session.material, session.model
-    yield "model", f"{model.spec}, {model.weights}"
+    yield "model", f"{_without_folder(model.spec)}, {model.weights}"
     yield "photos", f"{len(material.inspected.features):,} at {model.image_size} pixels"
     purpose = "judge" if material.test is None else "choose"
     held = f"{len(material.held):,} held out to {purpose} an edit"

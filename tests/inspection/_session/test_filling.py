@@ -179,3 +179,47 @@ def test_an_edit_is_shown_as_the_comparison_says(with_test: bool, best_epoch: in
     else:
         where = "served for nothing else" if with_test else "also decided"
         assert where in shown.summary
+
+
+def test_the_head_of_the_report_says_how_many_mistakes_are_explained() -> None:
+    made = _explained()
+    found, features = made.explanation, made.material.inspected.features
+    assert found is not None
+    n_wrong, n_held = (
+        len(features.mistakes(found.target)),
+        len(made.material.held.mistakes(found.target)),
+    )
+    words = f"{len(found.mistakes)} of its mistakes are explained, {n_held} held out to judge"
+    assert len(found.mistakes) + n_held == n_wrong
+    assert words in _filled(made).verdict
+    assert dict(_filled(made).facts)["explained from"].endswith("held out to judge an edit")
+    with_test = session()
+    with_test.load(photos(), test=photos(30, seed=5))
+    with_test.explain()
+    assert "held out to choose an edit" in _filled(with_test).verdict
+
+
+def test_what_the_preflight_warns_of_stands_in_the_report() -> None:
+    made = _explained()
+    assert _filled(made).cautions == ()
+    images, labels = photos()
+    wrong = loaded(data=(images, (labels + 1) % 3))
+    wrong.explain()
+    assert _filled(wrong).cautions == wrong.preflight(clock=None).warnings
+    assert any("labels look permuted" in text for text in _filled(wrong).cautions)
+
+
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [
+        ("/home/me/own work/model.py:net", "model.py:net"),
+        ("hf:/home/me/tuned", "hf:tuned"),
+        ("hf:microsoft/resnet-50", "hf:microsoft/resnet-50"),
+        ("timm:hf-hub:org/name", "timm:hf-hub:org/name"),
+        ("torchvision:resnet50", "torchvision:resnet50"),
+    ],
+)
+def test_a_report_names_no_folder_of_the_user(spec: str, shown: str) -> None:
+    made = _explained()
+    made.model = replace(made.model, spec=spec, weights="as given")
+    assert dict(_filled(made).facts)["model"] == f"{shown}, as given"
