@@ -333,6 +333,18 @@ def test_other_photos_are_looked_at_anew() -> None:
     assert found.preprocessing.is_flat
 
 
+def test_photos_of_the_training_are_counted_whatever_their_label() -> None:
+    images, labels = photos(90)
+    more, _ = photos(30, seed=8)
+    made = session()
+    made.load((images, labels), train=(torch.cat([more, images[:7]]), torch.arange(37) % 3))
+    found = made.preflight(clock=None)
+    assert found.n_shared == 7
+    assert _warned(found, "7 of the photos are among the training photos")
+    made.load((images, labels), train=(more, torch.arange(30) % 3))
+    assert made.preflight(clock=None).n_shared == 0
+
+
 def test_without_mistakes_nothing_is_rendered() -> None:
     images, _ = photos()
     found = CountedNet().eval()(images).argmax(1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from captum_neuroinspect.inspection._session.evidence import Source
 from captum_neuroinspect.inspection._session.material import Part
 
@@ -16,14 +14,13 @@ def kept_n_shared(source: Source, part: Part, other: Part | None) -> int:
         part: whose photos are counted.
         other: ``None``: none are shared.
     """
-    if other is None or not hasattr(part.photos, "digests"):
+    if other is None:
         return 0
-    own: Any = part.photos
-    theirs: Any = other.photos
+    theirs = other.photos
 
     def make() -> int:
         known = set(theirs.digests())
-        return sum(digest in known for digest in own.digests())
+        return sum(digest in known for digest in part.photos.digests())
 
     key = {"photos": part.fingerprint, "other": other.fingerprint}
     return source.work.json("shared-photos", key, make, fresh=source.fresh)
