@@ -233,12 +233,12 @@ def _decided(
         return "cannot tell", f"no photo of {who} judges it; {counts}", None
     if of_targets.n_mended <= of_targets.n_broken:
         own = f"{of_targets.n_mended} mended, {of_targets.n_broken} broken"
-        reason = f"{who} does not gain ({own}), although {tested}"
+        reason = f"no gain for {who} ({own}), although {tested}"
         return "do not keep", reason, None
     if p_value >= _LEVEL:
         return "cannot tell", f"{counts}, a difference within chance ({p_text(p_value)})", None
-    gain = f"{who} gains {100 * of_targets.change.value:.1f} points"
-    return "keep", f"{tested} and {gain}", None
+    gain = f"a gain of {100 * of_targets.change.value:.1f} points for {who}"
+    return "keep", f"{tested}, with {gain}", None
 
 
 def _name(index: int, names: Sequence[str] | None) -> str:
@@ -248,7 +248,7 @@ def _name(index: int, names: Sequence[str] | None) -> str:
 def _too_few(judged: Paired, counts: str) -> str:
     if not len(judged):
         return "no photos judged it that it was neither fitted to nor chosen by"
-    return f"{photos(len(judged))} decide nothing, it takes {FEW}; {counts}"
+    return f"fewer than {FEW} photos judge it; {counts}"
 
 
 def _loses(one: ClassChange) -> bool:
