@@ -3,20 +3,33 @@
 from captum_neuroinspect.edit._evaluation import Evaluation
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
 from captum_neuroinspect.edit.calibration import calibration_error
+from captum_neuroinspect.edit.controls import Control, controls_by, run_controls
 from captum_neuroinspect.edit.head_diff import HeadDiff
 from captum_neuroinspect.edit.head_edit import edit_head
 from captum_neuroinspect.edit.image_edit import edit_through_images
 from captum_neuroinspect.edit.mend import mend
+from captum_neuroinspect.edit.paired import Estimate, Paired, mcnemar, paired_change
 from captum_neuroinspect.edit.probability_ratio import probability_ratio
+from captum_neuroinspect.edit.verdict import ClassChange, Verdict, verdict_on
 
 __all__ = [
+    "ClassChange",
+    "Control",
+    "Estimate",
     "Evaluation",
     "HeadDiff",
     "HeadEdit",
+    "Paired",
+    "Verdict",
     "calibration_error",
     "compare_heads",
+    "controls_by",
     "edit_head",
     "edit_through_images",
+    "mcnemar",
     "mend",
+    "paired_change",
     "probability_ratio",
+    "run_controls",
+    "verdict_on",
 ]

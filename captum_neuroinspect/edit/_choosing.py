@@ -21,6 +21,7 @@ from captum_neuroinspect.edit._mistake_parts import Parts, divided, is_of, n_sha
 from captum_neuroinspect.edit._objective import Problem
 from captum_neuroinspect.edit._options import FitOptions, Scope
 from captum_neuroinspect.edit._samples import with_mistakes
+from captum_neuroinspect.edit._seen import names_of
 from captum_neuroinspect.edit._selection import Judge
 from captum_neuroinspect.edit._targets import Neurons, Ratio, checked_targets, plain_ratios
 from captum_neuroinspect.edit._training import Fit, fit_head
@@ -95,6 +96,7 @@ def chosen_edit(
             **_report(edit, parts, asked.options),
         },
         candidates=tuple(trial.candidate for trial in trials),
+        seen=names_of(train, parts.choosing, parts.learning),
     )
 
 

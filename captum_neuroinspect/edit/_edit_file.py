@@ -17,6 +17,7 @@ from captum_neuroinspect.edit._candidates import Candidate
 from captum_neuroinspect.edit._evaluation import Evaluation
 from captum_neuroinspect.edit._mend_rounds import MendRound
 from captum_neuroinspect.edit._selection import EpochRecord
+from captum_neuroinspect.edit.verdict import Verdict
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit._result import HeadEdit
@@ -27,7 +28,16 @@ _RECORDS: dict[str, Any] = {
     "rounds": MendRound,
     "candidates": Candidate,
 }
-_PLAIN = ("scope", "strength", "link", "settings", "best_epoch", "class_names", "group_shares")
+_PLAIN = (
+    "scope",
+    "strength",
+    "link",
+    "settings",
+    "best_epoch",
+    "class_names",
+    "group_shares",
+    "is_kept",
+)
 
 
 def save_edit(edit: HeadEdit, path: str | Path) -> Path:
@@ -37,7 +47,10 @@ def save_edit(edit: HeadEdit, path: str | Path) -> Path:
         for name in _HEADS
         for key, value in getattr(edit, name).state_dict().items()
     }
+    if edit.seen is not None:
+        tensors["seen"] = edit.seen
     record: dict[str, Any] = {name: getattr(edit, name) for name in _PLAIN}
+    record["verdict"] = edit.verdict.as_dict()
     # Pairs, because JSON's keys are text.
     record["targets"] = list(edit.targets.items())
     record["ratio"] = _plain_ratio(edit.ratio)
@@ -70,6 +83,8 @@ def read_edit(path: str | Path) -> dict[str, Any]:
     for name, kind in _RECORDS.items():
         # Files of before there were rounds and candidates have none.
         record[name] = tuple(kind(**_restored(one)) for one in record.get(name, ()))
+    record["verdict"] = Verdict.from_dict(record["verdict"])
+    record["seen"] = tensors.get("seen")
     return record | {name: _linear(tensors, name) for name in _HEADS}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from torch import nn
 
@@ -16,6 +16,7 @@ from captum_neuroinspect.edit._link import n_classes_of
 from captum_neuroinspect.edit._objective import Problem
 from captum_neuroinspect.edit._options import FitOptions
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
+from captum_neuroinspect.edit._seen import names_of
 from captum_neuroinspect.edit._targets import (
     Neurons,
     Ratio,
@@ -53,13 +54,18 @@ def checked_problem(
 
 
 def as_edit(
-    head: nn.Linear, fit: Fit, problem: Problem, train: FeatureSet, validation: FeatureSet
+    head: nn.Linear,
+    fit: Fit,
+    problem: Problem,
+    train: FeatureSet,
+    validation: FeatureSet,
+    mistakes: FeatureSet | None = None,
 ) -> HeadEdit:
-    """What a fit means for a head: both judged on ``validation``."""
+    """What a fit means for a head: both judged on ``validation``, which has chosen the epoch."""
     settings = asdict(problem.options)
     for name in ("scope", "strength", "link", "progress"):
         del settings[name]
-    return compare_heads(
+    edit = compare_heads(
         head,
         changed(head, fit.d_weight, fit.d_bias),
         validation,
@@ -73,6 +79,7 @@ def as_edit(
         link=problem.options.link,
         settings=settings,
     )
+    return replace(edit, seen=names_of(train, validation, mistakes))
 
 
 def warn_of_failure(fit: Fit, options: FitOptions) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect.edit._candidates import Candidate
@@ -20,9 +21,13 @@ from captum_neuroinspect.edit._layers import copy_of, fill, find_layer
 from captum_neuroinspect.edit._link import Link
 from captum_neuroinspect.edit._mend_rounds import MendRound
 from captum_neuroinspect.edit._options import Scope
+from captum_neuroinspect.edit._seen import is_in
 from captum_neuroinspect.edit._selection import EpochRecord
 from captum_neuroinspect.edit._summary import as_html, as_text
+from captum_neuroinspect.edit.controls import Control
 from captum_neuroinspect.edit.head_diff import HeadDiff
+from captum_neuroinspect.edit.paired import Paired
+from captum_neuroinspect.edit.verdict import UNJUDGED, Verdict, verdict_on
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,6 +57,11 @@ class HeadEdit:
         group_shares: share of each group of the training set, or ``None``.
         rounds: of :func:`mend`, with the neurons that each one found.
         candidates: the settings among which :func:`edit_head` chose.
+        verdict: whether to keep the edit; it cannot tell until :meth:`judge` was called.
+        is_kept: whether the edited head is to be used. A session puts the original back,
+            ``False``, unless the verdict is "keep" or its user insists.
+        seen: names of the samples that the edit was fitted to or chosen by, by which
+            :meth:`judge` finds them again; ``None`` where they are not known.
     """
 
     head: nn.Linear
@@ -70,6 +80,9 @@ class HeadEdit:
     group_shares: tuple[float, ...] | None = None
     rounds: tuple[MendRound, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    verdict: Verdict = UNJUDGED
+    is_kept: bool = True
+    seen: Tensor | None = None
 
     @property
     def target(self) -> int:
@@ -102,6 +115,66 @@ class HeadEdit:
         )
         return before, after
 
+    def outcome(self, features: FeatureSet) -> Paired:
+        """Which samples of other data the original and the edited head get right.
+
+        Raises:
+            ValueError: for multi-hot labels, or features of another length.
+        """
+        return Paired.of_heads(self.original, self.head, features)
+
+    def judge(self, features: FeatureSet, *, controls: Iterable[Control] = ()) -> HeadEdit:
+        """This edit with a verdict, by samples that served for nothing else.
+
+        Args:
+            features: samples that the edit was neither fitted to nor chosen by, at least 20.
+                Those that it was are left out, as far as the edit knows them.
+            controls: the same fit without the neurons, judged on the same samples:
+                :func:`run_controls`.
+
+        Returns:
+            The edit with :attr:`verdict`; all else is as it was.
+
+        Raises:
+            ValueError: for multi-hot labels, or features of another length.
+
+        Warns:
+            UserWarning: when samples are left out.
+
+        Examples::
+
+            >>> head, other = nn.Linear(2, 3), nn.Linear(2, 3)
+            >>> z = torch.rand(60, 2)
+            >>> data = FeatureSet(z, head(z).detach(), torch.arange(60) % 3)
+            >>> edit = compare_heads(head, other, data, {1: [0]})
+            >>> edit.verdict.decision, edit.judge(data).verdict.n_judged
+            ('cannot tell', 60)
+        """
+        untouched = self.untouched(features)
+        if n_left := len(features) - len(untouched):
+            warnings.warn(
+                f"{n_left} of {len(features)} samples are left out of the verdict: the edit was "
+                "fitted to them or chosen by them",
+                stacklevel=2,
+            )
+        verdict = verdict_on(
+            self.outcome(untouched),
+            self.targets,
+            class_names=features.class_names or self.class_names,
+            controls=controls,
+        )
+        return replace(self, verdict=verdict)
+
+    def untouched(self, features: FeatureSet) -> FeatureSet:
+        """Those samples that the edit was neither fitted to nor chosen by, by what it knows."""
+        if self.seen is None:
+            return features
+        return features.subset(~is_in(features, self.seen))
+
+    def as_decided(self) -> HeadEdit:
+        """This edit, with the original in place of the edited head unless it is kept."""
+        return self if self.is_kept else replace(self, head=copy_of(self.original))
+
     def neuron_ratios(self) -> dict[tuple[int, int], tuple[float, float]]:
         """``(class, neuron)`` to the neuron's probability ratio before and after."""
         pairs = [(c, neuron) for c, neurons in self.targets.items() for neuron in neurons]
@@ -129,6 +202,8 @@ class HeadEdit:
     def applied(self, model: nn.Module) -> Iterator[nn.Module]:
         """Put the edited head into ``model`` inside the block, and take it out again.
 
+        To look at, whatever the verdict says.
+
         The layer is found by its values: the one ``nn.Linear`` of the model with
         exactly the original's weights.
 
@@ -149,10 +224,19 @@ class HeadEdit:
     def apply_(self, model: nn.Module) -> nn.Module:
         """Put the edited head into ``model`` for good, and return the model.
 
+        The original stays where the edit is not kept (:attr:`is_kept`).
+
         Raises:
             ValueError: as :meth:`applied`.
+
+        Warns:
+            UserWarning: when the original stays.
         """
-        fill(self._original_layer(model), self.head)
+        layer = self._original_layer(model)
+        if self.is_kept:
+            fill(layer, self.head)
+        else:
+            warnings.warn(f"the original head stays in the model. {self.verdict}", stacklevel=2)
         return model
 
     def revert_(self, model: nn.Module) -> nn.Module:
@@ -163,7 +247,7 @@ class HeadEdit:
                 head's weights.
         """
         try:
-            layer = find_layer(model, self.head, "the edited head")
+            layer = find_layer(model, self.as_decided().head, "the edited head")
         except ValueError as error:
             raise ValueError(
                 f"{error}, expected exactly one: the edit is not applied to this model"
@@ -196,7 +280,8 @@ class HeadEdit:
     def __repr__(self) -> str:
         return (
             f"HeadEdit(targets {list(self.targets)}, scope {self.scope!r}, epoch "
-            f"{self.best_epoch}, accuracy {self.before.accuracy:.3f} -> {self.after.accuracy:.3f})"
+            f"{self.best_epoch}, accuracy {self.before.accuracy:.3f} -> {self.after.accuracy:.3f}, "
+            f"verdict {self.verdict.decision!r})"
         )
 
     def _repr_html_(self) -> str:

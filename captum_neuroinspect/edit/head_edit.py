@@ -131,7 +131,9 @@ def edit_head(
         ``"auto"`` on the half of it that did not choose; ``candidates`` has what was tried,
         and ``settings`` what was kept for the report, before and after:
         ``held_out_target_...`` (the targets there and in the last third of the mistakes),
-        ``held_out_mistakes_...`` (only the latter) and ``held_out_others_...``.
+        ``held_out_mistakes_...`` (only the latter) and ``held_out_others_...``. Its ``verdict``
+        cannot tell before :meth:`HeadEdit.judge` is called with samples that served for nothing
+        else.
 
     Raises:
         TypeError: when ``head`` is not linear, indices are not whole numbers, or
@@ -200,7 +202,7 @@ def edit_head(
     )
     fit = fit_head(problem, train, validation, mistakes)
     warn_of_failure(fit, options)
-    return as_edit(head, fit, problem, train, validation)
+    return as_edit(head, fit, problem, train, validation, mistakes)
 
 
 def _is_auto(value: Any) -> bool:

@@ -114,7 +114,7 @@ def edit_through_images(
     train = first if augment is None else _Epochs(first, features_of)
     fit = fit_head(problem, train, validation, mistakes)
     warn_of_failure(fit, checked)
-    return as_edit(head, fit, problem, first, validation)
+    return as_edit(head, fit, problem, first, validation, mistakes)
 
 
 class _Epochs:

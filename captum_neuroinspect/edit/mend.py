@@ -15,6 +15,7 @@ from captum_neuroinspect.edit._checks import check_sets, check_training
 from captum_neuroinspect.edit._layers import copy_of
 from captum_neuroinspect.edit._mend_rounds import Mending, MendRound, worthwhile_rounds
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
+from captum_neuroinspect.edit._seen import names_of
 from captum_neuroinspect.edit.probability_ratio import check_target, checked_neurons
 
 _FEWEST_MET = 5
@@ -78,7 +79,8 @@ def mend(
         ``held_out_mean_before`` and ``held_out_mean_after``, and why the rounds ended
         (``stopped``); ``rounds`` has one record each. With many rounds these accuracies also
         choose how many are kept, so that they flatter. ``best_epoch`` is 0 where the original
-        stayed, else the number of rounds that were kept.
+        stayed, else the number of rounds that were kept. Its ``verdict`` cannot tell before
+        :meth:`HeadEdit.judge` is called with samples that served for nothing else.
 
     Raises:
         TypeError: when ``head`` is not linear, or neurons are not whole numbers.
@@ -129,7 +131,7 @@ def mend(
             **_held_out(mending, rounds[: max(n_kept, 1)]),
         },
     )
-    return replace(edit, rounds=rounds)
+    return replace(edit, rounds=rounds, seen=names_of(train, validation, met))
 
 
 def _check(n_neurons: int, target_weight: float, max_cost: float, n_rounds: int) -> None:
