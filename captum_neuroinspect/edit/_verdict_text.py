@@ -66,11 +66,10 @@ def about_neurons(found: Verdict) -> str:
             f"The chosen neurons do better than the same fit {best.name}, {mine} points over all "
             f"photos against {theirs}, but the difference is within chance."
         )
-    same = best.score[0] == found.n_mended - found.n_broken
     with_them = "" if mine == theirs else f", against {mine} with the chosen ones"
     return (
-        f"The same fit {_plainly(best)} does {'as well' if same else 'better'}: {theirs} points "
-        f"over all photos{with_them}; the chosen neurons add nothing here."
+        f"The same fit {_plainly(best)} does as well: {theirs} points over all photos{with_them}; "
+        "the chosen neurons add nothing here."
     )
 
 

@@ -65,8 +65,8 @@ def run_controls(
         seed: draws them.
 
     Returns:
-        The control without neurons and the one with random neurons; none for an edit that has
-        no neurons itself.
+        The control without neurons and the one with random neurons; neither for an edit that
+        has no neurons itself, or where there is nothing to judge by.
 
     Raises:
         ValueError: for an edit of several classes, ``n_draws`` below 1, or as
@@ -129,7 +129,7 @@ def controls_by(
     """
     if n_draws < 1:
         raise ValueError(f"n_draws={n_draws}, expected at least 1")
-    if not neurons:
+    if not neurons or not len(judged):
         return ()
     draws = _random_sets(neurons, n_features, n_draws, seed)
     with warnings.catch_warnings():

@@ -107,8 +107,8 @@ def paired_change(n_mended: int, n_broken: int, n: int) -> Estimate:
     Difference of Binomial Proportions Based on Paired Data" (2012), which adds one sample to
     each of the two ways to change sides. Fagerland, Lydersen and Laake, "Recommended tests and
     confidence intervals for paired binomial proportions" (2014), recommend it also for few
-    samples. It tells nothing from 0 where the exact McNemar test does not, or hardly so: with
-    none broken both need six mended.
+    samples. It seldom tells a change from none where the exact McNemar test does not: with none
+    of 60 broken both need six mended.
 
     Args:
         n_mended: samples that were wrong and are right.

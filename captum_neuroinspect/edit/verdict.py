@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from captum_neuroinspect._shares import FEW
 from captum_neuroinspect.edit._verdict_text import (
     about_neurons,
     loss_text,
@@ -20,7 +21,6 @@ from captum_neuroinspect.edit.paired import Estimate, Paired, mcnemar
 
 Decision = Literal["keep", "do not keep", "cannot tell"]
 
-_FEWEST = 20  # samples that decide anything
 _LEVEL = 0.05  # of the tests
 
 
@@ -219,7 +219,7 @@ def _decided(
     counts = f"of {photos(len(judged))} {n_mended} are mended and {n_broken} broken"
     p_value = mcnemar(n_mended, n_broken)
     tested = f"{counts} ({p_text(p_value)})"
-    if len(judged) < _FEWEST:
+    if len(judged) < FEW:
         return "cannot tell", _too_few(judged, counts), None
     if not n_mended and not n_broken:
         return "do not keep", f"none of {photos(len(judged))} is mended, and none broken", None
@@ -233,12 +233,12 @@ def _decided(
         return "cannot tell", f"no photo of {who} judges it; {counts}", None
     if of_targets.n_mended <= of_targets.n_broken:
         own = f"{of_targets.n_mended} mended, {of_targets.n_broken} broken"
-        reason = f"{who} does not gain ({own}), although {tested}"
+        reason = f"no gain for {who} ({own}), although {tested}"
         return "do not keep", reason, None
     if p_value >= _LEVEL:
         return "cannot tell", f"{counts}, a difference within chance ({p_text(p_value)})", None
-    gain = f"{who} gains {100 * of_targets.change.value:.1f} points"
-    return "keep", f"{tested} and {gain}", None
+    gain = f"a gain of {100 * of_targets.change.value:.1f} points for {who}"
+    return "keep", f"{tested}, with {gain}", None
 
 
 def _name(index: int, names: Sequence[str] | None) -> str:
@@ -248,7 +248,7 @@ def _name(index: int, names: Sequence[str] | None) -> str:
 def _too_few(judged: Paired, counts: str) -> str:
     if not len(judged):
         return "no photos judged it that it was neither fitted to nor chosen by"
-    return f"{photos(len(judged))} decide nothing, it takes {_FEWEST}; {counts}"
+    return f"fewer than {FEW} photos judge it; {counts}"
 
 
 def _loses(one: ClassChange) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect.inspection._keeping.rendering import render_in_parts
@@ -13,6 +13,7 @@ from captum_neuroinspect.inspection._session.arguments import (
     layer_name,
     unit_indices,
 )
+from captum_neuroinspect.inspection._session.fitting import Fitting, Method
 from captum_neuroinspect.inspection._session.material import load_material
 from captum_neuroinspect.inspection._session.state import SessionState
 from captum_neuroinspect.inspection.comparing import Comparison, compare_photos
@@ -22,10 +23,7 @@ from captum_neuroinspect.inspection.errors import (
     confusions,
     worst_classes,
 )
-from captum_neuroinspect.inspection.explaining import (
-    Explanation,
-    mistakes_about,
-)
+from captum_neuroinspect.inspection.explaining import Explanation
 from captum_neuroinspect.inspection.top_photos import TopPhotos, top_photos
 
 if TYPE_CHECKING:
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NeuroInspect"]
 
-Method = Literal["mend", "equation8"]
 _N_NEURONS = 6
 _OF_SESSION = ("head", "layer", "preprocess", "encoder", "class_names")
 
@@ -272,11 +269,16 @@ class NeuroInspect(SessionState):
         neurons: Sequence[int] | None = None,
         *,
         method: Method = "mend",
+        keep_anyway: bool = False,
         **options: Any,
     ) -> HeadEdit:
-        """Change the decision layer so that a class is recognised more often.
+        """Change the decision layer so that a class is recognised more often, and judge that.
 
-        The model itself stays as it is: ``edit.apply_(session.model.model)`` changes it.
+        The test photos judge: the edit's ``verdict`` is "keep", "do not keep" or "cannot tell"
+        (:func:`verdict_on` has the rule), beside the same fit without neurons and with random
+        ones. ``head`` is the edited layer in any case. Unless the verdict is "keep", the edit's
+        ``is_kept`` is ``False``: then ``edit.apply_(session.model.model)`` leaves the original
+        in the model, which stays as it is until then.
 
         Args:
             target: the class; ``None``: the one that was explained last.
@@ -284,27 +286,22 @@ class NeuroInspect(SessionState):
                 those that the mistakes blame.
             method: ``"mend"``: :func:`mend`, which had the best mean accuracy in the
                 measurements; ``"equation8"``: :func:`edit_head`, the paper's.
+            keep_anyway: keep the edit whatever the verdict is.
             **options: of that function.
 
         Raises:
             ValueError: for an unknown class or method, or as that function.
         """
-        from captum_neuroinspect.edit import edit_head, mend
-
         if method not in ("mend", "equation8"):
             raise ValueError(f"method={method!r}, expected 'mend' or 'equation8'")
         index = self._explained().target if target is None else self._class(target)
-        train, held, shown = self.material.reference, self.material.held, self.material.shown
         picked = None if neurons is None else unit_indices(neurons)
-        options = {"target": index, "seed": self.seed, **options}
-        if method == "mend":
-            edit = mend(self.head, train, held, shown, neurons=picked, **options)
-        else:
-            picked = self._blamed(index) if picked is None else picked
-            about = mistakes_about(shown, index)
-            edit = edit_head(self.head, train, held, neurons=picked, mistakes=about, **options)
-        self.last_edit = edit
-        return edit
+        if picked is None and method == "equation8":
+            picked = self._blamed(index)
+        options = {"seed": self.seed, **options}
+        fitting = Fitting(method, self.head, self.material, index, options)
+        self.last_edit = fitting.judged(fitting.fit(picked), keep_anyway=keep_anyway)
+        return self.last_edit
 
     def compare(self, edit: HeadEdit | None = None) -> Comparison:
         """An edit on the photos that judge it, and which of them changed sides.

@@ -132,7 +132,12 @@ def test_from_photos_to_a_mended_model(place: Path, tmp_path: Path) -> None:
     edited = _json("edit", "--run", out, "--selection", selection, "--quiet", "--save-model", saved)
     assert edited["n_judged"] == 30
     assert edited["classes"]["apple"]["neurons"] == neurons[:2]
-    assert not edited["original_kept"]
+    # Thirty photos judge, and the same fit without the two neurons and with others stands beside.
+    verdict = edited["verdict"]
+    assert verdict["n_judged"] == 30
+    assert [control["n_draws"] for control in verdict["controls"]] == [1, 5]
+    assert (verdict["n_mended"], verdict["n_broken"]) == (edited["n_mended"], edited["n_broken"])
+    assert edited["head"] == ("edited" if verdict["decision"] == "keep" else "original")
     assert json.loads((out / "selection.json").read_text()) == json.loads(selection.read_text()) | {
         "notes": {}
     }
@@ -144,10 +149,19 @@ def test_from_photos_to_a_mended_model(place: Path, tmp_path: Path) -> None:
     assert again == {"report": str(out / "report.html"), "has_edit": True}
     assert (out / "report.html").read_bytes() == page
 
-    # The checkpoint is the edited model.
+    # The checkpoint is the model as it was, unless the edit is kept; here it is, in any case.
+    assert edit.verdict.as_dict() == verdict
+    if verdict["decision"] != "keep":
+        net = CountedNet()
+        net.load_state_dict(load_file(saved))
+        assert torch.equal(net.head.weight, edit.original.weight)
+    more = ("--save-model", saved, "--keep-anyway")
+    edited = _json("edit", "--run", out, "--selection", selection, "--quiet", *more)
+    assert edited["head"] == "edited"
     net = CountedNet()
     net.load_state_dict(load_file(saved))
     assert torch.equal(net.head.weight, edit.head.weight)
+    assert not torch.equal(net.head.weight, edit.original.weight)
     images = Photos.of(place / "test", image_size=SIZE).images(range(30))
     expected = edit.head(net.eval().backbone(images)).argmax(1)
     assert torch.equal(net(images).argmax(1), expected)

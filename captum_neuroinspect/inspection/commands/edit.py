@@ -11,6 +11,7 @@ from captum_neuroinspect.inspection.commands import _options as options
 from captum_neuroinspect.inspection.commands._safely import finish, safely
 
 if TYPE_CHECKING:
+    from captum_neuroinspect.edit import HeadEdit
     from captum_neuroinspect.inspection.comparing import Comparison
     from captum_neuroinspect.inspection.report.selection import Selection
     from captum_neuroinspect.inspection.session import NeuroInspect
@@ -34,17 +35,23 @@ def edit(
         typer.Option(
             parser=options.user_path,
             metavar="FILE",
-            help="Write the whole edited model as a checkpoint (.safetensors).",
+            help="Write the whole model as a checkpoint (.safetensors): edited if the edit is "
+            "kept, else as it was.",
         ),
     ] = None,
+    keep_anyway: Annotated[
+        bool, typer.Option("--keep-anyway", help="Keep the edit whatever its verdict is.")
+    ] = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Mend the decision layer of a run, and show what that costs and gains.
+    """Mend the decision layer of a run, and say whether to keep that.
 
-    Writes RUN/edit.safetensors, which `HeadEdit.load` reads, and adds the edit to
-    RUN/report.html. An edit that is not worth its cost leaves the original head, and says so.
+    Test photos judge the edit: keep, do not keep, or cannot tell. Unless it is to be kept, the
+    original head stays in use, and --save-model writes the model as it was. Writes
+    RUN/edit.safetensors, which `HeadEdit.load` reads, with both heads and the verdict, and adds
+    the edit to RUN/report.html.
     """
     with safely(debug):
         if save_model is not None and save_model.suffix != ".safetensors":
@@ -61,7 +68,7 @@ def edit(
         session = runs.open_session(settings, run, progress=not quiet)
         runs.retrace(session, settings)
         _check(picked, session)
-        _edit(session, picked, method)
+        _edit(session, picked, method, keep_anyway)
         kept = runs.save_edit(session, run)
         if picked is not None:
             picked.save(run / "selection.json")
@@ -70,7 +77,8 @@ def edit(
         found = session.compare()
         path = session.report(run / runs.REPORT, run=run.resolve().name)
         record = _record(found, kept, path)
-        finish(record, f"{found}\n\nEdit: {kept}\nOpen {path}", as_json=as_json)
+        text = f"{found}\n\n{_which_head(found.edit, save_model)}\nEdit: {kept}\nOpen {path}"
+        finish(record, text, as_json=as_json)
 
 
 def _check(picked: Selection | None, session: NeuroInspect) -> None:
@@ -100,10 +108,10 @@ def _check(picked: Selection | None, session: NeuroInspect) -> None:
         )
 
 
-def _edit(session: NeuroInspect, picked: Selection | None, method: str) -> None:
+def _edit(session: NeuroInspect, picked: Selection | None, method: str, keep_anyway: bool) -> None:
     target = None if picked is None else picked.target
     neurons = None if picked is None else picked.neurons
-    session.edit(target, neurons, method=method)  # type: ignore[arg-type]
+    session.edit(target, neurons, method=method, keep_anyway=keep_anyway)  # type: ignore[arg-type]
 
 
 def _save_model(session: NeuroInspect, path: Path) -> None:
@@ -112,8 +120,21 @@ def _save_model(session: NeuroInspect, path: Path) -> None:
     from captum_neuroinspect._files import write_atomically
 
     assert session.last_edit is not None
-    with session.last_edit.applied(session.model.model) as model:
+    with session.last_edit.as_decided().applied(session.model.model) as model:
         write_atomically(path, lambda temporary: save(model, str(temporary)))
+
+
+def _which_head(edit: HeadEdit, saved: Path | None) -> str:
+    """One line: which head is in use, and in the file if there is one."""
+    where = "The run" if saved is None else str(saved)
+    if not edit.is_kept:
+        return (
+            f"{where} has the ORIGINAL head, as the verdict is {edit.verdict.decision!r} "
+            "(--keep-anyway takes the edited one)."
+        )
+    if edit.verdict.decision == "keep":
+        return f"{where} has the edited head."
+    return f"{where} has the edited head, although the verdict is {edit.verdict.decision!r}."
 
 
 def _record(found: Comparison, kept: Path, report: Path) -> dict[str, Any]:
@@ -129,7 +150,8 @@ def _record(found: Comparison, kept: Path, report: Path) -> dict[str, Any]:
     return {
         "report": str(report),
         "edit": str(kept),
-        "original_kept": found.edit.best_epoch == 0,
+        "head": "edited" if found.edit.is_kept else "original",
+        "verdict": found.edit.verdict.as_dict(),
         "accuracy": {"before": before.accuracy, "after": after.accuracy},
         "classes": targets,
         "n_judged": len(found.before),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from captum_neuroinspect.edit.verdict import Verdict
 from captum_neuroinspect.inspection.report.card_data import ClassWeight as ClassWeight
 from captum_neuroinspect.inspection.report.card_data import IllusionPicture as IllusionPicture
 from captum_neuroinspect.inspection.report.card_data import NeuronCard as NeuronCard
@@ -148,20 +149,23 @@ class EditResult:
     """An edit of the decision layer and what it does.
 
     Attributes:
-        summary: one or two sentences: what was edited, and whether to keep it.
+        verdict: whether to keep it, with the numbers and controls that this rests on.
         overall: accuracy over all judged photos.
+        is_kept: whether the edited head is in use; else the original is.
         classes: accuracy by class, in the order to show.
         groups: accuracy by group.
         calibration: calibration error, where smaller is better.
         settings: names and values, as texts.
         neurons: that were constrained.
-        photos: some of the photos that changed sides.
+        photos: of the photos that changed sides, all that are broken and some of the others.
         n_mended: how many the edit mends in all; None counts ``photos``.
         n_broken: how many it breaks in all; None counts ``photos``.
+        n_still_wrong: how many are wrong in another way in all; None counts ``photos``.
     """
 
-    summary: str
+    verdict: Verdict
     overall: Change
+    is_kept: bool = False
     classes: tuple[Change, ...] = ()
     groups: tuple[Change, ...] = ()
     calibration: Change | None = None
@@ -170,6 +174,7 @@ class EditResult:
     photos: tuple[ChangedPhoto, ...] = ()
     n_mended: int | None = None
     n_broken: int | None = None
+    n_still_wrong: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

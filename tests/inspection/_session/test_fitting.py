@@ -1,0 +1,122 @@
+"""What a session's edit is judged by, beside what, and whether it is kept."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+from session_examples import loaded, photos, session
+
+from captum_neuroinspect.edit import HeadEdit, _result, edit_head, mend
+from captum_neuroinspect.inspection.explaining import mistakes_about
+from captum_neuroinspect.inspection.session import NeuroInspect
+
+
+def _with_test(n: int = 60) -> NeuroInspect:
+    made = session()
+    made.load(photos(), test=photos(n, seed=4))
+    return made
+
+
+def _quietly(function, *arguments, **options) -> HeadEdit:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return function(*arguments, **options)
+
+
+@pytest.mark.parametrize("method", ["mend", "equation8"])
+def test_the_test_photos_judge_the_edit_and_its_controls(method: str) -> None:
+    made = _with_test()
+    edit = _quietly(made.edit, "apple", [8, 4], method=method)
+    material = made.material
+    assert material.test is not None
+    test, shown, held = material.test.features, material.shown, material.held
+    found = edit.verdict
+    before, after = test.is_correct, test.with_head(edit.head).is_correct
+    assert found.n_judged == 60
+    assert (found.n_mended, found.n_broken) == (
+        int((~before & after).sum()),
+        int((before & ~after).sum()),
+    )
+    assert edit.is_kept == (found.decision == "keep")
+    if method == "mend":
+        plain = _quietly(mend, made.head, shown, held, shown, target=0, n_neurons=0)
+    else:
+        wrong = mistakes_about(shown, 0)
+        plain = _quietly(
+            edit_head, made.head, shown, held, target=0, neurons=[1], strength=0.0, mistakes=wrong
+        )
+    without, random = found.controls
+    by_hand = plain.outcome(test)
+    assert (without.n_mended, without.n_broken) == (by_hand.n_mended, by_hand.n_broken)
+    assert without.name == "without neurons"
+    assert (random.name, random.n_draws) == ("with 2 random neurons", 5)
+    assert found.about_neurons in edit.summary()
+
+
+def test_the_same_seed_gives_the_same_verdict() -> None:
+    one, other = (_quietly(_with_test().edit, "apple", [8, 4]).verdict for _ in range(2))
+    assert one == other
+
+
+def test_retraining_of_the_neurons_alone_is_compared_with_retraining_of_the_class() -> None:
+    made = _with_test()
+    edit = _quietly(made.edit, "apple", [8, 4], method="equation8", scope="neurons")
+    shown, held = made.material.shown, made.material.held
+    wrong = mistakes_about(shown, 0)
+    plain = _quietly(
+        edit_head, made.head, shown, held, target=0, neurons=[1], strength=0.0, mistakes=wrong,
+        scope="class",
+    )  # fmt: skip
+    assert made.material.test is not None
+    by_hand = plain.outcome(made.material.test.features)
+    without, _ = edit.verdict.controls
+    assert (without.n_mended, without.n_broken) == (by_hand.n_mended, by_hand.n_broken)
+
+
+def test_without_test_photos_one_cannot_tell() -> None:
+    made = loaded()
+    edit = _quietly(made.edit, "apple")
+    assert edit.verdict.decision == "cannot tell"
+    assert "load(test=...), or --test" in edit.verdict.sentence
+    assert edit.verdict.n_judged == 0
+    assert not edit.is_kept
+    assert made.last_edit is edit
+
+
+def test_photos_that_taught_do_not_judge() -> None:
+    """The same photos as data and as test."""
+    made = session()
+    made.load(photos(), test=photos())
+    with pytest.warns(UserWarning, match="90 of 90 test photos are left out of the verdict"):
+        edit = made.edit("apple", [8, 4])
+    assert edit.verdict.decision == "cannot tell"
+    assert edit.verdict.controls == ()
+
+
+@pytest.mark.parametrize("decision", ["keep", "do not keep", "cannot tell"])
+@pytest.mark.parametrize("keep_anyway", [False, True])
+def test_the_original_stays_unless_the_edit_is_kept(
+    monkeypatch: pytest.MonkeyPatch, decision: str, keep_anyway: bool
+) -> None:
+    rule = _result.verdict_on
+    monkeypatch.setattr(
+        _result, "verdict_on", lambda *a, **o: replace(rule(*a, **o), decision=decision)
+    )
+    made = _with_test()
+    original = made.head.weight.clone()
+    edit = _quietly(
+        made.edit, "apple", [8, 4], method="mend", max_cost=1.0, keep_anyway=keep_anyway
+    )
+    assert edit.verdict.decision == decision
+    assert torch.equal(made.head.weight, original)
+    assert not torch.equal(edit.head.weight, original)  # on record in any case
+    if keep_anyway or decision == "keep":
+        edit.apply_(made.model.model)
+        assert torch.equal(made.head.weight, edit.head.weight)
+    else:
+        with pytest.warns(UserWarning, match="the original head stays in the model"):
+            edit.apply_(made.model.model)
+        assert torch.equal(made.head.weight, original)
