@@ -63,8 +63,8 @@ def check_disjoint(**sets: FeatureSet | None) -> None:
             raise ValueError(
                 f"{len(shared)} of {len(of_other)} samples of {other} are in {one} too, the first "
                 f"in row {shared[0]}: expected each sample in only one of {', '.join(names)}, as "
-                "a head must not be judged by what it was fitted to; deal the samples out with split(), or take "
-                f"them out with {other}.without({one})"
+                "a head must not be judged by what it was fitted to; deal the samples out with "
+                f"split(), or take them out with {other}.without({one})"
             )
 
 

@@ -15,7 +15,7 @@ from captum_neuroinspect._splitting import dealt
 from captum_neuroinspect.edit._checks import check_disjoint
 from captum_neuroinspect.edit._layers import same_values
 from captum_neuroinspect.edit._result import HeadEdit
-from captum_neuroinspect.edit.judged import Judged, judged_by, judged_in_folds
+from captum_neuroinspect.edit.judged import judged_by, judged_in_folds
 
 __all__ = ["Fit", "cross_fit", "fit_and_judge", "folds_of"]
 

@@ -80,9 +80,9 @@ def mend(
         ``held_out_mean_before`` and ``held_out_mean_after``, and why the rounds ended
         (``stopped``); ``rounds`` has one record each. These samples were not fitted to, but they
         decide what is kept, and neurons that were given may have been found in them: judge the
-        edit on others (:func:`fit_and_judge`, :func:`cross_fit`). ``best_epoch`` is 0 where the original
-        stayed, else the number of rounds that were kept. Its ``verdict`` cannot tell before
-        :meth:`HeadEdit.judge` is called with samples that served for nothing else.
+        edit on others (:func:`fit_and_judge`, :func:`cross_fit`). ``best_epoch`` is 0 where the
+        original stayed, else the number of rounds that were kept. Its ``verdict`` cannot tell
+        before :meth:`HeadEdit.judge` is called with samples that served for nothing else.
 
     Raises:
         TypeError: when ``head`` is not linear, or neurons are not whole numbers.
