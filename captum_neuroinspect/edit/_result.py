@@ -26,6 +26,7 @@ from captum_neuroinspect.edit._selection import EpochRecord
 from captum_neuroinspect.edit._summary import as_html, as_text
 from captum_neuroinspect.edit.controls import Control
 from captum_neuroinspect.edit.head_diff import HeadDiff
+from captum_neuroinspect.edit.judged import Judged
 from captum_neuroinspect.edit.paired import Paired
 from captum_neuroinspect.edit.verdict import UNJUDGED, Verdict, verdict_on
 
@@ -62,6 +63,8 @@ class HeadEdit:
             ``False``, unless the verdict is "keep" or its user insists.
         seen: names of the samples that the edit was fitted to or chosen by, by which
             :meth:`judge` finds them again; ``None`` where they are not known.
+        judged: samples that the edit was neither fitted to nor chosen by, before and after,
+            as :func:`fit_and_judge` and :func:`cross_fit` give them; else ``None``.
     """
 
     head: nn.Linear
@@ -83,6 +86,7 @@ class HeadEdit:
     verdict: Verdict = UNJUDGED
     is_kept: bool = True
     seen: Tensor | None = None
+    judged: Judged | None = None
 
     @property
     def target(self) -> int:

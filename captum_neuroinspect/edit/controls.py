@@ -76,12 +76,13 @@ def run_controls(
 
         >>> from captum_neuroinspect.edit import mend
         >>> _ = torch.manual_seed(0)
-        >>> head, labels = torch.nn.Linear(8, 2), torch.arange(90) % 2
-        >>> z = torch.rand(90, 8) + torch.nn.functional.one_hot(labels, 8)
-        >>> rest, test = FeatureSet(z, head(z).detach(), labels).split(2 / 3)
+        >>> head, labels = torch.nn.Linear(8, 2), torch.arange(160) % 2
+        >>> z = torch.rand(160, 8) + torch.nn.functional.one_hot(labels, 8)
+        >>> halves = FeatureSet(z, head(z).detach(), labels).split()
+        >>> train, validation, met, test = (part for half in halves for part in half.split())
         >>> def fit(neurons):
         ...     some = {"neurons": list(neurons)} if neurons else {"n_neurons": 0}
-        ...     return mend(head, rest, rest, rest, target=1, **some)
+        ...     return mend(head, train, validation, met, target=1, **some)
         >>> edit = fit([0, 1])
         >>> [control.name for control in run_controls(fit, edit, test)]
         ['without neurons', 'with 2 random neurons']

@@ -51,6 +51,7 @@ class Photos:
     ) -> None:
         self._source, self._positions, self._view = source, positions, view
         self.class_names, self.skipped = class_names, skipped
+        self._digests: dict[int, str] = {}  # by position in the source
 
     @classmethod
     def of(
@@ -157,6 +158,33 @@ class Photos:
         item = self._source.item(self._position(index))
         return item._replace(image=self._view(item.image), label=self._checked(item.label, index))
 
+    def digest(self, index: int) -> str:
+        """A hash of the photo's content, to find the same photo in two sets.
+
+        It is that of the file's bytes, also for the files of a torchvision folder; for
+        other datasets and for tensors of the picture's type, shape and values.
+
+        Raises:
+            IndexError: when there is no such photo.
+            ValueError: when it cannot be read; names it.
+        """
+        position = self._position(index)
+        if position not in self._digests:
+            self._digests[position] = self._source.digest(position)
+        return self._digests[position]
+
+    def digests(self) -> tuple[str, ...]:
+        """:meth:`digest` of all photos, remembered.
+
+        Examples::
+
+            >>> same = torch.zeros(2, 3, 4, 4)
+            >>> len(set(Photos.of((same, torch.tensor([0, 1])), image_size=4).digests()))
+            1
+        """
+        with _threads(self._source) as pool:
+            return tuple(pool.map(self.digest, range(len(self))))
+
     def subset(self, indices: Iterable[int] | Tensor) -> Photos:
         """Some of the photos, in the order given.
 
@@ -167,7 +195,9 @@ class Photos:
         wanted = as_indices("indices", given)
         check_indices("index", wanted, len(self), f"{len(self)} photos")
         positions = [self._positions[i] for i in wanted.tolist()]
-        return Photos(self._source, positions, self._view, self.class_names, self.skipped)
+        part = Photos(self._source, positions, self._view, self.class_names, self.skipped)
+        part._digests = self._digests
+        return part
 
     def dataset(self, preprocess: Callable[[Tensor], Tensor] | None = None) -> PhotoDataset:
         """For ``collect_features``: images are read one by one.
@@ -239,11 +269,14 @@ def _view(image_size: int, resize_size: int | None, interpolation: Interpolation
     return View(image_size, resize_size, interpolation)
 
 
+def _threads(source: PhotoSource) -> ThreadPoolExecutor:
+    # Files are read without Python's lock; a user's Dataset may not bear threads.
+    return ThreadPoolExecutor(_N_THREADS if isinstance(source, FolderSource) else 1)
+
+
 def _readable(source: PhotoSource) -> tuple[list[int], tuple[tuple[str, str], ...]]:
     """Positions of the photos that can be read, and the names of the others with reasons."""
-    # Pillow reads files without Python's lock; a user's Dataset may not bear threads.
-    n_threads = _N_THREADS if isinstance(source, FolderSource) else 1
-    with ThreadPoolExecutor(n_threads) as pool:
+    with _threads(source) as pool:
         reasons = list(pool.map(lambda index: _reason(source, index), range(len(source))))
     good = [index for index, reason in enumerate(reasons) if reason is None]
     bad = [(source.name(i), reason) for i, reason in enumerate(reasons) if reason is not None]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import weakref
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from captum_neuroinspect import collect_features
@@ -57,8 +59,6 @@ class Stream(IterableDataset[Any]):
 
 
 def test_a_folder_is_read_as_torchvision_reads_it(folder: Path) -> None:
-    from torchvision.datasets import ImageFolder
-
     photos = Photos.of(folder, image_size=16, resize_size=20)
     assert photos.class_names == ("ant", "cat", "dog")
     names = ["ant/z.jpg", "cat/a.PNG", "cat/b.png", "dog/deep/c.png"]
@@ -225,8 +225,6 @@ def test_a_hugging_face_dataset_gives_labels_without_decoding() -> None:
 
 
 def test_names_come_through_torchvision_and_subset(folder: Path) -> None:
-    from torchvision.datasets import ImageFolder
-
     (folder / ".ipynb_checkpoints").rmdir()
     (folder / "cat/._a.png").unlink()
     data = ImageFolder(str(folder))
@@ -397,3 +395,42 @@ def test_a_key_stands_for_the_contents() -> None:
     one, other = (Photos.of(data, key=key).fingerprint() for key in ("v1", "v2"))
     assert one != other
     assert Photos.of(data, key="v1").fingerprint() == one
+
+
+class TestDigests:
+    """A hash of each photo's content finds it in another set."""
+
+    def test_the_same_file_under_another_name(self, tmp_path: Path) -> None:
+        for name in ("a/0.png", "a/1.png", "b/2.png"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            Image.new("RGB", (5, 4), "red" if name != "a/1.png" else "blue").save(tmp_path / name)
+        photos = Photos.of(tmp_path)
+        first, other, again = photos.digests()
+        assert first == again != other
+        assert first == hashlib.sha256((tmp_path / "a/0.png").read_bytes()).hexdigest()
+        assert photos.subset([2]).digests() == (again,) == (photos.digest(2),)
+        folder = ImageFolder(str(tmp_path))
+        assert Photos.of(Subset(folder, [2, 1])).digests() == (again, other)
+
+    def test_pictures_by_type_shape_and_values(self) -> None:
+        images = torch.zeros(3, 3, 4, 4)
+        images[1, 2, 3, 3] = 1 / 512
+        first, other, again = Photos.of((images, torch.tensor([0, 1, 1]))).digests()
+        assert first == again != other
+        rows = [(images[0], 0), (images[0, :, :2], 1), (images[0].to(torch.uint8), 0)]
+        found = Photos.of(rows).digests()
+        assert found[0] == first
+        assert len(set(found)) == 3
+
+    def test_unreadable_photos_are_named(self, tmp_path: Path) -> None:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a/gone.png").symlink_to(tmp_path / "nowhere")
+        os.mkfifo(tmp_path / "a/pipe.png")
+        photos = Photos.of(tmp_path)
+        for index, name in enumerate(("gone", "pipe")):
+            with pytest.raises(ValueError, match=f"photo a/{name}.png cannot be read"):
+                photos.digest(index)
+        with pytest.raises(ValueError, match=r"photo a/gone.png cannot be read"):
+            photos.digests()
+        with pytest.raises(IndexError, match="index=2"):
+            photos.digest(2)

@@ -10,7 +10,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from captum_neuroinspect.inspection._photos.reading import check_file, naming, read_file
+from captum_neuroinspect.inspection._photos.reading import (
+    check_file,
+    file_digest,
+    naming,
+    read_file,
+)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 Label = int | Tensor
@@ -64,6 +69,10 @@ class FolderSource:
     def check(self, index: int) -> None:
         with naming(self.names[index]):
             check_file(str(self.root / self.names[index]))
+
+    def digest(self, index: int) -> str:
+        with naming(self.names[index]):
+            return file_digest(str(self.root / self.names[index]))
 
     def identity(self) -> Iterator[bytes]:
         for name, label in zip(self.names, self.labels, strict=True):

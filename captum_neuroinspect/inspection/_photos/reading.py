@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,15 +53,32 @@ class View:
 
 def read_file(path: str) -> Tensor:
     """A picture's file as ``(3, H, W)`` uint8, turned as its camera says."""
+    _check_regular(path)
     with Image.open(path) as image:
         return as_rgb(image)
 
 
 def check_file(path: str) -> None:
     """Read a file to its end, at an eighth of the size where the format allows it."""
+    _check_regular(path)
     with Image.open(path) as image:
         image.draft("RGB", (1, 1))
         image.load()
+
+
+def file_digest(path: str) -> str:
+    """The sha256 of a file's bytes."""
+    _check_regular(path)
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def picture_digest(picture: Tensor) -> str:
+    """The sha256 of a picture's type, shape and values."""
+    digest = hashlib.sha256(f"{picture.dtype}{tuple(picture.shape)}".encode())
+    values = picture.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def as_rgb(picture: Any) -> Tensor:
@@ -101,6 +121,12 @@ def naming(name: str) -> Iterator[None]:
             f"photo {name} cannot be read ({type(error).__name__}: {error}): mend or remove it, "
             'or give on_error="skip" (--skip-unreadable)'
         ) from error
+
+
+def _check_regular(path: str) -> None:
+    # A pipe would be waited for without end.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("it is no regular file")
 
 
 def _pillow_rgb(image: Image.Image) -> Image.Image:

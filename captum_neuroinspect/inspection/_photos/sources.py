@@ -13,7 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from captum_neuroinspect.inspection._photos.folder import FolderSource, Item, Label
-from captum_neuroinspect.inspection._photos.reading import as_rgb, naming
+from captum_neuroinspect.inspection._photos.reading import (
+    as_rgb,
+    file_digest,
+    naming,
+    picture_digest,
+)
 
 _IMAGE_KEYS = ("image", "img", "pixel_values", "images")
 _LABEL_KEYS = ("label", "labels", "fine_label")
@@ -30,6 +35,9 @@ class PhotoSource(Protocol):
     def name(self, index: int) -> str: ...
     def check(self, index: int) -> None:
         """Raise a ValueError when the photo cannot be read."""
+
+    def digest(self, index: int) -> str:
+        """A hash of the photo's content, the same in every set that has it."""
 
     def identity(self) -> Iterator[bytes]:
         """What changes when the photos change."""
@@ -87,6 +95,13 @@ class DatasetSource:
     def check(self, index: int) -> None:
         self.item(index)
 
+    def digest(self, index: int) -> str:
+        path = _file_path(self.data, index)
+        with naming(self.name(index)):
+            if path is not None:  # the same as in a folder, whatever the transform draws
+                return file_digest(path)
+        return picture_digest(self.item(index).image)
+
     def identity(self) -> Iterator[bytes]:
         if self.key is not None:
             yield f"key {self.key} {len(self)}".encode()
@@ -137,6 +152,9 @@ class TensorSource:
 
     def check(self, index: int) -> None:
         self.item(index)
+
+    def digest(self, index: int) -> str:
+        return picture_digest(self.item(index).image)
 
     def identity(self) -> Iterator[bytes]:
         for tensor in (self.images, self.labels):
@@ -209,11 +227,20 @@ def _as_label(value: Any) -> Label:
 
 
 def _file_name(data: Any, index: int) -> str | None:
+    """An item's file as it lies in its torchvision folder, also behind ``Subset``."""
+    path = _file_path(data, index)
+    while isinstance(data, Subset):
+        data = data.dataset
+    root = getattr(data, "root", None)
+    return None if path is None else Path(os.path.relpath(path, root)).as_posix()
+
+
+def _file_path(data: Any, index: int) -> str | None:
     """The file of an item of torchvision's folders, also behind ``Subset``."""
     if isinstance(data, Subset):
-        return _file_name(data.dataset, int(data.indices[index]))
-    samples, root = getattr(data, "samples", None), getattr(data, "root", None)
-    if not isinstance(samples, list) or root is None:
+        return _file_path(data.dataset, int(data.indices[index]))
+    samples = getattr(data, "samples", None)
+    if not isinstance(samples, list) or getattr(data, "root", None) is None:
         return None
     path = samples[index][0]
-    return Path(os.path.relpath(path, root)).as_posix() if isinstance(path, str) else None
+    return path if isinstance(path, str) else None
