@@ -15,6 +15,8 @@ from captum_neuroinspect._feature_set import FeatureSet
 class Judged:
     """Samples that served for nothing else, before an edit and after it; row i is one sample.
 
+    Logits, labels, indices and groups; the features, which take room, are left out.
+
     Attributes:
         before: what the original head says of them.
         after: what heads say that were neither fitted to a sample nor chosen by it: the edited
@@ -47,10 +49,6 @@ class Judged:
             f"{self.after.accuracy():.3f})"
         )
 
-    def without_features(self) -> Judged:
-        """The same decisions without what they were made from, which takes little room."""
-        return replace(self, before=_bare(self.before), after=_bare(self.after))
-
 
 def judged_by(original: nn.Linear, head: nn.Linear, test: FeatureSet) -> Judged:
     """Both heads on samples that are test photos and nothing else.
@@ -62,7 +60,7 @@ def judged_by(original: nn.Linear, head: nn.Linear, test: FeatureSet) -> Judged:
         >>> judged_by(*heads, FeatureSet(z, heads[0](z).detach(), labels)).how
         '2 photos that served for nothing else'
     """
-    before, after = (test.with_head(one) for one in (original, head))
+    before, after = (_bare(test.with_head(one)) for one in (original, head))
     return Judged(before, after, f"{n_photos(len(test))} that served for nothing else")
 
 
@@ -80,9 +78,9 @@ def judged_in_folds(
     logits = torch.empty(len(held_out), original.out_features)
     for fold, head in enumerate(heads):
         logits[folds == fold] = held_out.subset(folds == fold).with_head(head).logits
-    after = replace(held_out, logits=logits, head_fingerprint=None)
+    after = replace(_bare(held_out), logits=logits, head_fingerprint=None)
     how = f"{n_photos(len(held_out))}, cross-fitted over {len(heads)} folds"
-    return Judged(held_out.with_head(original), after, how)
+    return Judged(_bare(held_out.with_head(original)), after, how)
 
 
 def n_photos(n: int) -> str:
