@@ -26,6 +26,7 @@ from captum_neuroinspect._fingerprint import head_fingerprint
 from captum_neuroinspect._head import check_head, head_tensors
 from captum_neuroinspect._html import html_table
 from captum_neuroinspect._modules import check_indices
+from captum_neuroinspect._same_samples import row_names
 from captum_neuroinspect._splitting import first_part
 
 _FINGERPRINTS = ("head_fingerprint", "backbone_fingerprint")
@@ -155,6 +156,20 @@ class FeatureSet:
             groups=None if self.groups is None else self.groups[which],
             indices=self.indices[which],
         )
+
+    def without(self, *others: FeatureSet) -> FeatureSet:
+        """The samples that are in none of other sets, by their features.
+
+        Examples::
+
+            >>> z = torch.eye(3)
+            >>> data = FeatureSet(z, z, torch.arange(3))
+            >>> data.without(data.subset(torch.tensor([1]))).indices.tolist()
+            [0, 2]
+        """
+        known = {name for other in others for name in row_names(other.features)}
+        keep = [name not in known for name in row_names(self.features)]
+        return self.subset(torch.tensor(keep, dtype=torch.bool))
 
     def mistakes(self, target: int | None = None, predicted: int | None = None) -> FeatureSet:
         """The samples whose predicted class is not their label.

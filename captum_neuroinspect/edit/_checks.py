@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import combinations
 
 from torch import nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._fingerprint import head_fingerprint
+from captum_neuroinspect._same_samples import row_names
 from captum_neuroinspect.edit._link import Link
 
 
@@ -41,6 +43,29 @@ def check_sets(head: nn.Linear, link: Link, **sets: FeatureSet | None) -> None:
     for name, data in given.items():
         _check_kind(name, data, link)
     _check_fingerprints(head, given)
+
+
+def check_disjoint(**sets: FeatureSet | None) -> None:
+    """Refuse sets that share samples: the same features with the same label; ``None`` is no set.
+
+    Raises:
+        ValueError: says how many, and names both sets.
+    """
+    names = {
+        name: row_names(data.features, data.labels)
+        for name, data in sets.items()
+        if data is not None
+    }
+    for (one, of_one), (other, of_other) in combinations(names.items(), 2):
+        known = set(of_one)
+        shared = [row for row, name in enumerate(of_other) if name in known]
+        if shared:
+            raise ValueError(
+                f"{len(shared)} of {len(of_other)} samples of {other} are in {one} too, the first "
+                f"in row {shared[0]}: expected each sample in only one of {', '.join(names)}, as "
+                "a head must not be judged by what it was fitted to; deal the samples out with "
+                f"split(), or take them out with {other}.without({one})"
+            )
 
 
 def check_training(train: FeatureSet, targets: Iterable[int]) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import check_head, head_tensors
-from captum_neuroinspect.edit._checks import check_sets, check_training
+from captum_neuroinspect.edit._checks import check_disjoint, check_sets, check_training
 from captum_neuroinspect.edit._layers import changed
 from captum_neuroinspect.edit._link import n_classes_of
 from captum_neuroinspect.edit._objective import Problem
@@ -48,6 +48,7 @@ def checked_problem(
     n_classes = n_classes_of(head.out_features, options.link)
     targets = checked_targets(target, neurons, n_classes, head.in_features)
     check_sets(head, options.link, train=train, validation=validation, mistakes=mistakes)
+    check_disjoint(train=train, validation=validation, mistakes=mistakes)
     check_training(train, targets)
     ratios = checked_ratios(ratio, targets, weight, bias, train, options.link)
     return Problem(weight, bias, head.bias is not None, targets, ratios, options)

@@ -140,22 +140,22 @@ def edit_head(
             ``strength`` is another text than ``"auto"``.
         ValueError: when an index is out of range, ``neurons`` is empty or repeats
             one, a target is absent from ``train`` or alone in it, sets are empty, do
-            not fit the head or were judged by another head, or an option is out of
-            its range; with ``"auto"`` when there are no mistakes or too few.
+            not fit the head or were judged by another head, a sample is in two of them, or
+            an option is out of its range; with ``"auto"`` when there are no mistakes or too few.
 
     Warns:
         RuntimeWarning: when every epoch was worse than the original by ``select``, so
             that the original is returned (``best_epoch`` 0), or when the loss became
-            infinite or NaN and training stopped; with ``"auto"`` when no candidate gains,
-            or mistakes are in ``train`` or ``validation`` too.
+            infinite or NaN and training stopped; with ``"auto"`` when no candidate gains.
 
     Examples::
 
         >>> import torch
         >>> _ = torch.manual_seed(0)
-        >>> head, z = nn.Linear(4, 2), torch.rand(32, 4)
+        >>> head, z = nn.Linear(4, 2), torch.rand(64, 4)
         >>> data = FeatureSet(z, head(z).detach(), (z[:, 0] > z[:, 1]).long())
-        >>> edit = edit_head(head, data, data, target=1, neurons=[2], n_epochs=5)
+        >>> train, validation = data.split()
+        >>> edit = edit_head(head, train, validation, target=1, neurons=[2], n_epochs=5)
         >>> edit.after.accuracy >= edit.before.accuracy
         True
     """

@@ -38,6 +38,7 @@ class MistakeCount:
         n_mistakes: photos of it that are taken for something else.
         n_explained: of these, those that are explained.
         n_held: those that are held out.
+        n_training: those among the photos that stand for training, where none were given.
         judges: whether what is held out judges an edit too, as there are no test photos.
     """
 
@@ -46,20 +47,22 @@ class MistakeCount:
     n_mistakes: int
     n_explained: int
     n_held: int
+    n_training: int
     judges: bool
 
     @property
     def purpose(self) -> str:
-        """What those that are held out do to an edit: "judge" or "choose" it."""
-        return "judge" if self.judges else "choose"
+        """What those that are held out do to an edit."""
+        return "choose and judge" if self.judges else "choose"
 
     def __str__(self) -> str:
         plural = "" if self.n_mistakes == 1 else "s"
         held = f", {self.n_held} held out to {self.purpose} an edit" if self.n_held else ""
         total = f"{self.name}: {self.n_mistakes} mistake{plural}"
-        others = self.n_mistakes - self.n_explained - self.n_held
+        training = f", {self.n_training} stand for training" if self.n_training else ""
+        others = self.n_mistakes - self.n_explained - self.n_held - self.n_training
         left = f", {others} taken for other classes than the one asked about" if others else ""
-        return f"{total}; {self.n_explained} explained{held}{left}"
+        return f"{total}; {self.n_explained} explained{held}{training}{left}"
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,6 @@ class Preflight:
         collapse: the class that most photos are taken for, or ``None``.
         renaming: other names of the classes that fit far better, or ``None``.
         preprocessing: what the model sees, or ``None`` when that was not looked at.
-        n_shared: photos that are among the training photos too, by content.
         mistakes: what becomes of those of the inspected class, or ``None``.
         rendering: illusions that will be made, or ``None``.
     """
@@ -89,7 +91,6 @@ class Preflight:
     collapse: Collapse | None = None
     renaming: Renaming | None = None
     preprocessing: PreprocessingCheck | None = None
-    n_shared: int = 0
     mistakes: MistakeCount | None = None
     rendering: RenderingPlan | None = None
 
@@ -101,7 +102,7 @@ class Preflight:
     @property
     def is_like_training(self) -> bool:
         """Whether the photos look like those that the model was trained on."""
-        return self.n_shared > 0 or (self.accuracy >= _TOO_GOOD and self.guessing.n_photos >= _FEW)
+        return self.accuracy >= _TOO_GOOD and self.guessing.n_photos >= _FEW
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -170,12 +171,7 @@ class Preflight:
         if self.renaming is not None:
             yield self._other_names(self.renaming)
         yield from self._pixels()
-        if self.n_shared:
-            yield (
-                f"{self.n_shared} of the photos are among the training photos: what is found on "
-                "them says little about new photos"
-            )
-        elif self.is_like_training:
+        if self.is_like_training:
             yield (
                 f"accuracy {_share(self.accuracy)}: are these the photos that it was trained on? "
                 "Inspect photos that it has not seen"
@@ -227,12 +223,12 @@ class Preflight:
 
 def preflight(
     features: FeatureSet,
-    shown: FeatureSet | None = None,
+    deployment: FeatureSet | None = None,
+    held_out: FeatureSet | None = None,
     *,
     target: int | None = None,
     predicted: int | None = None,
     judges: bool = True,
-    n_shared: int = 0,
     preprocessing: PreprocessingCheck | None = None,
     rendering: RenderingPlan | None = None,
 ) -> Preflight:
@@ -243,11 +239,12 @@ def preflight(
 
     Args:
         features: of the labelled photos.
-        shown: those of them whose mistakes are explained; ``None``: all.
+        deployment: those of them whose mistakes are explained; ``None``: all.
+        held_out: those that choose an edit, and judge it; ``None``: all others. What is in
+            neither stands for training photos.
         target: the inspected class; ``None``: mistakes are not counted.
         predicted: only mistakes taken for this class are explained.
-        judges: whether the photos that are not shown judge an edit, or only choose it.
-        n_shared: photos that are known to be among the training photos.
+        judges: whether the photos that are held out judge an edit, or only choose it.
         preprocessing: of :func:`check_preprocessing`.
         rendering: what will be rendered.
 
@@ -270,7 +267,8 @@ as class 0, class 2 as class 1, 100.0 % would be right instead of 0.0 %
     few = sorted((row for row in rows if row.n_samples < _FEW), key=lambda row: row.n_samples)
     count = None
     if target is not None:
-        count = _count(features, features if shown is None else shown, target, predicted, judges)
+        deployment = features if deployment is None else deployment
+        count = _count(features, deployment, held_out, target, predicted, judges)
     return Preflight(
         guessing=guessing(features),
         class_names=tuple(features.class_name(i) for i in range(features.n_classes)),
@@ -279,22 +277,29 @@ as class 0, class 2 as class 1, 100.0 % would be right instead of 0.0 %
         collapse=collapse(features),
         renaming=renaming(features),
         preprocessing=preprocessing,
-        n_shared=n_shared,
         mistakes=count,
         rendering=rendering,
     )
 
 
 def _count(
-    features: FeatureSet, shown: FeatureSet, target: int, predicted: int | None, judges: bool
+    features: FeatureSet,
+    deployment: FeatureSet,
+    held_out: FeatureSet | None,
+    target: int,
+    predicted: int | None,
+    judges: bool,
 ) -> MistakeCount:
-    n_mistakes, n_shown = len(features.mistakes(target)), len(shown.mistakes(target))
+    n_mistakes = len(features.mistakes(target))
+    n_others = n_mistakes - len(deployment.mistakes(target))
+    n_held = n_others if held_out is None else len(held_out.mistakes(target))
     return MistakeCount(
         target,
         features.class_name(target),
         n_mistakes=n_mistakes,
-        n_explained=len(shown.mistakes(target, predicted)),
-        n_held=n_mistakes - n_shown,
+        n_explained=len(deployment.mistakes(target, predicted)),
+        n_held=n_held,
+        n_training=n_others - n_held,
         judges=judges,
     )
 

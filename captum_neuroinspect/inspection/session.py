@@ -17,9 +17,8 @@ from captum_neuroinspect.inspection._session.arguments import (
 )
 from captum_neuroinspect.inspection._session.fitting import Fitting, Method
 from captum_neuroinspect.inspection._session.material import load_material
-from captum_neuroinspect.inspection._session.shared import kept_n_shared
 from captum_neuroinspect.inspection._session.state import SessionState
-from captum_neuroinspect.inspection.comparing import Comparison, compare_photos
+from captum_neuroinspect.inspection.comparing import Comparison, compare_judged, compare_photos
 from captum_neuroinspect.inspection.errors import (
     Confusions,
     WorstClasses,
@@ -99,7 +98,15 @@ class NeuroInspect(SessionState):
         held_out: float = 0.5,
         on_error: OnError = "raise",
     ) -> FeatureSet:
-        """Look at photos with the model, once.
+        """Look at photos with the model, once, and deal out four roles.
+
+        No photo has two of them. *Train*: the contrast for mistakes, and what an edit keeps
+        to; *deployment*: their mistakes are explained, and may teach; *validation*: chooses;
+        *test*: judges. Each role has its share of each class, of its mistakes and of what is
+        right. A photo that is in two sets, by its content, is left out of ``test`` or
+        ``train``, with a warning; copies within ``data`` have the same role. Where fewer than
+        twenty test photos of ``data`` are of a class, all held-out photos judge its edit by
+        :func:`cross_fit`. ``material.roles()`` says how many photos have each role.
 
         Args:
             data: the labelled photos that it is about, in any form that
@@ -108,10 +115,11 @@ class NeuroInspect(SessionState):
                 model was not trained on.
             train: photos that the head was trained on, or some of them: the contrast
                 for its mistakes, and what an edit keeps to. ``None``: photos of ``data``.
-            test: photos that judge an edit and serve for nothing else. ``None``: the
-                held-out share does, which has also chosen it.
-            held_out: share of ``data``, drawn class by class, whose mistakes are not
-                explained; they choose and judge an edit.
+            test: photos that judge an edit and serve for nothing else. ``None``: photos
+                of ``data``.
+            held_out: share of ``data`` that is not explained: half of it for validation,
+                half for test, or all for validation with ``test``. The other photos are
+                for deployment, or with ``train=None`` half of them for train.
             on_error: what happens to photos that cannot be read: an error, or ``"skip"``:
                 ``material.inspected.photos.skipped`` lists those of ``data``.
 
@@ -120,7 +128,11 @@ class NeuroInspect(SessionState):
 
         Raises:
             TypeError, ValueError, FileNotFoundError: as :meth:`Photos.of`; when classes
-                do not fit the model.
+                do not fit the model, a set has only photos of another one, or a role gets
+                none.
+
+        Warns:
+            UserWarning: when photos are left out, or a photo is there under two labels.
         """
         self._material = load_material(
             self.model,
@@ -194,11 +206,11 @@ class NeuroInspect(SessionState):
             raise ValueError(f"n_neurons={n_neurons}, expected at least 1")
         found = preflight(
             material.inspected.features,
-            material.shown,
+            material.deployment.features,
+            material.held_out.features,
             target=index,
             predicted=place,
-            judges=material.test is None,
-            n_shared=kept_n_shared(self.source, material.inspected, material.train),
+            judges="test" not in material.given,
         )
         pixels = self._pixels_check(is_doubtful=found.guessing.is_blind)
         plan = None
@@ -317,7 +329,8 @@ class NeuroInspect(SessionState):
     ) -> HeadEdit:
         """Change the decision layer so that a class is recognised more often, and judge that.
 
-        The test photos judge: the edit's ``verdict`` is "keep", "do not keep" or "cannot tell"
+        Deployment photos teach it, train photos are what it keeps to, validation photos choose,
+        and test photos judge: the edit's ``verdict`` is "keep", "do not keep" or "cannot tell"
         (:func:`verdict_on` has the rule), beside the same fit without neurons and with random
         ones. ``head`` is the edited layer in any case. Unless the verdict is "keep", the edit's
         ``is_kept`` is ``False``: then ``edit.apply_(session.model.model)`` leaves the original
@@ -343,11 +356,14 @@ class NeuroInspect(SessionState):
             picked = self._blamed(index)
         options = {"seed": self.seed, **options}
         fitting = Fitting(method, self.head, self.material, index, options)
-        self.last_edit = fitting.judged(fitting.fit(picked), keep_anyway=keep_anyway)
+        self.last_edit = fitting.edit(picked, keep_anyway=keep_anyway)
         return self.last_edit
 
     def compare(self, edit: HeadEdit | None = None) -> Comparison:
         """An edit on the photos that judge it, and which of them changed sides.
+
+        The photos that judged an edit of :meth:`edit`; for one that was made elsewhere the test
+        photos.
 
         Args:
             edit: ``None``: the last one.
@@ -358,7 +374,9 @@ class NeuroInspect(SessionState):
         edit = self.last_edit if edit is None else edit
         if edit is None:
             raise RuntimeError("nothing was edited: call edit() first, or give an edit")
-        return compare_photos(edit, self.material.judge.features)
+        if edit.judged is not None:
+            return compare_judged(edit)
+        return compare_photos(edit, self.material.test.features)
 
     def report(
         self,

@@ -161,13 +161,7 @@ def _facts(session: NeuroInspect) -> Iterator[tuple[str, str]]:
     material, model = session.material, session.model
     yield "model", f"{_without_folder(model.spec)}, {model.weights}"
     yield "photos", f"{len(material.inspected.features):,} at {model.image_size} pixels"
-    purpose = "judge" if material.test is None else "choose"
-    held = f"{len(material.held):,} held out to {purpose} an edit"
-    yield "explained from", f"{len(material.shown):,} photos; {held}"
-    if material.train is not None:
-        yield "training photos", f"{len(material.train.features):,}"
-    if material.test is not None:
-        yield "test photos", f"{len(material.test.features):,}"
+    yield "roles", material.roles()
     yield "encoder", "none" if session.encoder is None else session.encoder.name
     yield "seed", str(session.seed)
     yield "made with", f"captum-neuroinspect {__version__}"

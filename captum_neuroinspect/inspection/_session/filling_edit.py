@@ -25,7 +25,7 @@ def edit_result(session: NeuroInspect) -> EditResult | None:
     """The session's last edit, judged on its test photos; ``None`` without an edit."""
     if session.last_edit is None:
         return None
-    found, judge = session.compare(), session.material.judge
+    found, judge = session.compare(), session.material.test
     before, after = found.edit.before, found.edit.after
     n_photos = len(found.before)
     return EditResult(

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._shares import FEW
+from captum_neuroinspect.inspection._session.roles import (
+    dealt_roles,
+    seen_apart,
+    set_apart,
+    shares_of,
+)
 from captum_neuroinspect.inspection.models import LoadedModel
 from captum_neuroinspect.inspection.photos import OnError, Photos
 from captum_neuroinspect.inspection.workfolder import WorkFolder, collect_in_parts
 
-_FEWEST_FOR_TWO = 4
+if TYPE_CHECKING:
+    from captum_neuroinspect.edit import HeadEdit
+    from captum_neuroinspect.edit.cross_fitting import Fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,31 +51,69 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """The photos of an inspection.
+    """The photos of an inspection, in four roles; no photo has two of them.
 
     Attributes:
-        inspected: the photos that it is about.
-        shown: those of them whose mistakes are explained and may teach.
-        held: the others, which choose an edit.
-        train: what the head was trained on, or ``None``.
-        test: photos that judge an edit, or ``None``: ``held`` does.
+        inspected: ``data``, the photos that it is about.
+        train: what the head was trained on: the contrast for mistakes, and what an edit keeps to.
+        deployment: photos of ``data`` whose mistakes are explained and may teach.
+        validation: photos of ``data`` that choose.
+        test: photos that judge, and serve for nothing else.
+        given: which of the roles ``"train"`` and ``"test"`` have photos of their own.
+        seed: dealt the photos out.
     """
 
     inspected: Part
-    shown: FeatureSet
-    held: FeatureSet
-    train: Part | None
-    test: Part | None
+    train: Part
+    deployment: Part
+    validation: Part
+    test: Part
+    given: frozenset[str] = frozenset()
+    seed: int = 0
 
     @property
-    def reference(self) -> FeatureSet:
-        """Samples to contrast mistakes with, and to train on."""
-        return self.shown if self.train is None else self.train.features
+    def held_out(self) -> Part:
+        """Photos of ``data`` that are not explained: for validation, and for test if it has none.
 
-    @property
-    def judge(self) -> Part:
-        """What judges an edit."""
-        return replace(self.inspected, features=self.held) if self.test is None else self.test
+        They are the only ones that choose or judge, so that what people pick by looking at the
+        explanation is judged by other photos.
+        """
+        if "test" in self.given:
+            return self.validation
+        rows = torch.cat([self.validation.features.indices, self.test.features.indices])
+        features = self.inspected.features
+        return replace(self.inspected, features=features.subset(torch.isin(features.indices, rows)))
+
+    def is_cross_fitted(self, target: int) -> bool:
+        """Whether test photos of a class are so few that all held-out photos judge in turn.
+
+        Below twenty, as a share of so few says little; photos that were given judge as they are.
+        """
+        n_test = int(self.test.features.of_class(target).sum())
+        return "test" not in self.given and n_test < FEW and len(self.held_out.features) > 1
+
+    def edited(self, fit: Fit, target: int, neurons: Sequence[int] | None) -> HeadEdit:
+        """What a fit gives on train, deployment and validation photos, judged on test photos.
+
+        Where these are too few for the class by :func:`cross_fit`.
+        """
+        # Imported here: it takes a while, and only those who edit need it.
+        from captum_neuroinspect.edit import cross_fit, fit_and_judge
+
+        used = self.train.features, self.deployment.features
+        if self.is_cross_fitted(target):
+            return cross_fit(fit, *used, self.held_out.features, neurons, seed=self.seed)
+        return fit_and_judge(fit, *used, self.validation.features, self.test.features, neurons)
+
+    def roles(self) -> str:
+        """How many photos have each role, and where they are from.
+
+        Such as ``"train 120, deployment 60, validation 60, test 60 (all from data)"``.
+        """
+        names = ("train", "deployment", "validation", "test")
+        counts = [f"{name} {len(getattr(self, name).features):,}" for name in names]
+        where = " and ".join(f"{name} from {name}=" for name in names if name in self.given)
+        return f"{', '.join(counts)} ({f'{where}, the others' if where else 'all'} from data)"
 
 
 def load_material(
@@ -83,26 +131,25 @@ def load_material(
     fresh: bool,
     progress: bool,
 ) -> Material:
-    """Read photos, collect their features, and keep a share of them out of sight."""
+    """Read photos, collect their features, and deal out the four roles."""
     _check_share(held_out)
     # All arguments are looked at before the backbone runs over any of them.
     given = {"data": data, "train": train, "test": test}
     photos = {name: _photos(model, one, on_error) for name, one in given.items() if one is not None}
-
-    def part(name: str) -> Part | None:
-        if name not in photos:
-            return None
-        return _part(model, head, photos[name], name, key, work, fresh, progress)
-
-    inspected = part("data")
-    assert inspected is not None
-    if len(inspected.features) < _FEWEST_FOR_TWO:
-        raise ValueError(
-            f"data has {len(inspected.features)} photos, expected at least {_FEWEST_FOR_TWO}: "
-            "some are explained, the others judge"
-        )
-    shown, held = inspected.features.split(1 - held_out, seed=seed)
-    return Material(inspected, shown, held, part("train"), part("test"))
+    for name, one in photos.items():
+        _check_classes(name, one, head)
+    photos = set_apart(photos)
+    parts = {
+        name: _part(model, head, one, name, key, work, fresh, progress)
+        for name, one in photos.items()
+    }
+    apart = seen_apart({name: part.features for name, part in parts.items()}, photos)
+    parts = {name: replace(part, features=apart[name]) for name, part in parts.items()}
+    inspected = parts.pop("data")
+    shares = shares_of(held_out, parts)
+    dealt = dealt_roles(inspected.features, inspected.photos.digests(), shares, seed)
+    parts |= {role: replace(inspected, features=features) for role, features in dealt.items()}
+    return Material(inspected, **parts, given=frozenset(given) & set(photos) - {"data"}, seed=seed)
 
 
 def _photos(model: LoadedModel, data: Any, on_error: OnError) -> Photos:
@@ -128,7 +175,6 @@ def _part(
     fresh: bool,
     progress: bool,
 ) -> Part:
-    _check_classes(name, photos, head)
     fingerprint = photos.fingerprint()
     features = collect_in_parts(
         work,

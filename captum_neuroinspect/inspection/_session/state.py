@@ -131,14 +131,12 @@ class SessionState:
         return model_key(self.model, self.head)
 
     def _explain(self, target: int, predicted: int | None = None) -> Explanation:
-        shown, reference = self.material.shown, self.material.reference
+        met, reference = self.material.deployment.features, self.material.train.features
         check_outputs(self.head)
-        mistakes, w = shown.mistakes(target, predicted), None
+        mistakes, w = met.mistakes(target, predicted), None
         if len(mistakes):
             w = counterfactuals_of(self.source, self.material.inspected, mistakes, target)
-        return explain_mistakes(
-            self.head, shown, reference, target=target, predicted=predicted, w=w
-        )
+        return explain_mistakes(self.head, met, reference, target=target, predicted=predicted, w=w)
 
     def _pixels_check(self, is_doubtful: bool) -> PreprocessingCheck:
         """Whether the model sees what it was trained on, from a few photos; kept."""
@@ -150,7 +148,7 @@ class SessionState:
         return self._checked
 
     def _worst(self) -> int:
-        wrong = self.material.shown.mistakes().labels.unique().tolist()
+        wrong = self.material.deployment.features.mistakes().labels.unique().tolist()
         order = [row.index for row in worst_classes(self.material.inspected.features, None)]
         return next((index for index in order if index in wrong), order[0])
 

@@ -221,9 +221,9 @@ def _made_from(session: NeuroInspect) -> str:
     """Names the head, the class and every photo that teaches, chooses or judges."""
     material, found = session.material, session.explanation
     assert found is not None
-    parts = [material.inspected, material.train, material.test]
-    names = [None if part is None else part.fingerprint for part in parts]
-    record = [session.source.key, names, material.held.indices.tolist(), found.target]
+    parts = [material.train, material.deployment, material.validation, material.test]
+    photos = [[part.fingerprint, part.features.indices.tolist()] for part in parts]
+    record = [session.source.key, photos, found.target]
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from session_examples import loaded, photos, session
 
-from captum_neuroinspect.edit import HeadEdit, _result, edit_head, mend
+from captum_neuroinspect.edit import HeadEdit, Verdict, _result, edit_head, mend
 from captum_neuroinspect.inspection.explaining import mistakes_about
 from captum_neuroinspect.inspection.session import NeuroInspect
 
@@ -26,30 +26,36 @@ def _quietly(function, *arguments, **options) -> HeadEdit:
         return function(*arguments, **options)
 
 
+def _by_hand(made: NeuroInspect, method: str, **options) -> Verdict:
+    """The same fit without neurons, on the test photos."""
+    material = made.material
+    train, met, validation, test = (
+        getattr(material, role).features for role in ("train", "deployment", "validation", "test")
+    )
+    if method == "mend":
+        plain = _quietly(mend, made.head, train, validation, met, target=0, n_neurons=0)
+    else:
+        options = {"neurons": [1], "strength": 0.0, "mistakes": mistakes_about(met, 0), **options}
+        plain = _quietly(edit_head, made.head, train, validation, target=0, **options)
+    return plain.judge(test).verdict
+
+
 @pytest.mark.parametrize("method", ["mend", "equation8"])
 def test_the_test_photos_judge_the_edit_and_its_controls(method: str) -> None:
     made = _with_test()
     edit = _quietly(made.edit, "apple", [8, 4], method=method)
-    material = made.material
-    assert material.test is not None
-    test, shown, held = material.test.features, material.shown, material.held
+    test = made.material.test.features
     found = edit.verdict
     before, after = test.is_correct, test.with_head(edit.head).is_correct
     assert found.n_judged == 60
+    assert found.rests_on == "60 photos that served for nothing else"
     assert (found.n_mended, found.n_broken) == (
         int((~before & after).sum()),
         int((before & ~after).sum()),
     )
     assert edit.is_kept == (found.decision == "keep")
-    if method == "mend":
-        plain = _quietly(mend, made.head, shown, held, shown, target=0, n_neurons=0)
-    else:
-        wrong = mistakes_about(shown, 0)
-        plain = _quietly(
-            edit_head, made.head, shown, held, target=0, neurons=[1], strength=0.0, mistakes=wrong
-        )
     without, random = found.controls
-    by_hand = plain.outcome(test)
+    by_hand = _by_hand(made, method)
     assert (without.n_mended, without.n_broken) == (by_hand.n_mended, by_hand.n_broken)
     assert without.name == "without neurons"
     assert (random.name, random.n_draws) == ("with 2 random neurons", 5)
@@ -64,36 +70,20 @@ def test_the_same_seed_gives_the_same_verdict() -> None:
 def test_retraining_of_the_neurons_alone_is_compared_with_retraining_of_the_class() -> None:
     made = _with_test()
     edit = _quietly(made.edit, "apple", [8, 4], method="equation8", scope="neurons")
-    shown, held = made.material.shown, made.material.held
-    wrong = mistakes_about(shown, 0)
-    plain = _quietly(
-        edit_head, made.head, shown, held, target=0, neurons=[1], strength=0.0, mistakes=wrong,
-        scope="class",
-    )  # fmt: skip
-    assert made.material.test is not None
-    by_hand = plain.outcome(made.material.test.features)
+    by_hand = _by_hand(made, "equation8", scope="class")
     without, _ = edit.verdict.controls
     assert (without.n_mended, without.n_broken) == (by_hand.n_mended, by_hand.n_broken)
 
 
-def test_without_test_photos_one_cannot_tell() -> None:
+def test_with_few_photos_the_held_out_ones_judge_in_turn_and_the_controls_too() -> None:
     made = loaded()
-    edit = _quietly(made.edit, "apple")
-    assert edit.verdict.decision == "cannot tell"
-    assert "load(test=...), or --test" in edit.verdict.sentence
-    assert edit.verdict.n_judged == 0
-    assert not edit.is_kept
+    edit = _quietly(made.edit, "apple", [8, 4], method="equation8")
+    n_held_out = len(made.material.held_out.features)
+    assert edit.verdict.n_judged == n_held_out
+    assert edit.verdict.rests_on == f"{n_held_out} photos, cross-fitted over 5 folds"
+    assert [control.n_draws for control in edit.verdict.controls] == [1, 5]
+    assert edit.is_kept == (edit.verdict.decision == "keep")
     assert made.last_edit is edit
-
-
-def test_photos_that_taught_do_not_judge() -> None:
-    """The same photos as data and as test."""
-    made = session()
-    made.load(photos(), test=photos())
-    with pytest.warns(UserWarning, match="90 of 90 test photos are left out of the verdict"):
-        edit = made.edit("apple", [8, 4])
-    assert edit.verdict.decision == "cannot tell"
-    assert edit.verdict.controls == ()
 
 
 @pytest.mark.parametrize("decision", ["keep", "do not keep", "cannot tell"])
@@ -107,9 +97,7 @@ def test_the_original_stays_unless_the_edit_is_kept(
     )
     made = _with_test()
     original = made.head.weight.clone()
-    edit = _quietly(
-        made.edit, "apple", [8, 4], method="mend", max_cost=1.0, keep_anyway=keep_anyway
-    )
+    edit = _quietly(made.edit, "apple", [8, 4], max_cost=1.0, keep_anyway=keep_anyway)
     assert edit.verdict.decision == decision
     assert torch.equal(made.head.weight, original)
     assert not torch.equal(edit.head.weight, original)  # on record in any case
