@@ -159,7 +159,7 @@ def test_an_edit_is_shown_as_the_comparison_says(with_test: bool, best_epoch: in
     torch.nn.init.normal_(other.weight, std=0.5)
     target = made.worst_classes()[0].index
     made.last_edit = compare_heads(
-        made.head, other, made.material.held, {target: [0]}, best_epoch=best_epoch
+        made.head, other, made.material.validation.features, {target: [0]}, best_epoch=best_epoch
     )
     found, shown = made.compare(), _filled(made).edit
     assert shown is not None
@@ -192,7 +192,7 @@ def test_every_broken_photo_is_shown_first_and_the_others_are_counted(tmp_path: 
     other = copy.deepcopy(made.head)
     with torch.no_grad():
         other.weight[[0, 1]], other.bias[[0, 1]] = made.head.weight[[1, 0]], made.head.bias[[1, 0]]
-    edit = compare_heads(made.head, other, made.material.held, {0: [0]})
+    edit = compare_heads(made.head, other, made.material.validation.features, {0: [0]})
     made.last_edit = edit.judge(made.material.test.features)
     shown = _filled(made).edit
     assert shown is not None
@@ -215,7 +215,7 @@ def test_the_numbers_of_the_gallery_are_the_true_ones() -> None:
     made = _explained()
     other = copy.deepcopy(made.head)
     torch.nn.init.zeros_(other.weight)
-    made.last_edit = compare_heads(made.head, other, made.material.held, {0: [0]})
+    made.last_edit = compare_heads(made.head, other, made.material.validation.features, {0: [0]})
     data = _filled(made)
     assert data.edit is not None
     many = replace(data, edit=replace(data.edit, n_broken=3, n_mended=37, n_still_wrong=0))
