@@ -203,10 +203,11 @@ def test_training_photos_are_the_contrast() -> None:
     made = session()
     made.load(photos(), train=train)
     found = made.explain("coat")
+    reference = collect_features(made.model.model, train, progress=False)
+    least = (2 if len(found.w) >= 4 else 1) / len(found.w)
     expected = rank_neurons(
-        found.w, min(20, found.w.shape[1]), (2 if len(found.w) >= 4 else 1) / len(found.w),
-        features=found.mistakes, reference=collect_features(made.model.model, train, progress=False),
-    )  # fmt: skip
+        found.w, min(20, found.w.shape[1]), least, features=found.mistakes, reference=reference
+    )
     assert found.ranking == expected
 
 
@@ -489,7 +490,12 @@ def test_bad_sessions(options: dict[str, Any], kind: type[Exception], message: s
         ((photos()[0], photos()[1] + 5), {}, ValueError, "label 5"),
         ((photos()[0], torch.eye(3)[photos()[1]]), {}, ValueError, "multi-hot labels"),
         ((photos()[0] * 255, photos()[1]), {}, ValueError, "expected 0..1"),
-        (None, {"test": (photos(seed=2)[0], torch.eye(3)[photos()[1]])}, ValueError, "test has multi"),
+        (
+            None,
+            {"test": (photos(seed=2)[0], torch.eye(3)[photos()[1]])},
+            ValueError,
+            "test has multi",
+        ),
     ],
 )
 def test_bad_data(data: Any, options: dict[str, Any], kind: type[Exception], message: str) -> None:

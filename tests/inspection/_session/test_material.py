@@ -212,7 +212,7 @@ def test_copies_in_test_and_train_are_left_out(folders: Path) -> None:
     _copied(folders / "train", "test", ["bread/001.png"])
     _copied(folders / "data", "train", ["apple/003.png"])
     arguments = [folders / name for name in ("data", "train", "test")]
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match="are left out") as said:
         found = _load(folders, *arguments)
     messages = [str(one.message) for one in said]
     assert messages == [
@@ -267,7 +267,7 @@ def test_copies_within_data_have_one_role(folders: Path) -> None:
 
 def test_a_photo_under_two_labels_is_said(folders: Path) -> None:
     (folders / "data/coat/again.png").write_bytes((folders / "data/apple/000.png").read_bytes())
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match="under two labels") as said:
         _load(folders, folders / "data")
     (message,) = (str(one.message) for one in said)
     assert message == (
@@ -278,7 +278,7 @@ def test_a_photo_under_two_labels_is_said(folders: Path) -> None:
 
 def test_a_photo_of_test_under_another_label_than_in_data_is_said(folders: Path) -> None:
     (folders / "test/coat/again.png").write_bytes((folders / "data/apple/000.png").read_bytes())
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match="under two labels") as said:
         _load(folders, folders / "data", test=folders / "test")
     first, second = (str(one.message) for one in said)
     assert first == (
