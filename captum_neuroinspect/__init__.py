@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         saliency_figure,
     )
     from captum_neuroinspect.describe import describe_neurons
-    from captum_neuroinspect.edit import HeadEdit, edit_head, mend, probability_ratio
+    from captum_neuroinspect.edit import HeadEdit, Verdict, edit_head, mend, probability_ratio
     from captum_neuroinspect.encoders import LabelSpaceEncoder, OpenCLIPEncoder
     from captum_neuroinspect.features import FeatureSet, collect_features, find_head
     from captum_neuroinspect.inspection.session import NeuroInspect
@@ -37,6 +37,7 @@ _MODULE_OF = {
     "NeuronRanking": "attr",
     "OpenCLIPEncoder": "encoders",
     "Reference": "attr",
+    "Verdict": "edit",
     "activation_mask": "optvis",
     "collect_features": "features",
     "describe_neurons": "describe",
@@ -60,6 +61,7 @@ __all__ = [
     "NeuronRanking",
     "OpenCLIPEncoder",
     "Reference",
+    "Verdict",
     "activation_mask",
     "collect_features",
     "describe_neurons",

@@ -3,7 +3,7 @@
 from captum_neuroinspect.edit._evaluation import Evaluation
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
 from captum_neuroinspect.edit.calibration import calibration_error
-from captum_neuroinspect.edit.controls import Control, controls_by, run_controls
+from captum_neuroinspect.edit.controls import Control, run_controls
 from captum_neuroinspect.edit.cross_fitting import cross_fit, fit_and_judge
 from captum_neuroinspect.edit.head_diff import HeadDiff
 from captum_neuroinspect.edit.head_edit import edit_head
@@ -26,7 +26,6 @@ __all__ = [
     "Verdict",
     "calibration_error",
     "compare_heads",
-    "controls_by",
     "cross_fit",
     "edit_head",
     "edit_through_images",

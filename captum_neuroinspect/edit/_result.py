@@ -26,9 +26,9 @@ from captum_neuroinspect.edit._selection import EpochRecord
 from captum_neuroinspect.edit._summary import as_html, as_text
 from captum_neuroinspect.edit.controls import Control
 from captum_neuroinspect.edit.head_diff import HeadDiff
-from captum_neuroinspect.edit.judged import Judged
+from captum_neuroinspect.edit.judged import Judged, judged_by
 from captum_neuroinspect.edit.paired import Paired
-from captum_neuroinspect.edit.verdict import UNJUDGED, Verdict, verdict_on
+from captum_neuroinspect.edit.verdict import MULTI_HOT, UNJUDGED, Verdict, verdict_on
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,7 +64,7 @@ class HeadEdit:
         seen: names of the samples that the edit was fitted to or chosen by, by which
             :meth:`judge` finds them again; ``None`` where they are not known.
         judged: samples that the edit was neither fitted to nor chosen by, before and after,
-            as :func:`fit_and_judge` and :func:`cross_fit` give them; else ``None``.
+            as :meth:`judge`, :func:`fit_and_judge` and :func:`cross_fit` give them; else ``None``.
     """
 
     head: nn.Linear
@@ -119,28 +119,18 @@ class HeadEdit:
         )
         return before, after
 
-    def outcome(self, features: FeatureSet) -> Paired:
-        """Which samples of other data the original and the edited head get right.
-
-        Raises:
-            ValueError: for multi-hot labels, or features of another length.
-        """
-        return Paired.of_heads(self.original, self.head, features)
-
-    def judge(self, features: FeatureSet, *, controls: Iterable[Control] = ()) -> HeadEdit:
+    def judge(self, features: FeatureSet) -> HeadEdit:
         """This edit with a verdict, by samples that served for nothing else.
 
         Args:
             features: samples that the edit was neither fitted to nor chosen by, at least 20.
                 Those that it was are left out, as far as the edit knows them.
-            controls: the same fit without the neurons, judged on the same samples:
-                :func:`run_controls`.
 
         Returns:
-            The edit with :attr:`verdict`; all else is as it was.
+            The edit with :attr:`judged` and :attr:`verdict`; all else is as it was.
 
         Raises:
-            ValueError: for multi-hot labels, or features of another length.
+            ValueError: for features of another length.
 
         Warns:
             UserWarning: when samples are left out.
@@ -161,11 +151,26 @@ class HeadEdit:
                 "fitted to them or chosen by them",
                 stacklevel=2,
             )
+        judged = judged_by(self.original, self.head, untouched)
+        return replace(self, judged=judged).with_verdict()
+
+    def with_verdict(self, controls: Iterable[Control] = ()) -> HeadEdit:
+        """This edit with the verdict that follows from :attr:`judged`.
+
+        With multi-hot labels, whose decisions hang together, there is none.
+
+        Args:
+            controls: the same fit without the neurons, on the same samples:
+                :func:`run_controls`.
+        """
+        if self.judged is None or self.judged.before.is_multi_hot:
+            return replace(self, verdict=UNJUDGED if self.judged is None else MULTI_HOT)
         verdict = verdict_on(
-            self.outcome(untouched),
+            Paired.of(self.judged),
             self.targets,
-            class_names=features.class_names or self.class_names,
+            class_names=self.judged.before.class_names or self.class_names,
             controls=controls,
+            rests_on=self.judged.how,
         )
         return replace(self, verdict=verdict)
 

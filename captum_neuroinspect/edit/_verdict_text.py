@@ -6,6 +6,7 @@ import html
 from typing import TYPE_CHECKING
 
 from captum_neuroinspect._html import html_table
+from captum_neuroinspect.edit.judged import n_photos
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit.controls import Control
@@ -17,10 +18,6 @@ Row = tuple[str, str, str, str, str]
 _COLUMNS = ("", "class", "all photos", "mended", "broken")
 
 
-def photos(n: int) -> str:
-    return f"{n:,} photo{'' if n == 1 else 's'}"
-
-
 def p_text(p_value: float) -> str:
     """A p-value with two significant digits; a very small one as a bound."""
     return "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
@@ -29,7 +26,7 @@ def p_text(p_value: float) -> str:
 def loss_text(one: ClassChange) -> str:
     """How far a class fell, with its counts."""
     return (
-        f"from {100 * one.before:.1f} to {100 * one.after:.1f} % ({photos(one.n_judged)}, "
+        f"from {100 * one.before:.1f} to {100 * one.after:.1f} % ({n_photos(one.n_judged)}, "
         f"{one.n_mended} mended, {one.n_broken} broken)"
     )
 
@@ -99,7 +96,7 @@ def _changes(found: Verdict) -> list[str]:
     if found.target_gain is not None:
         gain = interval(found.target_gain)
     return [
-        f"{found.n_mended} mended, {found.n_broken} broken of {photos(found.n_judged)} (exact "
+        f"{found.n_mended} mended, {found.n_broken} broken of {n_photos(found.n_judged)} (exact "
         f"McNemar test, {p_text(found.p_value)})",
         f"the class: {gain}",
         f"all photos: {interval(found.overall_change)}",

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect.edit.paired import Paired, mcnemar
 
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ class Control:
 def run_controls(
     fit: Callable[[Sequence[int]], HeadEdit],
     edit: HeadEdit,
-    features: FeatureSet,
     *,
     n_draws: int = 5,
     seed: int = 0,
@@ -57,11 +55,11 @@ def run_controls(
     """Make an edit again without its neurons and with as many random ones, and judge these too.
 
     Args:
-        fit: makes the edit, on the same data and with the same settings, with the neurons that
-            it is given; with none of them for an empty list.
+        fit: makes and judges the edit, on the same samples and with the same settings, with the
+            neurons that it is given; with none of them for an empty list.
         edit: what it gave with the chosen neurons; of a single class.
-        features: samples that judge the edit.
-        n_draws: random sets of neurons, at least 1.
+        n_draws: random sets of neurons, at least 1. They are drawn from those that the edit does
+            not have, as long as there are enough of these.
         seed: draws them.
 
     Returns:
@@ -69,11 +67,12 @@ def run_controls(
         has no neurons itself, or where there is nothing to judge by.
 
     Raises:
-        ValueError: for an edit of several classes, ``n_draws`` below 1, or as
-            :meth:`Paired.of_heads`.
+        ValueError: for an edit of several classes or that was not judged, ``n_draws`` below 1,
+            or when ``fit`` judges by other samples than the edit was judged by.
 
     Examples::
 
+        >>> from captum_neuroinspect import FeatureSet
         >>> from captum_neuroinspect.edit import mend
         >>> _ = torch.manual_seed(0)
         >>> head, labels = torch.nn.Linear(8, 2), torch.arange(160) % 2
@@ -82,66 +81,33 @@ def run_controls(
         >>> train, validation, met, test = (part for half in halves for part in half.split())
         >>> def fit(neurons):
         ...     some = {"neurons": list(neurons)} if neurons else {"n_neurons": 0}
-        ...     return mend(head, train, validation, met, target=1, **some)
+        ...     return mend(head, train, validation, met, target=1, **some).judge(test)
         >>> edit = fit([0, 1])
-        >>> [control.name for control in run_controls(fit, edit, test)]
+        >>> [control.name for control in run_controls(fit, edit)]
         ['without neurons', 'with 2 random neurons']
-    """
-
-    def outcome(neurons: Sequence[int]) -> Paired:
-        return fit(neurons).outcome(features)
-
-    return controls_by(
-        outcome,
-        edit.outcome(features),
-        target=edit.target,
-        neurons=edit.neurons,
-        n_features=edit.head.in_features,
-        n_draws=n_draws,
-        seed=seed,
-    )
-
-
-def controls_by(
-    outcome: Callable[[Sequence[int]], Paired],
-    judged: Paired,
-    *,
-    target: int,
-    neurons: Sequence[int],
-    n_features: int,
-    n_draws: int = 5,
-    seed: int = 0,
-) -> tuple[Control, ...]:
-    """:func:`run_controls` for any way to judge a set of neurons, such as cross-fitting.
-
-    Args:
-        outcome: fits with the neurons that it is given, with none for an empty list, and judges
-            the result on the samples of ``judged``, in their order.
-        judged: the edit with the chosen neurons.
-        target: the class that was to be mended.
-        neurons: the chosen ones, or, where each fold has its own, as many as it has.
-        n_features: among which random neurons are drawn.
-        n_draws: random sets of neurons, at least 1.
-        seed: draws them.
-
-    Raises:
-        ValueError: for ``n_draws`` below 1.
     """
     if n_draws < 1:
         raise ValueError(f"n_draws={n_draws}, expected at least 1")
+    target, neurons, judged = edit.target, edit.neurons, _outcome(edit)
     if not neurons or not len(judged):
         return ()
-    draws = _random_sets(neurons, n_features, n_draws, seed)
+    draws = _random_sets(neurons, edit.head.in_features, n_draws, seed)
     with warnings.catch_warnings():
-        # That a control keeps the original head is a result, not a problem of the user's.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        without = [outcome(())]
-        random = [outcome(draw) for draw in draws]
+        # What keeps a control from an edit is a result, not a problem of the user's.
+        warnings.simplefilter("ignore")
+        without = [_outcome(fit(()))]
+        random = [_outcome(fit(draw)) for draw in draws]
     s = "" if len(neurons) == 1 else "s"
     return (
         _control("without neurons", judged, without, target),
         _control(f"with {len(neurons)} random neuron{s}", judged, random, target),
     )
+
+
+def _outcome(edit: HeadEdit) -> Paired:
+    if edit.judged is None:
+        raise ValueError("the edit was not judged: expected one of judge(features)")
+    return Paired.of(edit.judged)
 
 
 def _random_sets(
@@ -173,5 +139,10 @@ def _control(name: str, judged: Paired, outcomes: list[Paired], target: int) -> 
 
 
 def _against(judged: Paired, control: Paired) -> float:
+    if not torch.equal(judged.labels, control.labels):
+        raise ValueError(
+            f"fit judges by {len(control)} samples, the edit was judged by {len(judged)}: "
+            "expected the same samples in the same order"
+        )
     between = Paired(judged.labels, control.is_right, judged.is_right)
     return mcnemar(between.n_mended, between.n_broken)

@@ -44,7 +44,7 @@ def fit_and_judge(
         neurons: for ``fit``; ``None``: it finds them.
 
     Returns:
-        The edit, with :attr:`HeadEdit.judged`.
+        The edit, with :attr:`HeadEdit.judged` and :attr:`HeadEdit.verdict`.
 
     Raises:
         ValueError: when a sample is in two of the sets, or as ``fit``.
@@ -64,7 +64,7 @@ def fit_and_judge(
     """
     check_disjoint(train=train, deployment=deployment, validation=validation, test=test)
     edit = fit(train, deployment, validation, neurons)
-    return replace(edit, judged=judged_by(edit.original, edit.head, test))
+    return replace(edit, judged=judged_by(edit.original, edit.head, test)).with_verdict()
 
 
 def cross_fit(
@@ -99,7 +99,8 @@ def cross_fit(
         seed: deals out the folds.
 
     Returns:
-        The edit, with :attr:`HeadEdit.judged`: one row for each held-out sample.
+        The edit, with :attr:`HeadEdit.verdict` and :attr:`HeadEdit.judged`: one row for each
+        held-out sample.
 
     Raises:
         ValueError: when a sample is in two of the sets, there are fewer than two folds or
@@ -130,7 +131,8 @@ def cross_fit(
                 fit(train, deployment, held_out.subset(folds != fold), neurons).head
                 for fold in range(int(folds.max()) + 1)
             ]
-    return replace(edit, judged=judged_in_folds(edit.original, heads, held_out, folds))
+    judged = judged_in_folds(edit.original, heads, held_out, folds)
+    return replace(edit, judged=judged).with_verdict()
 
 
 def folds_of(data: FeatureSet, n_folds: int = _N_FOLDS, seed: int = 0) -> Tensor:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect.edit.judged import Judged
 
 _Z = 1.959963984540054  # of a normal distribution, 95 % lie within
 
@@ -55,28 +55,15 @@ class Paired:
             )
 
     @classmethod
-    def of_heads(cls, original: nn.Linear, head: nn.Linear, features: FeatureSet) -> Paired:
-        """Judge features by two heads.
+    def of(cls, judged: Judged) -> Paired:
+        """What an edit was judged by.
 
         Raises:
-            TypeError: when a head is not linear.
-            ValueError: for multi-hot labels, whose decisions are not independent of each
-                other, or features of another length than the heads take.
+            ValueError: for multi-hot labels, whose decisions are not independent of each other.
         """
-        if features.is_multi_hot:
+        if judged.before.is_multi_hot:
             raise ValueError("features have multi-hot labels, expected one class a sample")
-        before, after = (features.with_head(one).is_correct for one in (original, head))
-        return cls(features.labels, before, after)
-
-    @classmethod
-    def joined(cls, parts: Iterable[Paired]) -> Paired:
-        """All samples of several parts, such as the folds of a cross-fitting."""
-        parts = list(parts)
-        return cls(
-            torch.cat([part.labels for part in parts]),
-            torch.cat([part.was_right for part in parts]),
-            torch.cat([part.is_right for part in parts]),
-        )
+        return cls(judged.before.labels, judged.before.is_correct, judged.after.is_correct)
 
     def of_classes(self, classes: Iterable[int]) -> Paired:
         """The samples of these classes."""

@@ -13,10 +13,10 @@ from captum_neuroinspect.edit._verdict_text import (
     about_neurons,
     loss_text,
     p_text,
-    photos,
     verdict_as_html,
 )
 from captum_neuroinspect.edit.controls import Control
+from captum_neuroinspect.edit.judged import n_photos
 from captum_neuroinspect.edit.paired import Estimate, Paired, mcnemar
 
 Decision = Literal["keep", "do not keep", "cannot tell"]
@@ -126,6 +126,12 @@ UNJUDGED = Verdict(
     "chosen by. With such photos, edit.judge(features) tells.",
 )
 
+MULTI_HOT = Verdict(
+    "cannot tell",
+    "Cannot tell whether to keep this edit: photos have many labels each, and the test of "
+    "mended against broken takes photos with one.",
+)
+
 
 def verdict_on(
     judged: Paired,
@@ -184,7 +190,7 @@ def verdict_on(
         worst_class=worst,
         controls=controls,
         neurons_matter=_matter(judged, of_targets, controls),
-        rests_on=rests_on or f"{photos(len(judged))} that served for nothing else",
+        rests_on=rests_on or f"{n_photos(len(judged))} that served for nothing else",
     )
 
 
@@ -216,13 +222,13 @@ def _decided(
 ) -> tuple[Decision, str, ClassChange | None]:
     """The rule: a decision, its reason, and the class that the reason is about."""
     n_mended, n_broken = judged.n_mended, judged.n_broken
-    counts = f"of {photos(len(judged))} {n_mended} are mended and {n_broken} broken"
+    counts = f"of {n_photos(len(judged))} {n_mended} are mended and {n_broken} broken"
     p_value = mcnemar(n_mended, n_broken)
     tested = f"{counts} ({p_text(p_value)})"
     if len(judged) < FEW:
         return "cannot tell", _too_few(judged, counts), None
     if not n_mended and not n_broken:
-        return "do not keep", f"none of {photos(len(judged))} is mended, and none broken", None
+        return "do not keep", f"none of {n_photos(len(judged))} is mended, and none broken", None
     if n_broken >= n_mended:
         return "do not keep", tested, None
     for one in changes:

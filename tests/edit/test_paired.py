@@ -11,20 +11,19 @@ from scipy.stats import binomtest
 
 from captum_neuroinspect import FeatureSet
 from captum_neuroinspect.edit import Paired, mcnemar, paired_change
+from captum_neuroinspect.edit.judged import judged_by
 
 
 def test_counts_by_hand() -> None:
     old, new = linear(torch.eye(2)), linear([[0.0, 1.0], [1.0, 0.0]])
     data = feature_set(old, torch.tensor([[2.0, 1], [2, 1], [1, 2]]), [0, 1, 0])
-    found = Paired.of_heads(old, new, data)
+    found = Paired.of(judged_by(old, new, data))
     assert found.was_right.tolist() == [True, False, False]
     assert found.is_right.tolist() == [False, True, True]
     assert (len(found), found.n_mended, found.n_broken) == (3, 2, 1)
     assert found.change.value == pytest.approx(1 / 3)
     mine = found.of_classes([1])
     assert (len(mine), mine.n_mended, mine.n_broken) == (1, 1, 0)
-    twice = Paired.joined([found, mine])
-    assert (len(twice), twice.n_mended, twice.n_broken) == (4, 3, 1)
 
 
 def test_a_single_output_has_two_classes() -> None:
@@ -32,7 +31,7 @@ def test_a_single_output_has_two_classes() -> None:
     data = FeatureSet(
         torch.tensor([[1.0], [2.0], [-1.0]]), torch.ones(3, 1), torch.tensor([1, 0, 1])
     )
-    found = Paired.of_heads(old, new, data)
+    found = Paired.of(judged_by(old, new, data))
     assert (found.n_mended, found.n_broken) == (2, 1)
 
 
@@ -111,6 +110,4 @@ def test_bad_arguments() -> None:
     head = linear(torch.eye(2))
     many = FeatureSet(torch.eye(2), torch.eye(2), torch.eye(2))
     with pytest.raises(ValueError, match="features have multi-hot labels"):
-        Paired.of_heads(head, head, many)
-    with pytest.raises(ValueError, match="head takes 2 features, this set has 3"):
-        Paired.of_heads(head, head, FeatureSet(torch.eye(3), torch.eye(3), torch.arange(3)))
+        Paired.of(judged_by(head, head, many))

@@ -17,7 +17,9 @@ from captum_neuroinspect.edit import (
     Paired,
     Verdict,
     compare_heads,
+    cross_fit,
     edit_head,
+    fit_and_judge,
     mend,
     verdict_on,
 )
@@ -221,11 +223,11 @@ def _set(head: nn.Linear, n: int = 60, seed: int = 0) -> FeatureSet:
 
 def test_an_edit_cannot_tell_before_it_is_judged() -> None:
     head, other = _heads()
-    data = _set(head)
+    data, validation, met = (_set(head, seed=seed) for seed in range(3))
     edits = [
         compare_heads(head, other, data, {1: [0]}),
-        mend(head, data, data, data, target=1, neurons=[0], max_cost=1.0),
-        edit_head(head, data, data, target=1, neurons=[0], n_epochs=2),
+        mend(head, data, validation, met, target=1, neurons=[0], max_cost=1.0),
+        edit_head(head, data, validation, target=1, neurons=[0], n_epochs=2),
     ]
     for edit in edits:
         assert edit.verdict is UNJUDGED
@@ -273,14 +275,32 @@ def test_what_an_edit_has_seen_does_not_judge_it(method: str) -> None:
     assert n_judged == (45 if method == "auto" else 0)
 
 
-def test_bad_sets_are_refused() -> None:
+def test_what_cannot_be_judged() -> None:
     head, other = _heads()
     edit = compare_heads(head, other, _set(head), {1: [0]})
-    many = FeatureSet(torch.rand(4, 6), torch.rand(4, 3), torch.eye(3)[torch.arange(4) % 3])
-    with pytest.raises(ValueError, match="features have multi-hot labels"):
-        edit.judge(many)
     with pytest.raises(ValueError, match="head takes 6 features, this set has 5"):
         edit.judge(FeatureSet(torch.rand(4, 5), torch.rand(4, 3), torch.arange(4) % 3))
+    many = FeatureSet(torch.rand(40, 6), torch.rand(40, 3), torch.eye(3)[torch.arange(40) % 3])
+    found = edit.judge(many).verdict
+    assert found.decision == "cannot tell"
+    assert "many labels each" in found.sentence
+
+
+def test_a_cross_fitted_edit_rests_on_its_folds() -> None:
+    head, other = _heads()
+    train, met, held_out = (_set(head, seed=seed) for seed in range(3))
+
+    def fit(train, met, validation, neurons):
+        return compare_heads(head, other, validation, {1: neurons})
+
+    for edit in (
+        cross_fit(fit, train, met, held_out, [0], n_folds=3),
+        fit_and_judge(fit, train, met, _set(head, seed=9), held_out, [0]),
+    ):
+        assert edit.verdict.n_judged == 60
+        assert edit.verdict.rests_on == edit.judged.how
+        by_hand = edit.judge(held_out).verdict  # the fit gives the same head for any samples
+        assert replace(edit.verdict, rests_on=by_hand.rests_on) == by_hand
 
 
 # --- kept and shown ------------------------------------------------------------------
@@ -306,7 +326,8 @@ def test_a_saved_edit_has_its_verdict(tmp_path, is_kept: bool) -> None:
     assert back.verdict == edit.verdict
     assert back.is_kept is is_kept
     assert back.seen is None
-    mended = mend(head, data, data, data, target=1, neurons=[0], max_cost=1.0)
+    others = _set(head, seed=1), _set(head, seed=2)
+    mended = mend(head, data, *others, target=1, neurons=[0], max_cost=1.0)
     back = HeadEdit.load(mended.save(tmp_path / "edit.safetensors"))
     with pytest.warns(UserWarning, match="60 of 60 samples are left out"):
         back.judge(data)

@@ -129,7 +129,8 @@ def test_from_photos_to_a_mended_model(place: Path, tmp_path: Path) -> None:
 
     selection = _select(tmp_path, target=0, neurons=neurons[:2], note="the <b>tag</b>")
     saved = tmp_path / "mended.safetensors"
-    edited = _json("edit", "--run", out, "--selection", selection, "--quiet", "--save-model", saved)
+    options = ("--selection", selection, "--method", "equation8", "--quiet", "--save-model", saved)
+    edited = _json("edit", "--run", out, *options)
     assert edited["n_judged"] == 30
     assert edited["classes"]["apple"]["neurons"] == neurons[:2]
     # Thirty photos judge, and the same fit without the two neurons and with others stands beside.
@@ -155,8 +156,7 @@ def test_from_photos_to_a_mended_model(place: Path, tmp_path: Path) -> None:
         net = CountedNet()
         net.load_state_dict(load_file(saved))
         assert torch.equal(net.head.weight, edit.original.weight)
-    more = ("--save-model", saved, "--keep-anyway")
-    edited = _json("edit", "--run", out, "--selection", selection, "--quiet", *more)
+    edited = _json("edit", "--run", out, *options, "--keep-anyway")
     assert edited["head"] == "edited"
     net = CountedNet()
     net.load_state_dict(load_file(saved))

@@ -13,7 +13,7 @@ from captum_neuroinspect.inspection.explaining import mistakes_about
 
 if TYPE_CHECKING:
     from captum_neuroinspect._feature_set import FeatureSet
-    from captum_neuroinspect.edit import HeadEdit, Paired
+    from captum_neuroinspect.edit import HeadEdit
 
 Method = Literal["mend", "equation8"]
 
@@ -38,31 +38,18 @@ class Fitting:
 
     def edit(self, neurons: Sequence[int] | None, *, keep_anyway: bool) -> HeadEdit:
         """The edit with its verdict and controls, and whether it is kept."""
-        from captum_neuroinspect.edit import controls_by, verdict_on
+        from captum_neuroinspect.edit import run_controls
 
         edit = self._made(neurons)
-        judged = _paired(edit)
-        controls = controls_by(
-            lambda others: _paired(self._control(edit, others)),
-            judged,
-            target=self.target,
-            neurons=edit.neurons,
-            n_features=self.head.in_features,
-            seed=self.options["seed"],
-        )
-        assert edit.judged is not None
-        verdict = verdict_on(
-            judged,
-            edit.targets,
-            class_names=edit.class_names,
-            controls=controls,
-            rests_on=edit.judged.how,
+        edit = edit.with_verdict(
+            run_controls(
+                lambda others: self._control(edit, others), edit, seed=self.options["seed"]
+            )
         )
         return replace(
             edit,
             settings={**edit.settings, "roles": self.material.roles()},
-            verdict=verdict,
-            is_kept=keep_anyway or verdict.decision == "keep",
+            is_kept=keep_anyway or edit.verdict.decision == "keep",
         )
 
     def fit(
@@ -104,12 +91,3 @@ class Fitting:
         # Plain retraining. It knows no neurons, so that their coefficients alone cannot be it.
         scope = "class" if edit.scope == "neurons" else edit.scope
         return self._made(edit.neurons, strength=0.0, scope=scope)
-
-
-def _paired(edit: HeadEdit) -> Paired:
-    """Which of the photos that judge an edit were right, and are."""
-    from captum_neuroinspect.edit import Paired
-
-    judged = edit.judged
-    assert judged is not None
-    return Paired(judged.before.labels, judged.before.is_correct, judged.after.is_correct)
