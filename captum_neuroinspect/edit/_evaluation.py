@@ -78,8 +78,8 @@ def evaluate(
         link: from logits to probabilities.
         group_shares: share of each group of the training set.
     """
-    ratios = _ratios(head, features, targets, link)
-    return evaluate_decisions(features.with_head(head), ratios, group_shares)
+    judged = features.with_head(head)
+    return evaluate_decisions(judged, _ratios(head, features, targets, link), group_shares)
 
 
 def evaluate_decisions(

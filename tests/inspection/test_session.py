@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +60,16 @@ def test_errors_are_counts() -> None:
 
 
 def test_explain_is_counterfactuals_ranked_against_what_is_right() -> None:
-    made = loaded()
+    made = loaded(data=photos(240))
     found = made.explain("coat", "bread")
-    shown = made.material.shown
-    mistakes = shown.mistakes(2, 1)
+    train = made.material.train.features
+    mistakes = made.material.deployment.features.mistakes(2, 1)
     w = NeuronCounterfactual(made.head, made.head).attribute_features(mistakes.features, 2)
     assert_same_set(found.mistakes, mistakes)
     assert torch.equal(found.w, w)
     least = (2 if len(mistakes) >= 4 else 1) / len(mistakes)
     k = min(20, w.shape[1])
-    expected = rank_neurons(w, k, least, features=mistakes, reference=shown)
+    expected = rank_neurons(w, k, least, features=mistakes, reference=train)
     assert found.ranking == expected
     assert made.explanation is found
 
@@ -99,7 +100,7 @@ def test_visualize_takes_what_render_illusions_takes() -> None:
 
 
 def test_visualize_shows_the_blamed_neurons_where_they_were_missed() -> None:
-    made = loaded()
+    made = loaded(data=photos(240))
     found = made.explain("coat")
     illusions = made.visualize(**QUICK)
     neurons = [n for n in found.neurons(6) for _ in range(2)]
@@ -132,15 +133,20 @@ def test_top_photos() -> None:
 
 
 def test_edits_are_mend_and_edit_head() -> None:
-    made = loaded()
-    held, shown = made.material.held, made.material.shown
-    by_hand = mend(made.head, shown, held, shown, target=0, neurons=[8, 4])
+    made = session()
+    made.load(photos(240), test=photos(60, seed=4))
+    train, met, validation = (
+        getattr(made.material, role).features for role in ("train", "deployment", "validation")
+    )
+    by_hand = mend(made.head, train, validation, met, target=0, neurons=[8, 4])
     found = made.edit("apple", [8, 4])
     assert by_hand.best_epoch
     assert torch.equal(found.head.weight, by_hand.head.weight)
     blamed = list(made.explain("coat").neurons(6))
-    wrong = mistakes_about(shown, 2)
-    by_hand = edit_head(made.head, shown, held, target=2, neurons=blamed, mistakes=wrong, seed=0)
+    wrong = mistakes_about(met, 2)
+    by_hand = edit_head(
+        made.head, train, validation, target=2, neurons=blamed, mistakes=wrong, seed=0
+    )
     made.explain("apple")
     found = made.edit("coat", method="equation8")  # though another class was explained last
     assert found.neurons == tuple(blamed)
@@ -171,8 +177,8 @@ def test_held_out_photos_are_never_explained_and_test_photos_never_teach() -> No
     edits = []
     for seed in (4, 5):
         made = session()
-        made.load(photos(), test=photos(30, seed=seed))
-        held = set(made.material.held.indices.tolist())
+        made.load(photos(240), test=photos(30, seed=seed))
+        held = set(made.material.held_out.features.indices.tolist())
         for name in NAMES:
             assert not held & set(made.explain(name).mistakes.indices.tolist())
         edits.append([made.edit("apple"), made.edit("coat", method="equation8")])
@@ -182,23 +188,27 @@ def test_held_out_photos_are_never_explained_and_test_photos_never_teach() -> No
 
 
 def test_held_out_is_a_share_of_each_class_that_the_seed_draws() -> None:
-    made, again, other = loaded(), loaded(), loaded(seed=1)
-    assert torch.equal(made.material.held.indices, again.material.held.indices)
-    assert not torch.equal(made.material.held.indices, other.material.held.indices)
+    made, again, other = (
+        one.material.held_out.features for one in (loaded(), loaded(), loaded(seed=1))
+    )
+    assert torch.equal(made.indices, again.indices)
+    assert not torch.equal(made.indices, other.indices)
     few = session()
     few.load(photos(), held_out=0.2)
-    assert few.material.held.labels.bincount().tolist() == [6, 6, 6]
+    assert few.material.held_out.features.labels.bincount().tolist() == [6, 6, 6]
 
 
 def test_training_photos_are_the_contrast() -> None:
     train = photos(60, seed=8)
     made = session()
     made.load(photos(), train=train)
-    assert made.material.reference is made.material.train.features
     found = made.explain("coat")
-    plain = loaded().explain("coat")
-    assert torch.equal(found.w, plain.w)
-    assert found.ranking != plain.ranking
+    reference = collect_features(made.model.model, train, progress=False)
+    least = (2 if len(found.w) >= 4 else 1) / len(found.w)
+    expected = rank_neurons(
+        found.w, min(20, found.w.shape[1]), least, features=found.mistakes, reference=reference
+    )
+    assert found.ranking == expected
 
 
 # Steps in any order
@@ -218,7 +228,7 @@ def test_a_report_shows_what_was_done_without_explaining_first(tmp_path: Path) -
 
 
 def test_another_class_is_another_story() -> None:
-    made = loaded()
+    made = loaded(data=photos(240))
     made.explain("apple")
     made.visualize([8], ["apple"], **QUICK)
     made.edit("apple")
@@ -235,7 +245,7 @@ def test_the_worst_class_is_one_with_mistakes_that_can_be_explained() -> None:
     """All mistakes on the worst class may happen to be held out."""
     made = loaded()
     worst = made.worst_classes()[0].index
-    held = made.material.held
+    held = made.material.held_out.features
     of_others = made.material.inspected.features
     keep = of_others.is_correct | (of_others.labels != worst)
     keep |= torch.isin(of_others.indices, held.indices)
@@ -243,11 +253,9 @@ def test_the_worst_class_is_one_with_mistakes_that_can_be_explained() -> None:
     images, labels = photos()
     again = session()
     again.load((images, labels))
-    object.__setattr__(
-        again.material,
-        "shown",
-        again.material.shown.subset(torch.isin(again.material.shown.indices, rows)),
-    )
+    met = again.material.deployment
+    right = met.features.subset(torch.isin(met.features.indices, rows))
+    object.__setattr__(again.material, "deployment", replace(met, features=right))
     assert again.worst_classes()[0].index == worst
     assert again.explain().target != worst
 
@@ -396,7 +404,7 @@ def test_a_transformer_goes_the_whole_way(tmp_path: Path) -> None:
         num_classes=3, img_size=32, patch_size=8, embed_dim=12, depth=2, num_heads=2,
     ).eval()  # fmt: skip
     made = session(net, image_size=32)
-    made.load(photos(30))
+    made.load(photos(90))
     made.explain()
     made.visualize([0, 5], n_steps=1, size=32)
     made.edit(neurons=[0, 5], method="equation8", n_epochs=2)
@@ -482,7 +490,12 @@ def test_bad_sessions(options: dict[str, Any], kind: type[Exception], message: s
         ((photos()[0], photos()[1] + 5), {}, ValueError, "label 5"),
         ((photos()[0], torch.eye(3)[photos()[1]]), {}, ValueError, "multi-hot labels"),
         ((photos()[0] * 255, photos()[1]), {}, ValueError, "expected 0..1"),
-        (None, {"test": (photos()[0], torch.eye(3)[photos()[1]])}, ValueError, "test has multi"),
+        (
+            None,
+            {"test": (photos(seed=2)[0], torch.eye(3)[photos()[1]])},
+            ValueError,
+            "test has multi",
+        ),
     ],
 )
 def test_bad_data(data: Any, options: dict[str, Any], kind: type[Exception], message: str) -> None:

@@ -98,7 +98,7 @@ def set_apart(photos: Mapping[str, Photos]) -> dict[str, Photos]:
         if any(shared):
             keep = [row for row, other in enumerate(shared) if other is None]
             names = [photos[name].name(row) for row, other in enumerate(shared) if other]
-            _say_left_out(name, shared, names, "they are the same photos")
+            _say_left_out(name, shared, names)
             found[name] = photos[name].subset(keep)
         for digest in of_set:
             known.setdefault(digest, name)
@@ -125,24 +125,26 @@ def seen_apart(
         if any(shared):
             mask = torch.tensor([other is None for other in shared])
             names = [photos[name].name(i) for i in features[name].indices[~mask].tolist()]
-            _say_left_out(name, shared, names, "the model sees the same in them")
+            _say_left_out(name, shared, names, " to the model")
             found[name] = features[name].subset(mask)
         for row in rows:
             known.setdefault(row, name)
     return found
 
 
-def _say_left_out(name: str, shared: Sequence[str | None], names: Sequence[str], how: str) -> None:
+def _say_left_out(
+    name: str, shared: Sequence[str | None], names: Sequence[str], how: str = ""
+) -> None:
     others = [other for other in _ORDER if other in shared]
     if len(names) == len(shared):
         raise ValueError(
-            f"{name}= are the same photos as {_listed(f'{other}=' for other in others)} "
-            f"({how}): expected others, or no {name}=, so that photos of data take its place"
+            f"{name}= are the same photos as {_listed(f'{other}=' for other in others)}{how}: "
+            f"expected others, or no {name}=, so that photos of data take its place"
         )
     more = "" if len(names) <= _N_NAMES else ", ..."
     warnings.warn(
-        f"{len(names)} of {len(shared)} photos of {name} are in {_listed(others)} too ({how}) and "
-        f"are left out of {name}: {', '.join(names[:_N_NAMES])}{more}",
+        f"{len(names)} of {len(shared)} photos of {name} are the same as in {_listed(others)}"
+        f"{how}, and are left out of {name}: {', '.join(names[:_N_NAMES])}{more}",
         stacklevel=2,
     )
 
@@ -168,7 +170,7 @@ def _two_labels(photos: Mapping[str, Photos], places: Sequence[tuple[str, int]])
         return None
     labels = [photos[name].label(row) for name, row in places]
     for place, label in zip(places, labels, strict=True):
-        if not torch.equal(torch.as_tensor(label), torch.as_tensor(labels[0])):
+        if isinstance(label, int) and isinstance(labels[0], int) and label != labels[0]:
             return f"{_named(photos, *places[0])} and {_named(photos, *place)}"
     return None
 

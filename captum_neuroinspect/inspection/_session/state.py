@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from captum_neuroinspect.inspection._preflight.preprocessing import PreprocessingCheck
     from captum_neuroinspect.optvis import Illusions
 
+_FEWEST_RIGHT = 2
+
 
 class SessionState:
     """The part of ``NeuroInspect`` that its steps read; arguments are documented there.
@@ -133,6 +135,12 @@ class SessionState:
     def _explain(self, target: int, predicted: int | None = None) -> Explanation:
         met, reference = self.material.deployment.features, self.material.train.features
         check_outputs(self.head)
+        if len(reference.correct()) < _FEWEST_RIGHT:
+            raise ValueError(
+                f"the head gets {len(reference.correct())} of {len(reference)} train photos right, "
+                f"expected at least {_FEWEST_RIGHT} to contrast mistakes with: give more photos, "
+                "or train="
+            )
         mistakes, w = met.mistakes(target, predicted), None
         if len(mistakes):
             w = counterfactuals_of(self.source, self.material.inspected, mistakes, target)

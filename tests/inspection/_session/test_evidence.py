@@ -27,7 +27,7 @@ def made() -> Any:
 
 def test_counterfactuals_are_kept(made, monkeypatch) -> None:
     part = made.material.inspected
-    wrong = made.material.shown.mistakes(2)
+    wrong = made.material.deployment.features.mistakes(2)
     w = counterfactuals_of(made.source, part, wrong, 2)
     assert torch.equal(
         w, NeuronCounterfactual(made.head, made.head).attribute_features(wrong.features, 2)
@@ -58,7 +58,7 @@ def test_boxes_and_crops(made) -> None:
 
 def test_saliency_is_of_each_neuron_on_each_mistake_and_kept_one_by_one(made) -> None:
     net, part = made.model.model, made.material.inspected
-    wrong = made.material.shown.mistakes()
+    wrong = made.material.deployment.features.mistakes()
     with left_unchanged(net):
         chosen, maps = saliency_of(made.source, part, wrong, [4, 9])
     assert chosen.indices.tolist() == wrong.indices.tolist()
@@ -76,7 +76,7 @@ def test_saliency_is_of_each_neuron_on_each_mistake_and_kept_one_by_one(made) ->
 
 def test_core_relevance(made) -> None:
     found = made.visualize([4, 9], [0, 2], n_steps=1, size=SIZE)
-    features = made.material.reference
+    features = made.material.train.features
     scores = core_relevance_of(made.source, found, features, {"any": 1})
     expected = core_relevance(made.model.model, made.head, found, features)
     assert scores == expected.tolist()
@@ -91,7 +91,7 @@ def test_another_model_has_other_evidence(tmp_path) -> None:
     net = CountedNet()
     net.backbone[0].weight.data *= 1.1
     other = loaded(net, work=tmp_path)
-    wrong = one.material.shown.mistakes()
+    wrong = one.material.deployment.features.mistakes()
     n_before = net.n_images
     part = one.material.inspected
     first, second = (saliency_of(s.source, part, wrong, [4])[1] for s in (one, other))

@@ -159,7 +159,7 @@ def test_an_edit_is_shown_as_the_comparison_says(with_test: bool, best_epoch: in
     torch.nn.init.normal_(other.weight, std=0.5)
     target = made.worst_classes()[0].index
     made.last_edit = compare_heads(
-        made.head, other, made.material.held, {target: [0]}, best_epoch=best_epoch
+        made.head, other, made.material.validation.features, {target: [0]}, best_epoch=best_epoch
     )
     found, shown = made.compare(), _filled(made).edit
     assert shown is not None
