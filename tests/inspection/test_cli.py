@@ -233,7 +233,10 @@ def test_people_are_told_what_will_be_done_and_what_comes_next(
     assert result.stdout.index("accuracy: ") < result.stdout.index("precision  magnitude")
     assert "input: no preprocessing was given: the model sees pixels in 0..1" in result.stdout
     assert re.search(
-        r"^coat: \d+ mistakes; \d+ explained, \d+ held out to judge an edit$", result.stdout, re.M
+        r"^coat: \d+ mistakes; \d+ explained, \d+ held out to choose and judge an edit, "
+        r"\d+ stand for training$",
+        result.stdout,
+        re.M,
     )
     assert re.search(r"^illusions: 4 pictures of 2 steps, .* on this machine$", result.stdout, re.M)
     words = _next_command(result.stdout)

@@ -281,7 +281,7 @@ def test_a_session_knows_what_it_will_do() -> None:
     assert found.mistakes.target == target
     explanation = made.explain()
     assert found.mistakes.n_explained == len(explanation.mistakes)
-    held = len(made.material.held.mistakes(target))
+    held = len(made.material.held_out.features.mistakes(target))
     assert found.mistakes.n_held == held
     assert found.mistakes.n_mistakes == len(features.mistakes(target))
     plan = found.rendering
@@ -330,7 +330,7 @@ def test_other_photos_are_looked_at_anew() -> None:
     made = loaded()
     made.preflight(clock=None)
     images, labels = photos(seed=3)
-    made.load((images * 0.003, labels))
+    made.load((0.5 + images * 0.003, labels))
     found = made.preflight(clock=None)
     assert found.preprocessing is not None
     assert found.preprocessing.is_flat

@@ -154,7 +154,8 @@ def _explained(count: MistakeCount) -> str:
         return "All its mistakes are explained."
     n, held = count.n_explained, count.n_held
     words = f"{n} of its mistakes {'is' if n == 1 else 'are'} explained"
-    return f"{words}, {held} held out to {count.purpose} an edit." if held else f"{words}."
+    words += f", {held} held out to {count.purpose} an edit" if held else ""
+    return f"{words}, {count.n_training} stand for training." if count.n_training else f"{words}."
 
 
 def _facts(session: NeuroInspect) -> Iterator[tuple[str, str]]:

@@ -230,14 +230,16 @@ def test_the_head_of_the_report_says_how_many_mistakes_are_explained() -> None:
     made = _explained()
     found, features = made.explanation, made.material.inspected.features
     assert found is not None
-    n_wrong, n_held = (
-        len(features.mistakes(found.target)),
-        len(made.material.held.mistakes(found.target)),
+    material, n_wrong = made.material, len(features.mistakes(found.target))
+    n_held = len(material.held_out.features.mistakes(found.target))
+    n_training = len(material.train.features.mistakes(found.target))
+    words = (
+        f"{len(found.mistakes)} of its mistakes are explained, {n_held} held out to choose and "
+        "judge an edit"
     )
-    words = f"{len(found.mistakes)} of its mistakes are explained, {n_held} held out to judge"
-    assert len(found.mistakes) + n_held == n_wrong
+    assert len(found.mistakes) + n_held + n_training == n_wrong
     assert words in _filled(made).verdict
-    assert dict(_filled(made).facts)["explained from"].endswith("held out to judge an edit")
+    assert dict(_filled(made).facts)["roles"] == material.roles()
     with_test = session()
     with_test.load(photos(), test=photos(30, seed=5))
     with_test.explain()
