@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._fingerprint import tensor_fingerprint
 from captum_neuroinspect._head import check_head, find_head
-from captum_neuroinspect._modules import as_layer, captured_input, device_of, frozen, module_name
+from captum_neuroinspect._head_watch import check_belongs
+from captum_neuroinspect._modules import (
+    as_input,
+    as_layer,
+    captured_input,
+    device_of,
+    frozen,
+    module_name,
+)
 from captum_neuroinspect.inspection._models.recipe import Preprocess
 from captum_neuroinspect.inspection.models import LoadedModel, load_model
 
@@ -52,14 +60,14 @@ def head_of(model: LoadedModel, head: nn.Linear | str | None) -> nn.Linear:
 
     Raises:
         TypeError: when it is not linear.
-        ValueError: when it is not in the model, or none is found.
+        ValueError: when it is not in the model or does not decide, or none is found.
     """
     if isinstance(head, str):
-        return check_head(as_layer(model.model, head, "head"))
-    if head is not None:
-        module_name(model.model, check_head(head))
-        return head
-    return find_head(model.model, model.preprocess(_example(model)))
+        head = check_head(as_layer(model.model, head, "head"))
+    example = model.preprocess(example_of(model))
+    if head is None:
+        return find_head(model.model, example)
+    return check_belongs(model.model, head, example)
 
 
 def check_names(names: tuple[str, ...] | None, head: nn.Linear) -> None:
@@ -86,8 +94,8 @@ def model_key(model: LoadedModel, head: nn.Linear) -> dict[str, object]:
     """
     first = model.preprocess
     with frozen(model.model), torch.no_grad(), captured_input(head) as captured:
-        given: Any = first(_example(model))
-        model.model(given)
+        given: Any = first(example_of(model))
+        model.model(as_input(model.model, given))
         features = captured.value.float()
     answer = f"{float(features.abs().mean()):.4g} {float(features.std(unbiased=False)):.4g}"
     size = [model.image_size, model.resize_size, model.interpolation]
@@ -159,7 +167,7 @@ def _at_size(model: LoadedModel, image_size: int) -> LoadedModel:
     return replace(model, image_size=image_size, resize_size=max(image_size, resize_size))
 
 
-def _example(model: LoadedModel) -> Tensor:
+def example_of(model: LoadedModel) -> Tensor:
     """A picture of noise, the same each time, drawn beside the caller's random numbers."""
     generator = torch.Generator().manual_seed(0)
     picture = torch.rand(1, 3, model.image_size, model.image_size, generator=generator)
