@@ -67,7 +67,7 @@ class HeadWatch:
         shapes = " and ".join(str(tuple(t.shape)) for t in outputs) or "no tensor"
         message = (
             f"head={self._name()} is not the decision layer of this {type(self._model).__name__}: "
-            f"its output {tuple(logits.shape)} is not the model's output ({shapes})"
+            f"its output {tuple(logits.shape)} is not the model's output {shapes}"
         )
         if self._n_calls > 1:
             return message + f"; it runs {self._n_calls} times in one pass"

@@ -210,7 +210,7 @@ def render_illusions(
             None if encoder is None or not negative else prompt_embeddings(encoder, negative),
         )
         with scorer.shortened(example):
-            scorer = scorer.in_precision(precision, example)
+            scorer = scorer.in_format(example).in_precision(precision, example)
             result = render_batches(scorer, starts, moves, options, example.device, progress)
     settings = {
         "model": type(model).__name__,
