@@ -11,8 +11,10 @@ from captum_neuroinspect.inspection.commands import _options as options
 from captum_neuroinspect.inspection.commands._safely import finish, safely
 
 if TYPE_CHECKING:
+    from captum_neuroinspect.inspection.commands._run_folder import RunSettings
     from captum_neuroinspect.inspection.comparing import Comparison
     from captum_neuroinspect.inspection.report.selection import Selection
+    from captum_neuroinspect.inspection.saving import SavedModel
     from captum_neuroinspect.inspection.session import NeuroInspect
 
 
@@ -34,7 +36,7 @@ def edit(
         typer.Option(
             parser=options.user_path,
             metavar="FILE",
-            help="Write the whole edited model as a checkpoint (.safetensors).",
+            help="Write the whole edited model as a checkpoint (.safetensors, .pth or .pt).",
         ),
     ] = None,
     quiet: options.Quiet = False,
@@ -47,10 +49,10 @@ def edit(
     RUN/report.html. An edit that is not worth its cost leaves the original head, and says so.
     """
     with safely(debug):
-        if save_model is not None and save_model.suffix != ".safetensors":
-            raise ValueError(f"--save-model={save_model}, expected a name ending in .safetensors")
-        if save_model is not None and save_model.is_dir():
-            raise IsADirectoryError(f"--save-model={save_model} is a folder, expected a file")
+        if save_model is not None:
+            from captum_neuroinspect.inspection.saving import check_save_path
+
+            check_save_path(save_model, "--save-model")
         if method not in ("mend", "equation8"):
             raise ValueError(f"--method={method!r}, expected 'mend' or 'equation8'")
         from captum_neuroinspect.inspection.commands import _run_folder as runs
@@ -62,15 +64,15 @@ def edit(
         runs.retrace(session, settings)
         _check(picked, session)
         _edit(session, picked, method)
-        kept = runs.save_edit(session, run)
+        kept, saved = runs.save_edit(session, run), ""
         if picked is not None:
             picked.save(run / "selection.json")
         if save_model is not None:
-            _save_model(session, save_model)
+            saved = f"\nModel: {_save_model(session, settings, save_model)}"
         found = session.compare()
         path = session.report(run / runs.REPORT, run=run.resolve().name)
         record = _record(found, kept, path)
-        finish(record, f"{found}\n\nEdit: {kept}\nOpen {path}", as_json=as_json)
+        finish(record, f"{found}\n\nEdit: {kept}{saved}\nOpen {path}", as_json=as_json)
 
 
 def _check(picked: Selection | None, session: NeuroInspect) -> None:
@@ -106,14 +108,15 @@ def _edit(session: NeuroInspect, picked: Selection | None, method: str) -> None:
     session.edit(target, neurons, method=method)  # type: ignore[arg-type]
 
 
-def _save_model(session: NeuroInspect, path: Path) -> None:
-    from safetensors.torch import save_model as save
-
-    from captum_neuroinspect._files import write_atomically
+def _save_model(session: NeuroInspect, settings: RunSettings, path: Path) -> SavedModel:
+    from captum_neuroinspect.inspection._session.arguments import example_of
+    from captum_neuroinspect.inspection.saving import original_checkpoint, save_model
 
     assert session.last_edit is not None
-    with session.last_edit.applied(session.model.model) as model:
-        write_atomically(path, lambda temporary: save(model, str(temporary)))
+    model, like = session.model, original_checkpoint(settings.model, settings.weights)
+    example = model.preprocess(example_of(model))
+    with session.last_edit.applied(model.model, layer=session.head, example=example):
+        return save_model(model.model, path, like=like, example=example)
 
 
 def _record(found: Comparison, kept: Path, report: Path) -> dict[str, Any]:
