@@ -110,6 +110,28 @@ def _check_found(
     reason = found.input is not None and why_not_linear(found.layer, found.input, found.output)
     if reason:
         raise ValueError(f"the decision layer {name!r} of {type(model).__name__}: {reason}")
+    _check_rivals(model, example, found, output, calls)
+
+
+def check_one_answer(model: nn.Module, example: Any) -> None:
+    """Refuse a model that returns the outputs of several decision layers: which counts?
+
+    Raises:
+        ValueError: names two of them.
+    """
+    example = as_input(model, example)
+    with frozen(model), torch.no_grad():
+        output, calls = _linear_calls(model, example)
+        logits = logits_of(output)
+        found = next((call for call in reversed(calls) if call.gave(logits)), None)
+        if found is not None:
+            _check_rivals(model, example, found, output, calls)
+
+
+def _check_rivals(
+    model: nn.Module, example: Any, found: LinearCall, output: Any, calls: list[LinearCall]
+) -> None:
+    name = module_name(model, found.layer)
     others = [call.layer for call in calls if _is_returned(call, output, found)]
     for other in dict.fromkeys(others):
         if other is not found.layer and not _feeds(model, example, other, found):
