@@ -23,7 +23,7 @@ from captum_neuroinspect._modules import (
 )
 from captum_neuroinspect._sites import Site
 
-_WITHOUT_HEAD = (
+WITHOUT_HEAD = (
     "Without a decision layer, layer= works: render_illusions, NeuronCounterfactual, "
     "neuron_saliency and NeuroInspect(model, layer=...).visualize take any layer."
 )
@@ -83,7 +83,10 @@ class LinearCall(NamedTuple):
     output: Tensor | None
 
     def gave(self, value: Tensor) -> bool:
-        return self.output is not None and torch.equal(self.output, value)
+        if self.output is None or self.output.shape != value.shape:
+            return False
+        # Models in half precision often return their logits in float32.
+        return torch.equal(self.output.to(value.dtype), value)
 
 
 def _linear_calls(model: nn.Module, example: Any) -> tuple[Any, list[LinearCall]]:
@@ -109,7 +112,9 @@ def _check_found(
     assert found.output is not None  # it equals the logits
     reason = found.input is not None and why_not_linear(found.layer, found.input, found.output)
     if reason:
-        raise ValueError(f"the decision layer {name!r} of {type(model).__name__}: {reason}")
+        raise ValueError(
+            f"the decision layer {name!r} of {type(model).__name__}: {reason}. {WITHOUT_HEAD}"
+        )
     _check_rivals(model, example, found, output, calls)
 
 
@@ -174,13 +179,13 @@ def no_head_message(model: nn.Module, logits: Tensor, calls: Sequence[LinearCall
         return message + (
             f"Averaging: {averaged} outputs ({', '.join(map(repr, names))}) are averaged or "
             "added, so something changes its output before the model returns it, and no single "
-            f"layer decides. {_WITHOUT_HEAD}"
+            f"layer decides. {WITHOUT_HEAD}"
         )
     if alike:
         return message + (
             "One has that shape, but something changes its output before the model returns it "
             "(a softmax, a scale, an adapter): give a model that returns the linear layer's "
-            f"logits, or the layer as head= where only a softmax follows. {_WITHOUT_HEAD}"
+            f"logits, or the layer as head= where only a softmax follows. {WITHOUT_HEAD}"
         )
     kinds = sorted({_kind(module) for module in model.modules() if _is_quantized(module)})
     if kinds:
@@ -190,7 +195,7 @@ def no_head_message(model: nn.Module, logits: Tensor, calls: Sequence[LinearCall
         )
     return message + (
         "The decision layer must be an nn.Linear on features (N, F), "
-        f"not a convolution or a prototype distance. {_WITHOUT_HEAD}"
+        f"not a convolution or a prototype distance. {WITHOUT_HEAD}"
     )
 
 
@@ -250,7 +255,7 @@ def why_not_linear(layer: nn.Linear, features: Tensor, output: Tensor) -> str | 
         cause = "a hook changes what it takes or gives"
     return (
         f"its output is not its weight times its input plus its bias ({cause}), so neither "
-        f"neurons nor edits can be read off its weight. {_WITHOUT_HEAD}"
+        "neurons nor edits can be read off its weight"
     )
 
 

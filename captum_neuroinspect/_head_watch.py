@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._head import check_head, why_not_linear
+from captum_neuroinspect._head import WITHOUT_HEAD, check_head, why_not_linear
 from captum_neuroinspect._modules import (
     Captured,
     as_input,
@@ -55,7 +55,7 @@ class HeadWatch:
         features, logits = self._input.value, self._output.value
         reason = why_not_linear(self._head, features, logits)
         if reason:
-            raise ValueError(f"head={self._name()}: {reason}")
+            raise ValueError(f"head={self._name()}: {reason}. {WITHOUT_HEAD}")
         outputs = list(tensors_in(output)) or list(tensors_in(getattr(output, "logits", None)))
         if self._n_calls > 1:  # its calls are of several views: only the model's answer counts
             outputs = [logits_of(output)]
