@@ -185,7 +185,7 @@ class PairScorer:
         if self.encoder is None:
             return None
         if images.shape[1] == 1:  # encoders know colours only
-            images = images.expand(-1, 3, -1, -1).contiguous(memory_format=self.memory_format)
+            images = images.expand(-1, 3, -1, -1).contiguous()
         embedding = self.encoder.encode_image(images.to(device_of(self.encoder.network)))
         return embedding.float().to(images.device)
 
