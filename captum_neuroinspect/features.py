@@ -14,8 +14,9 @@ from tqdm import tqdm
 from captum_neuroinspect._decisions import checked_labels
 from captum_neuroinspect._feature_set import FeatureSet as FeatureSet
 from captum_neuroinspect._fingerprint import backbone_fingerprint, head_fingerprint
-from captum_neuroinspect._head import check_head, find_head
-from captum_neuroinspect._modules import captured_input, check_indices, device_of, frozen, logits_of
+from captum_neuroinspect._head import check_head, check_initialised, find_head
+from captum_neuroinspect._head_watch import watched
+from captum_neuroinspect._modules import as_input, check_indices, device_of, frozen
 
 __all__ = ["FeatureSet", "collect_features", "find_head"]
 
@@ -38,14 +39,15 @@ def collect_features(
 
     Args:
         model: a classifier that returns logits ``(N, C)`` or an object with
-            ``.logits``; it runs on its own device.
+            ``.logits``; it runs on its own device and in its own dtype.
         data: a ``DataLoader``, a ``Dataset`` or a pair ``(images, labels)`` of
             tensors. Items are ``(image, label)``, ``(image, label, group)`` or
             mappings with ``"pixel_values"`` and ``"labels"``. A shuffling
             loader is taken as it comes; then ``indices`` count its order. A label is
             a class index, a row of C zeros and ones, or, for a head with one output,
             0 or 1.
-        head: the decision layer; found by :func:`find_head` when not given.
+        head: the decision layer; found by :func:`find_head` when not given. Of a model
+            that returns several outputs, its own are the logits.
         batch_size: images a pass, for a ``Dataset`` or tensors. ``None``: 8 on a CPU,
             where larger batches are slower (page faults, measured), else 64.
         class_names: one name for each output of the head; taken from ``data.classes``
@@ -53,12 +55,14 @@ def collect_features(
         progress: show a progress bar.
 
     Returns:
-        A :class:`FeatureSet` on the CPU.
+        A :class:`FeatureSet` on the CPU, in float32, in which ``head(features)`` equals
+        ``logits``, also where a softmax follows the head.
 
     Raises:
         TypeError: when ``head`` is not linear or items are not (image, label).
         ValueError: when data is empty, pixels or features are not finite, a label
-            is outside ``0..C-1``, ``class_names`` are not C, or no linear head is found.
+            is outside ``0..C-1``, ``class_names`` are not C, no linear head is found, or
+            the one that is given does not compute an output of the model.
 
     Examples::
 
@@ -96,21 +100,24 @@ def _run(
     class_names: tuple[str, ...] | None,
     progress: bool,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None, nn.Linear]]:
+    if isinstance(model, nn.DataParallel):
+        model = model.module  # parts of a batch on several devices would be read as one
+    check_initialised(model)
     if head is not None:
         check_head(head)
-    device = device_of(model)
     with frozen(model), torch.no_grad():
         for number, batch in enumerate(tqdm(loader, "features", disable=not progress)):
             images, labels, groups = _unpack(batch)
             _check_finite("images", images, number)
-            images = images.to(device)
+            images = as_input(model, images)
             head = head or find_head(model, images[:1])
             _check_classes(labels, class_names, head.out_features)
-            with captured_input(head) as captured:
-                logits = logits_of(model(images)).float().cpu()
-                features = captured.value.detach().float().cpu()
-            _check_features(features, len(images), number)
-            yield features, logits, labels, groups, head
+            with watched(model, head) as watch:
+                output = model(images)
+                features = watch.features
+                _check_features(features, len(images), number)
+                logits = watch.logits(output)
+            yield features.float().cpu(), logits.float().cpu(), labels, groups, head
 
 
 def _default_batch_size(model: nn.Module) -> int:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
@@ -17,13 +16,14 @@ from captum_neuroinspect.edit._candidates import Candidate
 from captum_neuroinspect.edit._edit_file import read_edit, save_edit
 from captum_neuroinspect.edit._evaluation import Evaluation, evaluate, shares_of_groups
 from captum_neuroinspect.edit._figure import edit_figure
-from captum_neuroinspect.edit._layers import copy_of, fill, find_layer
+from captum_neuroinspect.edit._layers import copy_of
 from captum_neuroinspect.edit._link import Link
 from captum_neuroinspect.edit._mend_rounds import MendRound
 from captum_neuroinspect.edit._options import Scope
 from captum_neuroinspect.edit._seen import is_in
 from captum_neuroinspect.edit._selection import EpochRecord
 from captum_neuroinspect.edit._summary import as_html, as_text
+from captum_neuroinspect.edit._writing import find_layer, write_head
 from captum_neuroinspect.edit.controls import Control
 from captum_neuroinspect.edit.head_diff import HeadDiff
 from captum_neuroinspect.edit.judged import Judged, judged_by
@@ -137,6 +137,7 @@ class HeadEdit:
 
         Examples::
 
+            >>> import torch
             >>> head, other = nn.Linear(2, 3), nn.Linear(2, 3)
             >>> z = torch.rand(60, 2)
             >>> data = FeatureSet(z, head(z).detach(), torch.arange(60) % 3)
@@ -208,60 +209,85 @@ class HeadEdit:
         return edit_figure(self)
 
     @contextmanager
-    def applied(self, model: nn.Module) -> Iterator[nn.Module]:
+    def applied(
+        self, model: nn.Module, *, layer: nn.Module | str | None = None, example: Any = None
+    ) -> Iterator[nn.Module]:
         """Put the edited head into ``model`` inside the block, and take it out again.
 
         To look at, whatever the verdict says.
 
         The layer is found by its values: the one ``nn.Linear`` of the model with
-        exactly the original's weights.
+        exactly the original's weights. After it is written its outputs are compared with
+        the edited head's. A weight that is computed from others (weight norm) is written
+        through them.
+
+        Args:
+            model: that the edited head came from.
+            layer: which layer, as a module or its dotted name, where several have these
+                weights.
+            example: one batch as the model takes it, such as a few photos: then the
+                logits of the whole model are compared too.
 
         Raises:
-            ValueError: when no layer of the model, or more than one, has the
-                original's weights.
+            ValueError: when no layer of the model, or more than one, has the original's
+                weights, or they cannot be written.
+            RuntimeError: when the layer or the model computes something else than the edited
+                head; the original is back then.
         """
-        layer = self._original_layer(model)
-        kept = [p.detach().clone() for p in layer.parameters()]
+        undo = write_head(model, self._original_layer(model, layer), self.head, example)
         try:
-            fill(layer, self.head)
             yield model
         finally:
-            with torch.no_grad():
-                for parameter, value in zip(layer.parameters(), kept, strict=True):
-                    parameter.copy_(value)
+            undo()
 
-    def apply_(self, model: nn.Module) -> nn.Module:
+    def apply_(
+        self, model: nn.Module, *, layer: nn.Module | str | None = None, example: Any = None
+    ) -> nn.Module:
         """Put the edited head into ``model`` for good, and return the model.
 
         The original stays where the edit is not kept (:attr:`is_kept`).
 
+        Args:
+            model: as in :meth:`applied`.
+            layer: as in :meth:`applied`.
+            example: as in :meth:`applied`.
+
         Raises:
             ValueError: as :meth:`applied`.
+            RuntimeError: as :meth:`applied`.
 
         Warns:
             UserWarning: when the original stays.
         """
-        layer = self._original_layer(model)
+        found = self._original_layer(model, layer)
         if self.is_kept:
-            fill(layer, self.head)
+            write_head(model, found, self.head, example)
         else:
             warnings.warn(f"the original head stays in the model. {self.verdict}", stacklevel=2)
         return model
 
-    def revert_(self, model: nn.Module) -> nn.Module:
+    def revert_(
+        self, model: nn.Module, *, layer: nn.Module | str | None = None, example: Any = None
+    ) -> nn.Module:
         """Undo :meth:`apply_`: put the original's values back, and return the model.
+
+        Args:
+            model: as in :meth:`applied`.
+            layer: as in :meth:`applied`.
+            example: as in :meth:`applied`.
 
         Raises:
             ValueError: when no layer of the model, or more than one, has the edited
                 head's weights.
+            RuntimeError: as :meth:`applied`.
         """
         try:
-            layer = find_layer(model, self.as_decided().head, "the edited head")
+            found = find_layer(model, self.as_decided().head, "the edited head", layer)
         except ValueError as error:
             raise ValueError(
                 f"{error}, expected exactly one: the edit is not applied to this model"
             ) from None
-        fill(layer, self.original)
+        write_head(model, found, self.original, example)
         return model
 
     def save(self, path: str | Path) -> Path:
@@ -277,9 +303,9 @@ class HeadEdit:
         """
         return cls(**read_edit(path))
 
-    def _original_layer(self, model: nn.Module) -> nn.Linear:
+    def _original_layer(self, model: nn.Module, layer: nn.Module | str | None) -> nn.Linear:
         try:
-            return find_layer(model, self.original, "the head that was edited")
+            return find_layer(model, self.original, "the head that was edited", layer)
         except ValueError as error:
             raise ValueError(
                 f"{error}, expected exactly one: the edit belongs to another model, "

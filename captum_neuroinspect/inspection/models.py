@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._modules import as_input
 from captum_neuroinspect.inspection._models.checkpoints import (
     SUFFIXES,
     fill,
@@ -54,7 +56,7 @@ class LoadedModel:
         """One module from images in 0..1 to what ``model`` returns, sharing its layers."""
         first = self.preprocess
         first = first if isinstance(first, nn.Module) else _Called(first).eval()
-        joined = nn.Sequential(first, self.model)
+        joined = _OnPixels(first, self.model)
         joined.training = self.model.training  # not train(), which would set the user's layers
         return joined
 
@@ -142,6 +144,16 @@ def load_model(
         spec,
         built.weights,
     )
+
+
+class _OnPixels(nn.Sequential):
+    """Preprocessing, in float32, and a model, in its own dtype."""
+
+    input_dtype = torch.float32
+
+    def forward(self, images: Tensor) -> Any:
+        preprocess, model = self
+        return model(as_input(model, preprocess(images)))
 
 
 class _Called(nn.Module):

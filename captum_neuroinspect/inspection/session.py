@@ -60,7 +60,8 @@ class NeuroInspect(SessionState):
             encoder, or a text for :func:`find_encoder`; ``None``: neither.
         head: the decision layer or its dotted name; found when not given.
         layer: whose units :meth:`visualize` shows; ``None``: inputs of the decision layer,
-            of which all other steps speak.
+            of which all other steps speak. Of a model without one, such as one that averages
+            heads, only ``visualize(neurons, classes)`` works, with a layer.
         image_size: height and width in pixels at which photos are looked at; 224 unless
             the model says otherwise.
         work: folder that keeps what was computed; ``None``: only during this session.
@@ -70,7 +71,8 @@ class NeuroInspect(SessionState):
 
     Raises:
         TypeError: for a model, head or encoder of another kind.
-        ValueError: when no decision layer is found, or names do not fit it.
+        ValueError: when no decision layer is found, the model does not decide by the one that
+            is given, or names do not fit it.
 
     Examples::
 
@@ -430,12 +432,12 @@ class NeuroInspect(SessionState):
         lazy = self._encoder.guide if self._encoder and guided and None not in places else None
         key = {"layer": layer_name(self.model.model, self.layer), "encoder": lazy and lazy.key}
         names = self._names()
-        if None not in places and names is not None and len(names) == self.head.out_features:
+        if None not in places and names is not None and len(names) == self._n_classes:
             options["class_names"] = names
         if lazy is not None:
             options["encoder"] = lazy
         arguments = {
-            "key": {**self.source.key, **key},
+            "key": {**self._source_key, **key},
             "batch_size": batch_size,
             "fresh": self.fresh,
             "head": self.head if self.layer is None else None,

@@ -565,7 +565,7 @@ def test_bad_selections(run: Path, tmp_path: Path) -> None:
     for more, message in (
         (["--selection", tmp_path / "none.json"], "No such file"),
         (["--method", "magic"], "--method='magic', expected 'mend' or 'equation8'"),
-        (["--save-model", "model.pt"], "--save-model=model.pt, expected a name ending in"),
+        (["--save-model", "model.bin"], "--save-model='model.bin', expected a name ending in"),
     ):
         assert_one_sentence(_run("edit", "--run", run, *more, "--json"), message)
     assert not (run / "edit.safetensors").exists()

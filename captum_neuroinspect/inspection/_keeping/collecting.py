@@ -153,7 +153,8 @@ def _collect(work: WorkFolder, job: _Job, fresh: bool, progress: bool) -> Featur
 def _head_of(model: nn.Module, data: Any) -> nn.Linear:
     item = data[0]
     image = item["pixel_values"] if isinstance(item, Mapping) else item[0]
-    return find_head(model, torch.as_tensor(image).unsqueeze(0).to(device_of(model)))
+    # A cropped photo is a view, which a network that flattens by `view` does not take.
+    return find_head(model, torch.as_tensor(image).unsqueeze(0).contiguous())
 
 
 def _joined(parts: list[FeatureSet]) -> FeatureSet:

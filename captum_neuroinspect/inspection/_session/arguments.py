@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from operator import index
 from typing import Any
@@ -12,7 +13,16 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._fingerprint import tensor_fingerprint
 from captum_neuroinspect._head import check_head, find_head
-from captum_neuroinspect._modules import as_layer, captured_input, device_of, frozen, module_name
+from captum_neuroinspect._head_watch import check_belongs
+from captum_neuroinspect._modules import (
+    as_input,
+    as_layer,
+    captured_input,
+    device_of,
+    frozen,
+    logits_of,
+    module_name,
+)
 from captum_neuroinspect.inspection._models.recipe import Preprocess
 from captum_neuroinspect.inspection.models import LoadedModel, load_model
 
@@ -52,19 +62,34 @@ def head_of(model: LoadedModel, head: nn.Linear | str | None) -> nn.Linear:
 
     Raises:
         TypeError: when it is not linear.
-        ValueError: when it is not in the model, or none is found.
+        ValueError: when it is not in the model or does not decide, or none is found.
     """
     if isinstance(head, str):
-        return check_head(as_layer(model.model, head, "head"))
-    if head is not None:
-        module_name(model.model, check_head(head))
-        return head
-    return find_head(model.model, model.preprocess(_example(model)))
+        head = check_head(as_layer(model.model, head, "head"))
+    example = model.preprocess(example_of(model))
+    if head is None:
+        return find_head(model.model, example)
+    return check_belongs(model.model, head, example)
 
 
-def check_names(names: tuple[str, ...] | None, head: nn.Linear) -> None:
-    """Refuse names that are not one for each class of the decision layer."""
-    n_classes = n_classes_of(head)
+def head_if_any(
+    model: LoadedModel, head: nn.Linear | str | None, layer: nn.Module | str | None
+) -> tuple[nn.Linear | None, str]:
+    """The decision layer, or why there is none, which a layer to look at allows.
+
+    Raises:
+        TypeError, ValueError: as :func:`head_of`.
+    """
+    try:
+        return head_of(model, head), ""
+    except ValueError as error:
+        if head is not None or layer is None:
+            raise
+        return None, str(error)
+
+
+def check_names(names: tuple[str, ...] | None, n_classes: int) -> None:
+    """Refuse names that are not one for each class of the model."""
     if names is not None and len(names) != n_classes:
         raise ValueError(
             f"class_names are {len(names)} ({', '.join(names[:5])}, ...), expected {n_classes}: "
@@ -72,12 +97,16 @@ def check_names(names: tuple[str, ...] | None, head: nn.Linear) -> None:
         )
 
 
-def n_classes_of(head: nn.Linear) -> int:
-    """How many classes a decision layer tells apart; one output decides between two."""
-    return max(head.out_features, 2)
+def n_classes_of(model: LoadedModel, head: nn.Linear | None) -> int:
+    """How many classes a model tells apart; one output decides between two."""
+    if head is not None:
+        return max(head.out_features, 2)
+    given = as_input(model.model, model.preprocess(example_of(model)))
+    with frozen(model.model), torch.no_grad():
+        return max(logits_of(model.model(given)).shape[-1], 2)
 
 
-def model_key(model: LoadedModel, head: nn.Linear) -> dict[str, object]:
+def model_key(model: LoadedModel, head: nn.Linear | None) -> dict[str, object]:
     """What results depend on beside the weights' values, for caches.
 
     Names alone say little of functions: what the preprocessing makes of a picture is
@@ -85,10 +114,11 @@ def model_key(model: LoadedModel, head: nn.Linear) -> dict[str, object]:
     have been rewritten. Roughly, because its last digits depend on the number of threads.
     """
     first = model.preprocess
-    with frozen(model.model), torch.no_grad(), captured_input(head) as captured:
-        given: Any = first(_example(model))
-        model.model(given)
-        features = captured.value.float()
+    with frozen(model.model), torch.no_grad(), ExitStack() as stack:
+        captured = None if head is None else stack.enter_context(captured_input(head))
+        given: Any = first(example_of(model))
+        output = model.model(as_input(model.model, given))
+        features = (logits_of(output) if captured is None else captured.value).float()
     answer = f"{float(features.abs().mean()):.4g} {float(features.std(unbiased=False)):.4g}"
     size = [model.image_size, model.resize_size, model.interpolation]
     made = tensor_fingerprint(given) if isinstance(given, Tensor) else ""
@@ -159,7 +189,7 @@ def _at_size(model: LoadedModel, image_size: int) -> LoadedModel:
     return replace(model, image_size=image_size, resize_size=max(image_size, resize_size))
 
 
-def _example(model: LoadedModel) -> Tensor:
+def example_of(model: LoadedModel) -> Tensor:
     """A picture of noise, the same each time, drawn beside the caller's random numbers."""
     generator = torch.Generator().manual_seed(0)
     picture = torch.rand(1, 3, model.image_size, model.image_size, generator=generator)

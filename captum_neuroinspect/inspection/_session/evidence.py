@@ -143,11 +143,15 @@ def _saliency(source: Source, images: Tensor, neurons: list[int]) -> Tensor:
 
 def _maps(model: nn.Module, head: nn.Linear, images: Tensor, neurons: list[int]) -> Tensor:
     try:
-        found = neuron_saliency(model, head, images, neurons, "gradcam")
+        found = neuron_saliency(
+            model, head, images, neurons, "gradcam", attribute_to_neuron_input=True
+        )
         return found.squeeze(2).clamp(min=0)
     except ValueError:  # no maps to look at: a transformer, or layers without positions
         pass
-    found = neuron_saliency(model, head, images, neurons, "input_x_gradient")
+    found = neuron_saliency(
+        model, head, images, neurons, "input_x_gradient", attribute_to_neuron_input=True
+    )
     return F.adaptive_avg_pool2d(found.abs().sum(2), _FINE)
 
 

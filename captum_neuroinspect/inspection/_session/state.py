@@ -17,7 +17,7 @@ from captum_neuroinspect._modules import device_of
 from captum_neuroinspect.inspection._session.arguments import (
     check_names,
     class_index,
-    head_of,
+    head_if_any,
     layer_name,
     loaded_model,
     model_key,
@@ -48,7 +48,6 @@ class SessionState:
 
     Attributes:
         model: with its preprocessing.
-        head: the decision layer.
         layer: whose units are visualized, or ``None``.
         work: the folder.
         seed: of everything drawn.
@@ -76,9 +75,9 @@ class SessionState:
         progress: bool = True,
     ) -> None:
         self.model = loaded_model(model, preprocess, class_names, image_size)
-        self.head = head_of(self.model, head)
-        check_names(self.model.class_names, self.head)
         layer_name(self.model.model, layer)  # refuses one of another model
+        self._head, self._no_head = head_if_any(self.model, head, layer)
+        check_names(self.model.class_names, self._n_classes)
         self.layer, self.seed, self.fresh, self.progress = layer, seed, fresh, progress
         self._encoder = find_encoder(encoder, device_of(self.model.model))
         self.work = self._folder(work)
@@ -92,6 +91,20 @@ class SessionState:
     def __repr__(self) -> str:
         data = "nothing loaded" if self._material is None else repr(self.material.inspected.photos)
         return f"NeuroInspect({self.model.spec}, {data}, work={str(self.work.path)!r})"
+
+    @property
+    def head(self) -> nn.Linear:
+        """The decision layer.
+
+        Raises:
+            RuntimeError: when the model has none, and a ``layer`` was given to look at.
+        """
+        if self._head is None:
+            raise RuntimeError(
+                "only visualize(neurons, classes) works without a decision layer, which this "
+                f"model has not: {self._no_head}"
+            )
+        return self._head
 
     @property
     def encoder(self) -> LazyEncoder | None:
@@ -112,12 +125,15 @@ class SessionState:
     @property
     def source(self) -> Source:
         """Model and work folder, for what is computed beside the steps."""
-        key = {
-            "backbone": backbone_fingerprint(self.model.model, self.head),
-            "head": head_fingerprint(self.head),
+        return Source(self.model, self.head, self.work, self._source_key, self.fresh)
+
+    @property
+    def _source_key(self) -> dict[str, object]:
+        return {
+            "backbone": backbone_fingerprint(self.model.model, self._head),
+            "head": None if self._head is None else head_fingerprint(self._head),
             **self._key,
         }
-        return Source(self.model, self.head, self.work, key, self.fresh)
 
     def _folder(self, work: str | PathLike[str] | WorkFolder | None) -> WorkFolder:
         if isinstance(work, WorkFolder):
@@ -130,7 +146,11 @@ class SessionState:
 
     @cached_property
     def _key(self) -> dict[str, object]:
-        return model_key(self.model, self.head)
+        return model_key(self.model, self._head)
+
+    @cached_property
+    def _n_classes(self) -> int:
+        return n_classes_of(self.model, self._head)
 
     def _explain(self, target: int, predicted: int | None = None) -> Explanation:
         met, reference = self.material.deployment.features, self.material.train.features
@@ -161,7 +181,7 @@ class SessionState:
         return next((index for index in order if index in wrong), order[0])
 
     def _class(self, given: int | str) -> int:
-        return class_index(given, self._names(), n_classes_of(self.head))
+        return class_index(given, self._names(), self._n_classes)
 
     def _names(self) -> tuple[str, ...] | None:
         known = None if self._material is None else self._material.inspected.features.class_names

@@ -12,8 +12,10 @@ from captum_neuroinspect.inspection.commands._safely import finish, safely
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit import HeadEdit
+    from captum_neuroinspect.inspection.commands._run_folder import RunSettings
     from captum_neuroinspect.inspection.comparing import Comparison
     from captum_neuroinspect.inspection.report.selection import Selection
+    from captum_neuroinspect.inspection.saving import SavedModel
     from captum_neuroinspect.inspection.session import NeuroInspect
 
 
@@ -35,8 +37,8 @@ def edit(
         typer.Option(
             parser=options.user_path,
             metavar="FILE",
-            help="Write the whole model as a checkpoint (.safetensors): edited if the edit is "
-            "kept, else as it was.",
+            help="Write the whole model as a checkpoint (.safetensors, .pth or .pt): edited if the "
+            "edit is kept, else as it was.",
         ),
     ] = None,
     keep_anyway: Annotated[
@@ -54,10 +56,10 @@ def edit(
     the edit to RUN/report.html.
     """
     with safely(debug):
-        if save_model is not None and save_model.suffix != ".safetensors":
-            raise ValueError(f"--save-model={save_model}, expected a name ending in .safetensors")
-        if save_model is not None and save_model.is_dir():
-            raise IsADirectoryError(f"--save-model={save_model} is a folder, expected a file")
+        if save_model is not None:
+            from captum_neuroinspect.inspection.saving import check_save_path
+
+            check_save_path(save_model, "--save-model")
         if method not in ("mend", "equation8"):
             raise ValueError(f"--method={method!r}, expected 'mend' or 'equation8'")
         from captum_neuroinspect.inspection.commands import _run_folder as runs
@@ -69,15 +71,16 @@ def edit(
         runs.retrace(session, settings)
         _check(picked, session)
         _edit(session, picked, method, keep_anyway)
-        kept = runs.save_edit(session, run, picked)
+        kept, saved = runs.save_edit(session, run, picked), ""
         if picked is not None:
             picked.save(run / runs.SELECTION)
         if save_model is not None:
-            _save_model(session, save_model)
+            saved = f"\nModel: {_save_model(session, settings, save_model)}"
         found = session.compare()
         path = runs.write_report(session, run)
         record = _record(found, kept, path)
-        text = f"{found}\n\n{_which_head(found.edit, save_model)}\nEdit: {kept}\nOpen {path}"
+        which = _which_head(found.edit, save_model)
+        text = f"{found}\n\n{which}\nEdit: {kept}{saved}\nOpen {path}"
         finish(record, text, as_json=as_json)
 
 
@@ -114,14 +117,16 @@ def _edit(session: NeuroInspect, picked: Selection | None, method: str, keep_any
     session.edit(target, neurons, method=method, keep_anyway=keep_anyway)  # type: ignore[arg-type]
 
 
-def _save_model(session: NeuroInspect, path: Path) -> None:
-    from safetensors.torch import save_model as save
-
-    from captum_neuroinspect._files import write_atomically
+def _save_model(session: NeuroInspect, settings: RunSettings, path: Path) -> SavedModel:
+    from captum_neuroinspect.inspection._session.arguments import example_of
+    from captum_neuroinspect.inspection.saving import original_checkpoint, save_model
 
     assert session.last_edit is not None
-    with session.last_edit.as_decided().applied(session.model.model) as model:
-        write_atomically(path, lambda temporary: save(model, str(temporary)))
+    model, like = session.model, original_checkpoint(settings.model, settings.weights)
+    example = model.preprocess(example_of(model))
+    edit = session.last_edit.as_decided()
+    with edit.applied(model.model, layer=session.head, example=example):
+        return save_model(model.model, path, like=like, example=example)
 
 
 def _which_head(edit: HeadEdit, saved: Path | None) -> str:
