@@ -356,6 +356,7 @@ def compare_heads(
 
     Examples::
 
+        >>> import torch
         >>> head, other = nn.Linear(2, 3), nn.Linear(2, 3)
         >>> z = torch.rand(6, 2)
         >>> data = FeatureSet(z, head(z).detach(), torch.arange(6) % 3)
