@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from itertools import combinations
 
+import torch
 from torch import nn
 
 from captum_neuroinspect._feature_set import FeatureSet
@@ -66,6 +68,35 @@ def check_disjoint(**sets: FeatureSet | None) -> None:
                 "a head must not be judged by what it was fitted to; deal the samples out with "
                 f"split(), or take them out with {other}.without({one})"
             )
+
+
+def apart_from(train: FeatureSet, stacklevel: int = 3, **met: FeatureSet | None) -> FeatureSet:
+    """Training samples without those that were met in use too, such as its own mistakes.
+
+    Both teach, but those that were met are dealt out in parts that judge each other.
+
+    Args:
+        train: to take them from.
+        stacklevel: of the warning.
+        met: one set, by its name; ``None`` is no set.
+
+    Warns:
+        UserWarning: when samples are left out.
+    """
+    ((name, other),) = met.items()
+    if other is None:
+        return train
+    known = set(row_names(other.features, other.labels))
+    keep = [row not in known for row in row_names(train.features, train.labels)]
+    n_left = len(keep) - sum(keep)
+    if not n_left:
+        return train
+    warnings.warn(
+        f"{n_left} of {len(train)} samples of train are in {name} too, and are left out of train: "
+        "a sample has one role",
+        stacklevel=stacklevel,
+    )
+    return train.subset(torch.tensor(keep))
 
 
 def check_training(train: FeatureSet, targets: Iterable[int]) -> None:

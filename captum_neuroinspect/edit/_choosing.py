@@ -15,7 +15,7 @@ from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import check_head
 from captum_neuroinspect.edit._blame import blamed_neurons, by_magnitude
 from captum_neuroinspect.edit._candidates import Candidate, Grid, Setting
-from captum_neuroinspect.edit._checks import check_disjoint, check_sets
+from captum_neuroinspect.edit._checks import apart_from, check_disjoint, check_sets
 from captum_neuroinspect.edit._fitting import as_edit, checked_problem
 from captum_neuroinspect.edit._mistake_parts import Parts, divided, is_of
 from captum_neuroinspect.edit._objective import Problem
@@ -64,6 +64,7 @@ def chosen_edit(
     targets = _checked_targets(head, asked, mistakes)
     check_sets(head, "softmax", train=train, validation=validation, mistakes=mistakes)
     assert mistakes is not None
+    train = apart_from(train, stacklevel=4, mistakes=mistakes)
     check_disjoint(train=train, validation=validation, mistakes=mistakes)
     parts = divided(head, validation, mistakes, targets, asked.options.seed)
     ranked = _ranked(head, train, parts.learning, asked, ranking)

@@ -48,7 +48,9 @@ def checked_problem(
     n_classes = n_classes_of(head.out_features, options.link)
     targets = checked_targets(target, neurons, n_classes, head.in_features)
     check_sets(head, options.link, train=train, validation=validation, mistakes=mistakes)
-    check_disjoint(train=train, validation=validation, mistakes=mistakes)
+    # Both teach: a sample may be among both, as each epoch's crops of it are.
+    check_disjoint(train=train, validation=validation)
+    check_disjoint(validation=validation, mistakes=mistakes)
     check_training(train, targets)
     ratios = checked_ratios(ratio, targets, weight, bias, train, options.link)
     return Problem(weight, bias, head.bias is not None, targets, ratios, options)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from torch import nn
 
 from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect.edit._checks import apart_from
 from captum_neuroinspect.edit._choosing import Asked, chosen_edit
 from captum_neuroinspect.edit._fitting import as_edit, checked_problem, warn_of_failure
 from captum_neuroinspect.edit._link import Link
@@ -140,13 +141,15 @@ def edit_head(
             ``strength`` is another text than ``"auto"``.
         ValueError: when an index is out of range, ``neurons`` is empty or repeats
             one, a target is absent from ``train`` or alone in it, sets are empty, do
-            not fit the head or were judged by another head, a sample is in two of them, or
-            an option is out of its range; with ``"auto"`` when there are no mistakes or too few.
+            not fit the head or were judged by another head, a sample of ``validation`` is
+            in another one, or an option is out of its range; with ``"auto"`` when there are
+            no mistakes or too few.
 
     Warns:
         RuntimeWarning: when every epoch was worse than the original by ``select``, so
             that the original is returned (``best_epoch`` 0), or when the loss became
             infinite or NaN and training stopped; with ``"auto"`` when no candidate gains.
+        UserWarning: when samples of ``train`` are in ``mistakes`` too, and are left out of it.
 
     Examples::
 
@@ -190,6 +193,7 @@ def edit_head(
             options=options,
         )
         return chosen_edit(head, train, validation, mistakes, asked, ranking)
+    train = apart_from(train, mistakes=mistakes)
     problem = checked_problem(
         head,
         train,

@@ -11,7 +11,7 @@ from torch import nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import check_head
-from captum_neuroinspect.edit._checks import check_disjoint, check_sets, check_training
+from captum_neuroinspect.edit._checks import apart_from, check_disjoint, check_sets, check_training
 from captum_neuroinspect.edit._layers import copy_of
 from captum_neuroinspect.edit._mend_rounds import Mending, MendRound, worthwhile_rounds
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
@@ -43,7 +43,8 @@ def mend(
     the other way. One convex regression, anchored at the original head, does the rest.
 
     The samples met in use are split in three; a head fitted without a part is judged on it,
-    so that no sample judges a head that was fitted to it. No sample may be in two of the sets.
+    so that no sample judges a head that was fitted to it. Those of ``train`` that were met too,
+    such as its mistakes, count as met only.
     Where the mean accuracy of the classes falls there by more than ``max_cost``, or too few
     samples of the target were met, the original head is returned with a warning.
 
@@ -86,11 +87,13 @@ def mend(
 
     Raises:
         TypeError: when ``head`` is not linear, or neurons are not whole numbers.
-        ValueError: when sets do not fit the head or are empty, a sample is in two of them, the
-            target is absent from ``train`` or alone in it, or a number is out of its range.
+        ValueError: when sets do not fit the head or are empty, a sample of ``validation`` is in
+            another one, the target is absent from ``train`` or alone in it, or a number is out
+            of its range.
 
     Warns:
         RuntimeWarning: when the original head is returned.
+        UserWarning: when samples of ``train`` are in ``met`` too, and are left out of it.
 
     Examples::
 
@@ -105,6 +108,7 @@ def mend(
     """
     check_target(target, check_head(head).out_features)
     check_sets(head, "softmax", train=train, validation=validation, met=met)
+    train = apart_from(train, met=met)
     check_disjoint(train=train, validation=validation, met=met)
     check_training(train, [int(target)])
     _check(n_neurons, target_weight, max_cost, n_rounds)
