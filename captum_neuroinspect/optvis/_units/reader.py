@@ -20,7 +20,7 @@ from captum_neuroinspect._modules import (
     logits_of,
     module_name,
 )
-from captum_neuroinspect.optvis._units.layout import Layout, traced
+from captum_neuroinspect._layout import Layout, traced
 from captum_neuroinspect.optvis._units.maps import Kind, MapSource, find_source
 from captum_neuroinspect.optvis.units import (
     Token,

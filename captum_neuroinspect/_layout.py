@@ -15,6 +15,13 @@ from captum_neuroinspect._modules import first_tensor
 _CHANNELS_FIRST = (
     *(nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d),
+    *(nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d, nn.InstanceNorm3d),
+    *(nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveMaxPool3d, nn.AdaptiveAvgPool3d),
+)
+# Of sequences (N, C, L), which no other layer tells from tokens (N, T, C).
+_SEQUENCES = (
+    *(nn.Conv1d, nn.ConvTranspose1d, nn.InstanceNorm1d, nn.BatchNorm1d, nn.GroupNorm),
+    *(nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d),
 )
 # Class, distillation and register tokens that a vision transformer has before its patches.
 _MOST_PREFIX_TOKENS = 5
@@ -63,8 +70,10 @@ class Trace:
         image_size: height and width of the images.
         outputs: the output of each module's last call, in the order of finishing.
         norms: the input of each ``nn.LayerNorm``'s last call.
-        first: shapes known to be ``(C, h, w)``, from a convolution, norm or pooling.
-        last: shapes known to be ``(h, w, C)``, from a linear layer or LayerNorm.
+        first: shapes known to be ``(C, h, w)``, from a convolution, norm or pooling; or
+            ``(C, l)`` of sequences, ``(C, d, h, w)`` of volumes.
+        last: shapes known to be ``(h, w, C)``, from a linear layer or LayerNorm; or
+            ``(t, C)``, ``(d, h, w, C)``.
     """
 
     image_size: tuple[int, int]
@@ -97,6 +106,37 @@ class Trace:
             return None if grid is None else Layout(grid=grid)
         return Layout(self._is_channels_last(module, output)) if output.ndim == 4 else None
 
+    def channel_dim(self, module: nn.Module, tensor: Tensor) -> int:
+        """The dimension of a module's input or output that counts channels.
+
+        The one place that decides it, for attributions as for illusions: the second of
+        features ``(N, F)``; of tokens ``(N, T, C)`` the last, unless only one-dimensional
+        convolutions and the like work on such a shape in this pass; of maps the second,
+        unless linear layers or LayerNorms work on such a shape.
+
+        Args:
+            module: that took or gave the tensor.
+            tensor: ``(N, ...)``.
+
+        Raises:
+            ValueError: when the same shape is known with channels first and last.
+
+        Examples::
+
+            >>> trace = Trace((8, 8))
+            >>> trace.channel_dim(nn.Conv2d(3, 6, 1), torch.zeros(1, 6, 8, 8))
+            1
+            >>> trace.channel_dim(nn.LayerNorm(6), torch.zeros(1, 8, 8, 6))
+            3
+        """
+        if tensor.ndim < 3:
+            return 1
+        if tensor.ndim == 3:
+            own, shape = _own_evidence(module, tensor), tensor.shape[1:]
+            is_sequence = shape in self.first and shape not in self.last if own is None else not own
+            return 1 if is_sequence else 2
+        return tensor.ndim - 1 if self._is_channels_last(module, tensor) else 1
+
     def has_channels_last(self, module: nn.Module, output: Tensor) -> bool:
         """Whether the last output of ``module`` is ``(N, h, w, C)`` for certain."""
         try:
@@ -118,7 +158,7 @@ class Trace:
         shape = output.shape[1:]
         if shape in self.first and shape in self.last:
             raise ValueError(
-                f"the output of {type(module).__name__} has shape {tuple(output.shape)}, which "
+                f"an activation of {type(module).__name__} has shape {tuple(output.shape)}, which "
                 "this model uses both as (N, C, H, W) and as (N, H, W, C): "
                 "choose a convolution, a linear layer or a norm beside it"
             )
@@ -126,7 +166,8 @@ class Trace:
 
     def _token_grid(self, n_tokens: int) -> tuple[int, int] | None:
         """The plane that leaves the fewest tokens over."""
-        planes = [tuple(s[1:]) for s in self.first] + [tuple(s[:2]) for s in self.last]
+        planes = [tuple(s[1:]) for s in self.first if len(s) == 3]
+        planes += [tuple(s[:2]) for s in self.last if len(s) == 3]
         grids = [grid for h, w in planes if self._fits(h, w) for grid in _halvings(h, w)]
         left_over = {(h, w): n_tokens - h * w for h, w in grids or self._proportional(n_tokens)}
         possible = {
@@ -159,9 +200,9 @@ def traced(model: nn.Module, image_size: tuple[int, int]) -> Iterator[Trace]:
 
 def _own_evidence(module: nn.Module, tensor: Tensor) -> bool | None:
     """Whether this module takes the last dimension for channels; ``None``: it does not tell."""
-    if tensor.ndim != 4:
+    if tensor.ndim < 3:
         return None
-    if isinstance(module, _CHANNELS_FIRST):
+    if isinstance(module, _SEQUENCES if tensor.ndim == 3 else _CHANNELS_FIRST):
         return False
     if isinstance(module, nn.Linear):
         return True
