@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from captum_neuroinspect._modules import first_tensor
 
@@ -63,48 +65,25 @@ class Layout:
 
 
 @dataclass(eq=False)
-class Trace:
-    """What the modules of a network gave in one pass, and what that says of layouts.
+class Shapes:
+    """What shapes the modules of a network take and give in one pass.
 
     Attributes:
-        image_size: height and width of the images.
-        outputs: the output of each module's last call, in the order of finishing.
-        norms: the input of each ``nn.LayerNorm``'s last call.
         first: shapes known to be ``(C, h, w)``, from a convolution, norm or pooling; or
             ``(C, l)`` of sequences, ``(C, d, h, w)`` of volumes.
         last: shapes known to be ``(h, w, C)``, from a linear layer or LayerNorm; or
             ``(t, C)``, ``(d, h, w, C)``.
     """
 
-    image_size: tuple[int, int]
-    outputs: dict[nn.Module, Tensor] = field(default_factory=dict)
-    norms: dict[nn.LayerNorm, Tensor] = field(default_factory=dict)
     first: set[torch.Size] = field(default_factory=set)
     last: set[torch.Size] = field(default_factory=set)
 
     def remember(self, module: nn.Module, args: Any, output: Any) -> None:
         """A forward hook."""
-        given, made = first_tensor(args), first_tensor(output)
-        self.outputs.pop(module, None)
-        if made is not None:
-            self.outputs[module] = made
-        if given is not None and isinstance(module, nn.LayerNorm):
-            self.norms[module] = given
-        for tensor in (given, made):
+        for tensor in (first_tensor(args), first_tensor(output)):
             is_last = None if tensor is None else _own_evidence(module, tensor)
             if tensor is not None and is_last is not None:
                 (self.last if is_last else self.first).add(tensor.shape[1:])
-
-    def layout(self, module: nn.Module, output: Tensor) -> Layout | None:
-        """The layout of the last output of ``module``; ``None`` where it has no positions.
-
-        Raises:
-            ValueError: when the same shape is known with channels first and last.
-        """
-        if output.ndim == 3:
-            grid = self._token_grid(output.shape[1])
-            return None if grid is None else Layout(grid=grid)
-        return Layout(self._is_channels_last(module, output)) if output.ndim == 4 else None
 
     def channel_dim(self, module: nn.Module, tensor: Tensor) -> int:
         """The dimension of a module's input or output that counts channels.
@@ -123,10 +102,10 @@ class Trace:
 
         Examples::
 
-            >>> trace = Trace((8, 8))
-            >>> trace.channel_dim(nn.Conv2d(3, 6, 1), torch.zeros(1, 6, 8, 8))
+            >>> shapes = Shapes()
+            >>> shapes.channel_dim(nn.Conv2d(3, 6, 1), torch.zeros(1, 6, 8, 8))
             1
-            >>> trace.channel_dim(nn.LayerNorm(6), torch.zeros(1, 8, 8, 6))
+            >>> shapes.channel_dim(nn.LayerNorm(6), torch.zeros(1, 8, 8, 6))
             3
         """
         if tensor.ndim < 3:
@@ -135,23 +114,14 @@ class Trace:
             own, shape = _own_evidence(module, tensor), tensor.shape[1:]
             is_sequence = shape in self.first and shape not in self.last if own is None else not own
             return 1 if is_sequence else 2
-        return tensor.ndim - 1 if self._is_channels_last(module, tensor) else 1
+        return tensor.ndim - 1 if self.is_channels_last(module, tensor) else 1
 
-    def has_channels_last(self, module: nn.Module, output: Tensor) -> bool:
-        """Whether the last output of ``module`` is ``(N, h, w, C)`` for certain."""
-        try:
-            layout = self.layout(module, output) if output.ndim == 4 else None
-        except ValueError:
-            return False
-        return layout is not None and layout.channels_last
+    def is_channels_last(self, module: nn.Module, output: Tensor) -> bool:
+        """Whether maps that a module takes or gives are ``(N, h, w, C)``.
 
-    def has_plane(self, output: Tensor, layout: Layout) -> bool:
-        """Whether a 4-D output is a picture's plane, and not one of heads and tokens."""
-        maps = layout.maps(output)
-        is_known = output.ndim == 3 or output.shape[1:] in self.first | self.last
-        return is_known and maps.shape[2] * maps.shape[3] > 1 and self._fits(*maps.shape[2:])
-
-    def _is_channels_last(self, module: nn.Module, output: Tensor) -> bool:
+        Raises:
+            ValueError: when the same shape is known with channels first and last.
+        """
         own = _own_evidence(module, output)
         if own is not None:
             return own
@@ -164,10 +134,62 @@ class Trace:
             )
         return shape in self.last
 
+
+@dataclass(eq=False)
+class Trace:
+    """What the modules of a network gave in one pass, and what that says of layouts.
+
+    Attributes:
+        image_size: height and width of the images.
+        outputs: the output of each module's last call, in the order of finishing.
+        norms: the input of each ``nn.LayerNorm``'s last call.
+        shapes: with channels first and last.
+    """
+
+    image_size: tuple[int, int]
+    outputs: dict[nn.Module, Tensor] = field(default_factory=dict)
+    norms: dict[nn.LayerNorm, Tensor] = field(default_factory=dict)
+    shapes: Shapes = field(default_factory=Shapes)
+
+    def remember(self, module: nn.Module, args: Any, output: Any) -> None:
+        """A forward hook."""
+        given, made = first_tensor(args), first_tensor(output)
+        self.outputs.pop(module, None)
+        if made is not None:
+            self.outputs[module] = made
+        if given is not None and isinstance(module, nn.LayerNorm):
+            self.norms[module] = given
+        self.shapes.remember(module, args, output)
+
+    def layout(self, module: nn.Module, output: Tensor) -> Layout | None:
+        """The layout of the last output of ``module``; ``None`` where it has no positions.
+
+        Raises:
+            ValueError: when the same shape is known with channels first and last.
+        """
+        if output.ndim == 3:
+            grid = self._token_grid(output.shape[1])
+            return None if grid is None else Layout(grid=grid)
+        return Layout(self.shapes.is_channels_last(module, output)) if output.ndim == 4 else None
+
+    def has_channels_last(self, module: nn.Module, output: Tensor) -> bool:
+        """Whether the last output of ``module`` is ``(N, h, w, C)`` for certain."""
+        try:
+            layout = self.layout(module, output) if output.ndim == 4 else None
+        except ValueError:
+            return False
+        return layout is not None and layout.channels_last
+
+    def has_plane(self, output: Tensor, layout: Layout) -> bool:
+        """Whether a 4-D output is a picture's plane, and not one of heads and tokens."""
+        maps = layout.maps(output)
+        is_known = output.ndim == 3 or output.shape[1:] in self.shapes.first | self.shapes.last
+        return is_known and maps.shape[2] * maps.shape[3] > 1 and self._fits(*maps.shape[2:])
+
     def _token_grid(self, n_tokens: int) -> tuple[int, int] | None:
         """The plane that leaves the fewest tokens over."""
-        planes = [tuple(s[1:]) for s in self.first if len(s) == 3]
-        planes += [tuple(s[:2]) for s in self.last if len(s) == 3]
+        planes = [tuple(s[1:]) for s in self.shapes.first if len(s) == 3]
+        planes += [tuple(s[:2]) for s in self.shapes.last if len(s) == 3]
         grids = [grid for h, w in planes if self._fits(h, w) for grid in _halvings(h, w)]
         left_over = {(h, w): n_tokens - h * w for h, w in grids or self._proportional(n_tokens)}
         possible = {
@@ -186,6 +208,28 @@ class Trace:
         """A plane has the proportions of the image, to a row or column."""
         height, width = self.image_size
         return abs(h * width - w * height) <= max(height, width)
+
+
+@contextmanager
+def shapes_noted(model: nn.Module | None) -> Iterator[Shapes]:
+    """Note what shapes modules take and give in the passes inside the block.
+
+    Args:
+        model: its modules; None: all modules that this thread runs.
+    """
+    shapes, thread = Shapes(), threading.get_ident()
+
+    def remember(module: nn.Module, args: Any, output: Any) -> None:
+        if threading.get_ident() == thread:
+            shapes.remember(module, args, output)
+
+    with ExitStack() as hooks:
+        if model is None:
+            hooks.callback(register_module_forward_hook(remember).remove)
+        else:
+            for module in model.modules():
+                hooks.callback(module.register_forward_hook(remember).remove)
+        yield shapes
 
 
 @contextmanager

@@ -11,10 +11,20 @@ from torch import Tensor
 from captum_neuroinspect._captum import TargetType
 from captum_neuroinspect._modules import as_indices, check_indices, logits_of
 
+# Operations of autograd that change no number, behind which a sigmoid may stand.
+_RESHAPING = tuple(
+    f"{name}Backward"
+    for name in ("View", "UnsafeView", "Squeeze", "Unsqueeze", "Select", "Slice", "Alias")
+) + ("CloneBackward", "ToCopyBackward")
+
 
 @dataclass(frozen=True, eq=False)
 class Targets:
     """The right class of each sample, and where in a larger output its logits stand.
+
+    A network with one output ``(N, 1)`` or ``(N,)`` decides between the classes 0 and 1: its
+    output is the logit of class 1 against a 0 for class 0. The cross entropy of the two is the
+    binary cross entropy of the one.
 
     Attributes:
         index: ``(N, K)`` one row a sample: the class, then a position in an output of
@@ -58,8 +68,10 @@ class Targets:
         """The logits ``(N, C)`` that the classes are chosen from.
 
         Raises:
-            ValueError: when target does not fit the output, or a class is out of range.
+            ValueError: when target does not fit the output, or a class is out of range; when
+                a single output is the probability that a sigmoid gives.
         """
+        logits = logits[:, None] if logits.ndim == 1 else logits
         n_indices = self.index.shape[1]
         if logits.ndim < 2 or logits.ndim - 1 != n_indices or len(logits) != len(self.index):
             raise ValueError(
@@ -67,6 +79,7 @@ class Targets:
                 f"network's output has shape {tuple(logits.shape)}: expected (N, C) and the class, "
                 "or (N, C, *positions) and a tuple (class, *position)"
             )
+        logits = with_both_classes(logits)
         index = self.index.to(logits.device)
         for dim in range(n_indices):
             check_indices("target", index[:, dim], logits.shape[dim + 1], _axis_name(dim, logits))
@@ -82,6 +95,30 @@ class Targets:
     def classes(self) -> Tensor:
         """``(N,)`` the right classes."""
         return self.index[:, 0]
+
+
+def with_both_classes(logits: Tensor) -> Tensor:
+    """Logits ``(N, C, ...)``; of one output ``(N, 1, ...)`` those of the classes 0 and 1.
+
+    Raises:
+        ValueError: when the output is the probability that a sigmoid gives.
+    """
+    if logits.shape[1] != 1:
+        return logits
+    if _is_of_sigmoid(logits):
+        raise ValueError(
+            "the network's single output is the probability that a sigmoid gives: give a "
+            "forward_func that returns the logit before it, which is positive for class 1"
+        )
+    return torch.cat([torch.zeros_like(logits), logits], 1)
+
+
+def _is_of_sigmoid(output: Tensor) -> bool:
+    """Whether the last operation was a sigmoid, as far as autograd has noted it."""
+    node = output.grad_fn
+    while node is not None and node.name().startswith(_RESHAPING):
+        node = node.next_functions[0][0]
+    return node is not None and node.name() == "SigmoidBackward0"
 
 
 def _rows(target: list[tuple[int, ...]], n_samples: int) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._head import check_head, find_head
+from captum_neuroinspect._layout import Layout, traced
 from captum_neuroinspect._modules import (
     Captured,
     as_layer,
@@ -20,7 +21,6 @@ from captum_neuroinspect._modules import (
     logits_of,
     module_name,
 )
-from captum_neuroinspect._layout import Layout, traced
 from captum_neuroinspect.optvis._units.maps import Kind, MapSource, find_source
 from captum_neuroinspect.optvis.units import (
     Token,
