@@ -14,8 +14,11 @@ from captum_neuroinspect._modules import as_indices, check_indices, logits_of
 # Operations of autograd that change no number, behind which a sigmoid may stand.
 _RESHAPING = tuple(
     f"{name}Backward"
-    for name in ("View", "UnsafeView", "Squeeze", "Unsqueeze", "Select", "Slice", "Alias")
-) + ("CloneBackward", "ToCopyBackward")
+    for name in (
+        *("View", "UnsafeView", "Squeeze", "Unsqueeze", "Select", "Slice"),
+        *("Alias", "Clone", "ToCopy"),
+    )
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -98,7 +98,7 @@ def _share(value: Tensor) -> float:
 
 def _ranking(found: Explanation, with_card: set[int]) -> Iterator[BlamedNeuron]:
     """The first lines, and those of neurons that have a card."""
-    n_mistakes = len(found.mistakes)
+    n_mistakes = found.ranking.n_mistakes
     for place, row in enumerate(found.rows()):
         if place < _N_RANKED or row["neuron"] in with_card:
             share = min(float(row["precision"]), 1.0)  # "both" adds two shares
@@ -137,6 +137,9 @@ def _facts(session: NeuroInspect) -> Iterator[tuple[str, str]]:
     yield "model", f"{model.spec}, {model.weights}"
     yield "photos", f"{len(material.inspected.features):,} at {model.image_size} pixels"
     yield "explained from", f"{len(material.shown):,} photos; {len(material.held):,} held out"
+    found = session.explanation
+    if found is not None and (n_left_out := len(found.mistakes) - found.ranking.n_mistakes):
+        yield "without", f"{n_left_out:,} mistakes whose change did not reach their class"
     if material.train is not None:
         yield "training photos", f"{len(material.train.features):,}"
     if material.test is not None:
