@@ -82,10 +82,15 @@ class Targets:
                 f"network's output has shape {tuple(logits.shape)}: expected (N, C) and the class, "
                 "or (N, C, *positions) and a tuple (class, *position)"
             )
+        index, n_outputs = self.index.to(logits.device), logits.shape[1]
         logits = with_both_classes(logits)
-        index = self.index.to(logits.device)
         for dim in range(n_indices):
-            check_indices("target", index[:, dim], logits.shape[dim + 1], _axis_name(dim, logits))
+            of = (
+                f"position {dim} of an output {tuple(logits.shape)}"
+                if dim
+                else classes_of(n_outputs)
+            )
+            check_indices("target", index[:, dim], logits.shape[dim + 1], of)
         rows = torch.arange(len(index), device=logits.device)
         where = (rows, slice(None), *index[:, 1:].T)
         return logits[where] if n_indices > 1 else logits
@@ -136,7 +141,8 @@ def _check_length(n_entries: int, n_samples: int) -> None:
         raise ValueError(f"target has {n_entries} entries for {n_samples} samples")
 
 
-def _axis_name(dim: int, logits: Tensor) -> str:
-    if dim:
-        return f"position {dim} of an output {tuple(logits.shape)}"
-    return f"the network has {logits.shape[1]} classes"
+def classes_of(n_outputs: int) -> str:
+    """How many classes there are, in words."""
+    if n_outputs == 1:
+        return "one output decides between two classes"
+    return f"the network has {n_outputs} classes"

@@ -27,18 +27,18 @@ def check_and_warn(found: Counterfactual, stacklevel: int) -> None:
     parts = [
         (
             found.ran_out & ~found.converged,
-            "did not reach their class before the solver ran out of steps (give it more, as "
-            "SGD(max_steps=10000), or larger ones, as SGD(lr=0.1); some classes cannot be reached)",
+            "did not reach their class before the solver ran out of steps (give a solver with a "
+            "larger max_steps, or SGD with a larger lr; some classes cannot be reached)",
         ),
         (
             found.ran_out & found.converged,
-            "reached their class but not the minimum (give more steps, as FISTA(max_steps=5000), "
-            "or a larger tolerance)",
+            "reached their class but not the minimum (give FISTA with a larger max_steps or "
+            "tolerance; behind a ReLU, SGD)",
         ),
         (
             asked & ~found.ran_out & ~found.converged,
-            "are at a minimum where their class is not predicted (give weaker norms, as "
-            "ElasticNet(l1=0.01, l2=0.001))",
+            "are at a minimum where their class is not predicted (give an ElasticNet with "
+            "smaller l1 and l2)",
         ),
     ]
     counts = [(int(rows.sum()), words) for rows, words in parts]

@@ -26,7 +26,7 @@ from captum_neuroinspect.attr._last_layer import is_plain_linear
 from captum_neuroinspect.attr._passes import Passes
 from captum_neuroinspect.attr._places import find_channel_dims, is_at_input
 from captum_neuroinspect.attr._solving import Problem, Readings, Solver, solve_head, solve_layer
-from captum_neuroinspect.attr._targets import Targets
+from captum_neuroinspect.attr._targets import Targets, classes_of
 from captum_neuroinspect.attr._verdict import check_and_warn
 from captum_neuroinspect.attr.elastic_net import Counterfactual, ElasticNet
 from captum_neuroinspect.attr.reference import Reference
@@ -353,8 +353,6 @@ class NeuronCounterfactual(LayerAttribution):
     def _solve_head(self, features: Tensor, targets: Targets, problem: Problem) -> Counterfactual:
         assert isinstance(self.layer, nn.Linear)
         weight, bias = head_in_working_dtype(self.layer, features)
-        n_classes = len(weight)
-        of = "one output decides between two classes" if self.layer.out_features == 1 else ""
-        of = of or f"the network has {n_classes} classes"
-        check_indices("target", targets.classes, n_classes, of)
+        of = classes_of(self.layer.out_features)
+        check_indices("target", targets.classes, len(weight), of)
         return solve_head(features, weight, bias, targets.classes.to(features.device), problem)
