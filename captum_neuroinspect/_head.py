@@ -212,28 +212,6 @@ def _kind(module: nn.Module) -> str:
     return f"{type(module).__module__}.{type(module).__name__}"
 
 
-def computes_output(head: nn.Linear, features: Tensor, output: Tensor) -> bool:
-    """Whether a network's output is that of ``head``, or its softmax or log-softmax."""
-    logits = head(features).float()
-    if logits.shape != output.shape:
-        return False
-    candidates = (logits, logits.softmax(1), logits.log_softmax(1))
-    return any(torch.allclose(c, output.float(), rtol=1e-3, atol=1e-5) for c in candidates)
-
-
-def is_linear(layer: nn.Module, features: Tensor) -> bool:
-    """Whether a layer is linear in fact: a subclass may normalise, a hook may scale."""
-    if not isinstance(layer, nn.Linear):
-        return False
-    with torch.no_grad():
-        features = features.to(layer.weight)
-        linear = F.linear(features, layer.weight, layer.bias)
-        output = layer(features)
-    if not isinstance(output, Tensor):
-        return False
-    return torch.allclose(output.float(), linear.float(), 1e-3, 1e-5, equal_nan=True)
-
-
 def why_not_linear(layer: nn.Linear, features: Tensor, output: Tensor) -> str | None:
     """Why a layer's output is not what its weight and bias make of its input; ``None``: it is.
 

@@ -104,7 +104,7 @@ def _share(value: Tensor) -> float:
 
 def _ranking(found: Explanation, with_card: set[int]) -> Iterator[BlamedNeuron]:
     """The first lines, and those of neurons that have a card."""
-    n_mistakes = len(found.mistakes)
+    n_mistakes = found.ranking.n_mistakes
     for place, row in enumerate(found.rows()):
         if place < _N_RANKED or row["neuron"] in with_card:
             share = min(float(row["precision"]), 1.0)  # "both" adds two shares
@@ -163,6 +163,9 @@ def _facts(session: NeuroInspect) -> Iterator[tuple[str, str]]:
     yield "model", f"{_without_folder(model.spec)}, {model.weights}"
     yield "photos", f"{len(material.inspected.features):,} at {model.image_size} pixels"
     yield "roles", material.roles()
+    found = session.explanation
+    if found is not None and (n_left_out := len(found.mistakes) - found.ranking.n_mistakes):
+        yield "without", f"{n_left_out:,} mistakes whose change did not reach their class"
     yield "encoder", "none" if session.encoder is None else session.encoder.name
     yield "seed", str(session.seed)
     yield "made with", f"captum-neuroinspect {__version__}"

@@ -27,8 +27,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._layout import Layout, Trace
 from captum_neuroinspect._modules import is_close
-from captum_neuroinspect.optvis._units.layout import Layout, Trace
 
 Kind = Literal["output", "mean", "token", "normalised", "gradient"]
 

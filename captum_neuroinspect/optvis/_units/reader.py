@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._head import find_head
 from captum_neuroinspect._head_watch import check_belongs
+from captum_neuroinspect._layout import Layout, traced
 from captum_neuroinspect._modules import (
     Captured,
     as_input,
@@ -21,7 +22,6 @@ from captum_neuroinspect._modules import (
     frozen,
     module_name,
 )
-from captum_neuroinspect.optvis._units.layout import Layout, traced
 from captum_neuroinspect.optvis._units.maps import Kind, MapSource, find_source
 from captum_neuroinspect.optvis.units import (
     Token,

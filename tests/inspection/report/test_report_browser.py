@@ -87,7 +87,7 @@ def opener(browser: Any, tmp_path: Path) -> Iterator[Opener]:
         context = browser.new_context(viewport={"width": width, "height": 800}, **options)
         contexts.append(context)
         page, heard = context.new_page(), Heard()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(120_000)  # a guard against hanging, on any machine
         page.on("request", lambda request: heard.requests.append(request.url))
         page.on("console", lambda message: heard.messages.append(message.text))
         page.on("pageerror", lambda error: heard.messages.append(str(error)))
