@@ -192,15 +192,19 @@ def match_names(
         >>> match_names(["T-Shirt", "coat"], ["Coat", "dress", "t shirt"])
         (2, 0)
     """
-    if by_position or _are_one_list(given, names):
+    if by_position:
         if len(given) != len(names):
             raise ValueError(
                 f"by_position=True, but {what} has {len(given)} classes and the model {len(names)}"
             )
         return tuple(range(len(given)))
-    finder = _Finder(names)
+    # In one and the same list even a name that two classes have is known by its place.
+    finder, is_one_list = _Finder(names), _are_one_list(given, names)
     unused = set(unused)
-    found = [_used(finder, one, what, i in unused) for i, one in enumerate(given)]
+    found = [
+        _used(finder, one, what, i in unused, i if is_one_list else None)
+        for i, one in enumerate(given)
+    ]
     unknown = [i for i, one in enumerate(found) if one is None and i not in unused]
     if unknown:
         first = f" ({where[unknown[0]]})" if where else ""
@@ -259,9 +263,11 @@ class _Finder:
                 classes[key(name)].append(index)
             self._levels.append((key, classes))
 
-    def find(self, name: str) -> int | None:
+    def find(self, name: str, place: int | None = None) -> int | None:
         for key, classes in self._levels:
             found = classes.get(key(name), ())
+            if len(found) > 1 and place in found:
+                return place
             if len(found) > 1:
                 numbers = " and ".join(map(str, found))
                 raise ValueError(
@@ -272,21 +278,21 @@ class _Finder:
                 return found[0]
         return None
 
-    def find_any(self, given: Any, what: str) -> int | None:
+    def find_any(self, given: Any, what: str, place: int | None) -> int | None:
         """By the whole text, else by a synonym."""
-        whole = self.find(_text(given))
+        whole = self.find(_text(given), place)
         if whole is not None or not isinstance(given, (tuple, list)):
             return whole
-        classes = {self.find(_text(synonym)) for synonym in given} - {None}
+        classes = {self.find(_text(synonym), place) for synonym in given} - {None}
         if len(classes) > 1:
             numbers = " and ".join(str(n) for n in sorted(n for n in classes if n is not None))
             raise ValueError(f"the synonyms {_text(given)!r} of {what} are classes {numbers}")
         return next(iter(classes), None)
 
 
-def _used(finder: _Finder, given: Any, what: str, is_unused: bool) -> int | None:
+def _used(finder: _Finder, given: Any, what: str, is_unused: bool, place: int | None) -> int | None:
     try:
-        return finder.find_any(given, what)
+        return finder.find_any(given, what, place)
     except ValueError:
         if is_unused:
             return None
