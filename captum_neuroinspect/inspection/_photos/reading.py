@@ -1,51 +1,18 @@
-"""Any kind of picture as an RGB tensor, and at the size that it is looked at."""
+"""Any kind of picture as an RGB tensor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from captum_neuroinspect.inspection._models.recipe import Interpolation
-
 _SLACK = 1e-3  # what a resize with cubic weights may leave above 1
-
-
-@dataclass(frozen=True)
-class View:
-    """How a picture is brought to the size of the model: shorter side, then the centre.
-
-    A picture that has this size already stays as it is.
-
-    Attributes:
-        image_size: height and width in pixels.
-        resize_size: the shorter side before the crop.
-        interpolation: with antialiasing where there is a choice.
-    """
-
-    image_size: int
-    resize_size: int
-    interpolation: Interpolation = "bilinear"
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """``(3, H, W)`` uint8 or float in 0..1 -> ``(3, image_size, image_size)`` float."""
-        if image.shape[-2:] != (self.image_size, self.image_size):
-            mode = v2.InterpolationMode(self._mode(image))
-            image = tv.resize(image, [self.resize_size], interpolation=mode, antialias=True)
-            image = tv.center_crop(image, [self.image_size])
-        return tv.to_dtype(image, torch.float32, scale=True).clamp(0, 1)
-
-    def _mode(self, image: Tensor) -> str:
-        # Tensors have no Lanczos; bicubic is its nearest relative.
-        return "bicubic" if self.interpolation == "lanczos" else self.interpolation
 
 
 def read_file(path: str) -> Tensor:

@@ -71,7 +71,9 @@ class DatasetSource:
     def item(self, index: int) -> Item:
         with naming(self.name(index)):
             row = self._row(index)
-            item = Item(as_rgb(row[0]), _as_label(row[1]), int(row[2]) if len(row) == 3 else None)
+            group = int(row[2]) if len(row) == 3 else None
+            image, is_tensor = as_rgb(row[0]), isinstance(row[0], Tensor)
+            item = Item(image, _as_label(row[1]), group, is_tensor)
         self._labels[index] = item.label
         return item
 
@@ -127,7 +129,7 @@ class TensorSource:
 
     def item(self, index: int) -> Item:
         with naming(str(index)):
-            return Item(as_rgb(self.images[index]), self.label(index))
+            return Item(as_rgb(self.images[index]), self.label(index), is_tensor=True)
 
     def label(self, index: int) -> Label:
         return _as_label(self.labels[index])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from operator import index
+from os import PathLike
 from typing import Any
 
 import torch
@@ -13,8 +15,10 @@ from torch import Tensor, nn
 from captum_neuroinspect._fingerprint import tensor_fingerprint
 from captum_neuroinspect._head import check_head, find_head
 from captum_neuroinspect._modules import as_layer, captured_input, device_of, frozen, module_name
-from captum_neuroinspect.inspection._models.recipe import Preprocess
+from captum_neuroinspect.inspection._models.recipe import Preprocess, Wanted
+from captum_neuroinspect.inspection._photos.view import View
 from captum_neuroinspect.inspection.models import LoadedModel, load_model
+from captum_neuroinspect.inspection.photos import Photos
 
 
 def loaded_model(
@@ -22,6 +26,7 @@ def loaded_model(
     preprocess: Preprocess | None,
     class_names: Iterable[str] | None,
     image_size: int | None,
+    resize: int | str | None = None,
 ) -> LoadedModel:
     """A model, however it was given, with how photos become its input."""
     if preprocess is not None and not callable(preprocess):
@@ -29,22 +34,40 @@ def loaded_model(
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size={image_size}, expected at least 1 pixel")
     names = _names(class_names)
+    wanted = Wanted(image_size, resize)
     if isinstance(model, str):
-        model = load_model(model)
+        model, wanted = load_model(model, image_size=image_size, resize=resize), Wanted()
     if isinstance(model, LoadedModel):
         return replace(
-            model if image_size is None else _at_size(model, image_size),
+            model,
+            view=wanted.applied_to(model.view),
             preprocess=preprocess or model.preprocess,
             class_names=names or model.class_names,
+            is_sized=model.is_sized or image_size is not None,
         )
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"model is {type(model).__name__}, expected an nn.Module, a LoadedModel or a text"
         )
-    size = image_size or 224
+    view = View.of(image_size or 224, resize)
     first = nn.Identity() if preprocess is None else preprocess
-    name = type(model).__name__
-    return LoadedModel(model, first, size, size, "bilinear", names, name, "as given")
+    name, is_sized = type(model).__name__, image_size is not None
+    return LoadedModel(model, first, view, names, name, "as given", is_sized)
+
+
+def sized_like(model: LoadedModel, data: Any) -> LoadedModel:
+    """A model that nobody gave a size looks at tensors as they are.
+
+    The first item that can be read tells their size.
+    """
+    if model.is_sized or isinstance(data, (str, PathLike)):
+        return model
+    size = None
+    with suppress(ValueError):  # what is wrong with the data is said when they are read
+        size = (data if isinstance(data, Photos) else Photos.of(data)).tensor_size()
+    if size is None:
+        return model
+    return replace(model, view=View.of(size, interpolation=model.interpolation))
 
 
 def head_of(model: LoadedModel, head: nn.Linear | str | None) -> nn.Linear:
@@ -90,9 +113,8 @@ def model_key(model: LoadedModel, head: nn.Linear) -> dict[str, object]:
         model.model(given)
         features = captured.value.float()
     answer = f"{float(features.abs().mean()):.4g} {float(features.std(unbiased=False)):.4g}"
-    size = [model.image_size, model.resize_size, model.interpolation]
     made = tensor_fingerprint(given) if isinstance(given, Tensor) else ""
-    return {**model.key(), "size": size, "preprocessed": made, "answer": answer}
+    return {**model.key(), "size": repr(model.view), "preprocessed": made, "answer": answer}
 
 
 def class_index(given: int | str, names: tuple[str, ...] | None, n_classes: int) -> int:
@@ -153,16 +175,10 @@ def _names(class_names: Iterable[str] | None) -> tuple[str, ...] | None:
     return None if class_names is None else tuple(map(str, class_names))
 
 
-def _at_size(model: LoadedModel, image_size: int) -> LoadedModel:
-    # The same share of the photo is cropped away.
-    resize_size = round(model.resize_size * image_size / model.image_size)
-    return replace(model, image_size=image_size, resize_size=max(image_size, resize_size))
-
-
 def _example(model: LoadedModel) -> Tensor:
     """A picture of noise, the same each time, drawn beside the caller's random numbers."""
     generator = torch.Generator().manual_seed(0)
-    picture = torch.rand(1, 3, model.image_size, model.image_size, generator=generator)
+    picture = torch.rand(1, 3, *model.view.size, generator=generator)
     return picture.to(device_of(model.model))
 
 

@@ -135,7 +135,7 @@ def _verdict(session: NeuroInspect, found: Explanation) -> str:
 def _facts(session: NeuroInspect) -> Iterator[tuple[str, str]]:
     material, model = session.material, session.model
     yield "model", f"{model.spec}, {model.weights}"
-    yield "photos", f"{len(material.inspected.features):,} at {model.image_size} pixels"
+    yield "photos", f"{len(material.inspected.features):,}, {model.view.said}"
     yield "explained from", f"{len(material.shown):,} photos; {len(material.held):,} held out"
     if material.train is not None:
         yield "training photos", f"{len(material.train.features):,}"

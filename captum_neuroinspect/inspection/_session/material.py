@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -108,14 +109,15 @@ def load_material(
 def _photos(model: LoadedModel, data: Any, on_error: OnError) -> Photos:
     if isinstance(data, Photos):
         return data
-    return Photos.of(
-        data,
-        image_size=model.image_size,
-        resize_size=model.resize_size,
-        interpolation=model.interpolation,
-        class_names=model.class_names,
-        on_error=on_error,
-    )
+    photos = Photos.of(data, view=model.view, class_names=model.class_names, on_error=on_error)
+    size, wanted = photos.tensor_size(), model.view.size
+    if size is not None and (size[0] < wanted[0] or size[1] < wanted[1]):
+        warnings.warn(
+            f"tensors of {size[1]} x {size[0]} pixels are enlarged to {wanted[1]} x {wanted[0]}: "
+            f"give image_size={min(size)} where the model was trained at their size",
+            stacklevel=4,
+        )
+    return photos
 
 
 def _part(
