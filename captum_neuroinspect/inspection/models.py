@@ -16,7 +16,7 @@ from captum_neuroinspect.inspection._models.checkpoints import (
     split_weights,
     weights_for,
 )
-from captum_neuroinspect.inspection._models.recipe import Built, Preprocess, Wanted
+from captum_neuroinspect.inspection._models.recipe import Built, Preprocess, SizedBy, Wanted
 from captum_neuroinspect.inspection._models.shared import DEFAULT
 from captum_neuroinspect.inspection._models.sources import Source, find_source
 from captum_neuroinspect.inspection._photos.view import ImageSize, Interpolation, Resizing, View
@@ -36,8 +36,8 @@ class LoadedModel:
         class_names: in the order of the logits, or ``None`` when nobody knows them.
         spec: the text that it was loaded by.
         weights: where its values come from, in words.
-        is_sized: whether somebody said at which size it looks at photos. Else tensors are
-            judged at their own.
+        sized_by: who said at which size it looks at photos: ``"library"``, ``"user"``, or
+            ``"nobody"``: then tensors are judged at their own.
     """
 
     model: nn.Module
@@ -46,7 +46,7 @@ class LoadedModel:
     class_names: tuple[str, ...] | None
     spec: str
     weights: str
-    is_sized: bool = True
+    sized_by: SizedBy = "library"
 
     @property
     def image_size(self) -> ImageSize:
@@ -163,7 +163,7 @@ def load_model(
         built.class_names,
         spec,
         built.weights,
-        recipe.is_sized,
+        recipe.sized_by if image_size is None else "user",
     )
 
 

@@ -60,8 +60,7 @@ class FileSource:
             )
 
         def recipe(wanted: Wanted) -> Recipe:
-            view, is_sized = wanted.applied_to(View.of(224)), wanted.image_size is not None
-            return Recipe(preprocess or nn.Identity(), view, is_sized)
+            return Recipe(preprocess or nn.Identity(), wanted.applied_to(View.of(224)), "nobody")
 
         return Built(model, recipe, f"as {self._spec} made them", n_classes)
 

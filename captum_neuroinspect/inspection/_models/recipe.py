@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import Normalize
 from captum_neuroinspect.inspection._photos.view import Interpolation, Resizing, View
 
 Preprocess = Callable[[Tensor], Tensor]
+SizedBy = Literal["nobody", "library", "user"]
 # Pillow's numbers, which Hugging Face writes into its files.
 _PILLOW: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
@@ -42,12 +43,12 @@ class Recipe:
     Attributes:
         preprocess: images ``(N, 3, H, W)`` in 0..1 -> the model's input.
         view: a photo -> such an image.
-        is_sized: whether somebody knows at which size the model looks at photos.
+        sized_by: who says at which size the model looks at photos.
     """
 
     preprocess: Preprocess = field(default_factory=nn.Identity)
     view: View = field(default_factory=lambda: View.of(224))
-    is_sized: bool = True
+    sized_by: SizedBy = "library"
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ Label = int | Tensor
 class Item(NamedTuple):
     """A photo ``(3, H, W)`` as stored, its label, and its group if it has one.
 
-    ``is_tensor``: it was given as a tensor, and not as a picture.
+    ``is_tensor``: it was given as a tensor or as fractions, and not as a picture.
     """
 
     image: Tensor

@@ -72,7 +72,9 @@ class DatasetSource:
         with naming(self.name(index)):
             row = self._row(index)
             group = int(row[2]) if len(row) == 3 else None
-            image, is_tensor = as_rgb(row[0]), isinstance(row[0], Tensor)
+            image = as_rgb(row[0])
+            # Arrays of fractions are no picture that Pillow knows.
+            is_tensor = isinstance(row[0], Tensor) or image.is_floating_point()
             item = Item(image, _as_label(row[1]), group, is_tensor)
         self._labels[index] = item.label
         return item

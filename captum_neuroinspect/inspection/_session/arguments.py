@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._fingerprint import tensor_fingerprint
 from captum_neuroinspect._head import check_head, find_head
+from captum_neuroinspect._input_fit import told_what_fits
 from captum_neuroinspect._modules import as_layer, captured_input, device_of, frozen, module_name
-from captum_neuroinspect.inspection._models.recipe import Preprocess, Wanted
+from captum_neuroinspect.inspection._models.recipe import Preprocess, SizedBy, Wanted
 from captum_neuroinspect.inspection._photos.view import View
 from captum_neuroinspect.inspection.models import LoadedModel, load_model
 from captum_neuroinspect.inspection.photos import Photos
@@ -43,7 +44,7 @@ def loaded_model(
             view=wanted.applied_to(model.view),
             preprocess=preprocess or model.preprocess,
             class_names=names or model.class_names,
-            is_sized=model.is_sized or image_size is not None,
+            sized_by=model.sized_by if image_size is None else "user",
         )
     if not isinstance(model, nn.Module):
         raise TypeError(
@@ -51,8 +52,8 @@ def loaded_model(
         )
     view = View.of(image_size or 224, resize)
     first = nn.Identity() if preprocess is None else preprocess
-    name, is_sized = type(model).__name__, image_size is not None
-    return LoadedModel(model, first, view, names, name, "as given", is_sized)
+    sized_by: SizedBy = "nobody" if image_size is None else "user"
+    return LoadedModel(model, first, view, names, type(model).__name__, "as given", sized_by)
 
 
 def sized_like(model: LoadedModel, data: Any) -> LoadedModel:
@@ -60,14 +61,16 @@ def sized_like(model: LoadedModel, data: Any) -> LoadedModel:
 
     The first item that can be read tells their size.
     """
-    if model.is_sized or isinstance(data, (str, PathLike)):
+    if model.sized_by != "nobody" or isinstance(data, (str, PathLike)):
         return model
+    if isinstance(data, Photos):
+        return replace(model, view=data.view)
     size = None
     with suppress(ValueError):  # what is wrong with the data is said when they are read
-        size = (data if isinstance(data, Photos) else Photos.of(data)).tensor_size()
+        size = Photos.of(data).tensor_size()
     if size is None:
         return model
-    return replace(model, view=View.of(size, interpolation=model.interpolation))
+    return replace(model, view=View.of(size, model.view.resizing.mode, model.interpolation))
 
 
 def head_of(model: LoadedModel, head: nn.Linear | str | None) -> nn.Linear:
@@ -82,7 +85,8 @@ def head_of(model: LoadedModel, head: nn.Linear | str | None) -> nn.Linear:
     if head is not None:
         module_name(model.model, check_head(head))
         return head
-    return find_head(model.model, model.preprocess(_example(model)))
+    with told_what_fits(model.model, 3, model.view.size):
+        return find_head(model.model, model.preprocess(_example(model)))
 
 
 def check_names(names: tuple[str, ...] | None, head: nn.Linear) -> None:
@@ -110,7 +114,8 @@ def model_key(model: LoadedModel, head: nn.Linear) -> dict[str, object]:
     first = model.preprocess
     with frozen(model.model), torch.no_grad(), captured_input(head) as captured:
         given: Any = first(_example(model))
-        model.model(given)
+        with told_what_fits(model.model, 3, model.view.size):
+            model.model(given)
         features = captured.value.float()
     answer = f"{float(features.abs().mean()):.4g} {float(features.std(unbiased=False)):.4g}"
     made = tensor_fingerprint(given) if isinstance(given, Tensor) else ""

@@ -111,7 +111,8 @@ def _photos(model: LoadedModel, data: Any, on_error: OnError) -> Photos:
         return data
     photos = Photos.of(data, view=model.view, class_names=model.class_names, on_error=on_error)
     size, wanted = photos.tensor_size(), model.view.size
-    if size is not None and (size[0] < wanted[0] or size[1] < wanted[1]):
+    is_asked_for = model.sized_by == "user"
+    if size is not None and not is_asked_for and (size[0] < wanted[0] or size[1] < wanted[1]):
         warnings.warn(
             f"tensors of {size[1]} x {size[0]} pixels are enlarged to {wanted[1]} x {wanted[0]}: "
             f"give image_size={min(size)} where the model was trained at their size",
