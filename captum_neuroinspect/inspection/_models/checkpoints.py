@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import pickle
 import re
 import warnings
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -298,8 +300,7 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # What training scripts keep beside the weights and nothing can be done with.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(_harmless()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
@@ -308,12 +309,24 @@ def _read(path: Path) -> Any:
             "torch.save(model.state_dict(), path)"
         ) from None
     # What torch raises on a file that was cut off, or never was a checkpoint.
-    except (SafetensorError, RuntimeError, EOFError, LookupError, ValueError) as error:
+    except (SafetensorError, RuntimeError, OSError, EOFError, LookupError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise  # the file is not the cause
         reason = str(error).strip().split("\n")[0][:200]
         raise ValueError(
             f"{path} cannot be read ({type(error).__name__}: {reason}): the file is damaged or "
             "no checkpoint; copy or save it again"
         ) from error
+
+
+def _harmless() -> list[Any]:
+    """Kinds of what training scripts keep beside the weights, none of which runs code."""
+    numpy_core = getattr(np, "_core", None) or np.core
+    scalar = numpy_core.multiarray.scalar
+    # Files name it as the NumPy did that wrote them.
+    names = [f"numpy.{part}.multiarray.scalar" for part in ("core", "_core")]
+    kinds = {type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")}
+    return [argparse.Namespace, np.dtype, *kinds, *((scalar, name) for name in names)]
 
 
 def _groups(
