@@ -9,6 +9,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -300,7 +301,7 @@ def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals(_harmless()):
+        with _with_harmless():
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
@@ -319,14 +320,17 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _harmless() -> list[Any]:
-    """Kinds of what training scripts keep beside the weights, none of which runs code."""
+def _with_harmless() -> AbstractContextManager[object]:
+    """Let through what training scripts keep beside the weights, none of which runs code."""
+    if torch.__version__ < "2.6":  # which takes no names
+        return nullcontext()
     numpy_core = getattr(np, "_core", None) or np.core
     scalar = numpy_core.multiarray.scalar
     # Files name it as the NumPy did that wrote them.
     names = [f"numpy.{part}.multiarray.scalar" for part in ("core", "_core")]
     kinds = {type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")}
-    return [argparse.Namespace, np.dtype, *kinds, *((scalar, name) for name in names)]
+    kept: list[Any] = [argparse.Namespace, np.dtype, *kinds, *((scalar, name) for name in names)]
+    return torch.serialization.safe_globals(kept)
 
 
 def _groups(

@@ -185,6 +185,8 @@ def _resizing_of(run: _Checked, colours: Colours, size: tuple[int, int]) -> Resi
     made = colours.undone(run(_ramps()))
     across = _line(made[0].unfold(0, size[0] // 3, size[0] // 3)[1].mean(-1))
     down = _line(made[1].unfold(1, size[1] // 3, size[1] // 3)[:, 1].mean(-1))
+    if min(across.slope, down.slope) <= 0:
+        raise run.refused("it mirrors or turns a photo")
     centres = torch.tensor([across.centre, down.centre])
     if not torch.allclose(centres, torch.full((2,), 0.5), rtol=0, atol=_SLACK):
         raise run.refused("it cuts another part than the middle out of a photo")

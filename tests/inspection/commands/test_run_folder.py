@@ -28,7 +28,9 @@ SETTINGS = RunSettings(
     "settings",
     [
         SETTINGS,
-        replace(SETTINGS, class_names=None, resize=None, guide=False, target="1", size=64, train="t"),
+        replace(
+            SETTINGS, class_names=None, resize=None, guide=False, target="1", size=64, train="t"
+        ),
         replace(SETTINGS, held_out=1),  # JSON does not tell 1 from 1.0
     ],
 )
