@@ -15,14 +15,13 @@ from captum_neuroinspect.inspection._models.checkpoints import (
     fill,
     n_classes_of,
     read_checkpoint,
+    split_weights,
+    weights_for,
 )
-from captum_neuroinspect.inspection._models.recipe import (
-    Built,
-    Interpolation,
-    Preprocess,
-)
+from captum_neuroinspect.inspection._models.recipe import Built, Preprocess, SizedBy, Wanted
 from captum_neuroinspect.inspection._models.shared import DEFAULT, checkpoint_names
 from captum_neuroinspect.inspection._models.sources import Source, find_source
+from captum_neuroinspect.inspection._photos.view import ImageSize, Interpolation, Resizing, View
 
 __all__ = ["LoadedModel", "load_model"]
 
@@ -35,22 +34,36 @@ class LoadedModel:
         model: in eval mode; takes what ``preprocess`` gives.
         preprocess: images ``(N, 3, H, W)`` in 0..1 -> the model's input. It normalises,
             and does not resize.
-        image_size: height and width of its photos, in pixels.
-        resize_size: the photo's shorter side before the centre is cropped.
-        interpolation: of that resize.
+        view: a photo -> such an image. Both together do what the model's library does.
         class_names: in the order of the logits, or ``None`` when nobody knows them.
         spec: the text that it was loaded by.
         weights: where its values come from, in words.
+        sized_by: who said at which size it looks at photos: ``"library"``, ``"user"``, or
+            ``"nobody"``: then tensors are judged at their own.
     """
 
     model: nn.Module
     preprocess: Preprocess
-    image_size: int
-    resize_size: int
-    interpolation: Interpolation
+    view: View
     class_names: tuple[str, ...] | None
     spec: str
     weights: str
+    sized_by: SizedBy = "library"
+
+    @property
+    def image_size(self) -> ImageSize:
+        """The side of the images in pixels, or their height and width."""
+        return self.view.image_size
+
+    @property
+    def resize_size(self) -> int | str:
+        """The photo's shorter side before the crop, or another resizing, as ``resize=``."""
+        return self.view.resize_size
+
+    @property
+    def interpolation(self) -> Interpolation:
+        """How photos are resized."""
+        return self.view.interpolation
 
     def on_pixels(self) -> nn.Module:
         """One module from images in 0..1 to what ``model`` returns, sharing its layers."""
@@ -77,6 +90,7 @@ def load_model(
     n_classes: int | None = None,
     device: torch.device | str | None = None,
     image_size: int | None = None,
+    resize: int | str | None = None,
 ) -> LoadedModel:
     """Load a classifier.
 
@@ -95,12 +109,18 @@ def load_model(
             file, as the function made them). A name or tag of the library's weights;
             ``"random"``; or the path of a checkpoint: safetensors, or what
             ``torch.save`` wrote, read without running code. Its tensors may lie under
-            ``"state_dict"``, ``"model"`` or ``"model_state_dict"``, with ``module.``
-            before each name. The head gets as many classes as the checkpoint has.
+            ``"state_dict"``, ``"model"`` and the like, with ``module.``, ``model.`` or
+            another prefix before each name. Of several sets, such as an average (EMA)
+            beside the weights, ``"file.pt::model_ema"`` takes the one called so. The head
+            gets as many classes as the checkpoint has; values in half precision are
+            converted.
         n_classes: checked against the weights; needed with ``"random"`` only.
         device: where it goes. ``None``: torch's default device; ``"auto"``: a GPU when
             there is one.
         image_size: to inspect it at another size than its own.
+        resize: another resizing than that of its library: ``"squash"`` to the size,
+            whatever the photo's shape, or ``"crop"``: the shorter side, then the centre.
+            A number of pixels before the centre is cropped may follow (``"crop 256"``).
 
     Returns:
         The model with its preprocessing. Random numbers drawn on the way do not move the
@@ -108,41 +128,44 @@ def load_model(
 
     Raises:
         TypeError: when ``spec`` is no string or a file's function returns no module.
-        ValueError: for an unknown spec, name or device; for a checkpoint that is
-            damaged, unsafe, or does not fit, naming the keys; for another ``n_classes``.
+        ValueError: for an unknown spec, name, resizing or device; for a checkpoint that is
+            damaged, unsafe, or does not fit, naming the keys; for another ``n_classes``;
+            for preprocessing of a library that cannot be followed, naming the step.
         FileNotFoundError: when a checkpoint or file does not exist.
         ImportError: when a library is missing; says how to install it.
         RuntimeError: when weights cannot be downloaded; says what to do.
+
+    Warns:
+        UserWarning: for what a checkpoint leaves open: which of several sets of weights is
+            taken, tensors that are left out, ``transform_input`` of GoogLeNet and Inception.
 
     Examples::
 
         >>> loaded = load_model("torchvision:resnet18", weights="random", n_classes=5)
         >>> loaded.image_size, loaded.resize_size, loaded.model.fc.out_features
         (224, 256, 5)
+        >>> loaded.view.said
+        'shorter side 256, centre 224 x 224 pixels'
     """
     if n_classes is not None and n_classes < 1:
         raise ValueError(f"n_classes={n_classes}, expected at least 1")
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size={image_size}, expected at least 1 pixel")
+    wanted = Wanted(image_size, Resizing.of(resize) if resize is not None else None)
     place = _device(device)
     source = find_source(spec)
     with torch.random.fork_rng(devices=[]):
         built = _built(source, spec, weights, n_classes)
     _check_n_classes(built, n_classes)
-    recipe = built.recipe
-    if image_size is not None:
-        # The same share of the photo is cropped away.
-        resize = round(recipe.resize_size * image_size / recipe.image_size)
-        recipe = replace(recipe, image_size=image_size, resize_size=resize)
+    recipe = built.recipe(wanted)
     return LoadedModel(
         built.model.to(place).eval(),
         recipe.preprocess,
-        recipe.image_size,
-        max(recipe.image_size, recipe.resize_size),
-        recipe.interpolation,
+        recipe.view,
         built.class_names,
         spec,
         built.weights,
+        recipe.sized_by if image_size is None else "user",
     )
 
 
@@ -173,26 +196,35 @@ def _built(source: Source, spec: str, weights: str | Path | None, n_classes: int
     if weights == "random":
         return source.build(n_classes)
     if _is_path(weights):
-        return _from_checkpoint(source, spec, Path(str(weights)).expanduser(), n_classes)
+        return _from_checkpoint(source, spec, weights, n_classes)
     return source.pretrained(str(weights))
 
 
 def _is_path(weights: str | Path | None) -> bool:
-    path = Path(str(weights))
-    return isinstance(weights, Path) or path.suffix in SUFFIXES or path.is_file()
+    path, part = split_weights(weights or "")
+    is_named = path.suffix in SUFFIXES or path.is_file()
+    return isinstance(weights, Path) or part is not None or is_named
 
 
-def _from_checkpoint(source: Source, spec: str, path: Path, n_classes: int | None) -> Built:
-    checkpoint = read_checkpoint(path)
+def _from_checkpoint(
+    source: Source, spec: str, given: str | Path | None, n_classes: int | None
+) -> Built:
+    assert given is not None
+    path, part = split_weights(given)
+    checkpoint = read_checkpoint(path, part)
     built = source.build(n_classes)
-    found = n_classes_of(checkpoint, built.model)
+    weights = weights_for(checkpoint, built.model)
+    found = n_classes_of(weights, built.model)
     if found is not None and n_classes is not None:
         raise ValueError(f"n_classes={n_classes}, but the head in {path} has {found} classes")
     if found is not None:
         built = source.build(found)
-    fill(built.model, checkpoint, spec)
+    source.adapt(built.model, weights.state)
+    converted = fill(built.model, weights, path, spec)
     names = checkpoint_names(checkpoint.class_names, built.class_names, built.n_classes, path.name)
-    return replace(built, weights=f"checkpoint {path.name}", class_names=names)
+    set_name = f" ({part})" if part else ""
+    said = f"checkpoint {path.name}{set_name}{converted and f', {converted}'}"
+    return replace(built, weights=said, class_names=names)
 
 
 def _check_n_classes(built: Built, n_classes: int | None) -> None:

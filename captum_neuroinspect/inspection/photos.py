@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from captum_neuroinspect._class_names import ClassMatch, as_names
 from captum_neuroinspect._modules import as_indices, check_indices
-from captum_neuroinspect.inspection._models.recipe import Interpolation
 from captum_neuroinspect.inspection._photos.files import Item, Label
-from captum_neuroinspect.inspection._photos.reading import UnfitError, View
+from captum_neuroinspect.inspection._photos.reading import UnfitError
 from captum_neuroinspect.inspection._photos.sources import PhotoSource, find_source
+from captum_neuroinspect.inspection._photos.view import ImageSize, Interpolation, View
 
 __all__ = ["PhotoDataset", "Photos"]
 
@@ -62,9 +62,10 @@ class Photos:
         cls,
         data: str | PathLike[str] | Dataset[Any] | DataLoader[Any] | tuple[Tensor, Tensor] | Any,
         *,
-        image_size: int = 224,
-        resize_size: int | None = None,
+        image_size: ImageSize = 224,
+        resize_size: int | str | None = None,
         interpolation: Interpolation = "bilinear",
+        view: View | None = None,
         class_names: Iterable[str] | None = None,
         on_error: OnError = "raise",
         key: str | None = None,
@@ -89,11 +90,14 @@ class Photos:
                   sampler nor its ``collate_fn`` is used;
                 - a Hugging Face dataset (one split);
                 - tensors ``(images (N, C, H, W), labels (N,))``.
-            image_size: height and width at which photos are looked at.
+            image_size: a side, or height and width, at which photos are looked at.
+                Tensors that have this size are left as they are.
             resize_size: the shorter side before the centre is cropped; ``None``:
-                ``image_size``, so that no border is lost along it. A picture that is
-                ``image_size`` square already is left as it is.
-            interpolation: of that resize, with antialiasing.
+                ``image_size``, so that no border is lost along it. Or a text:
+                ``"squash"``, or as :func:`load_model` reads ``resize``.
+            interpolation: of that resize; tensors are antialiased.
+            view: instead of these three, such as :attr:`LoadedModel.view`, which shows
+                photos to a library's model as the library does.
             class_names: in the order of the logits. The data's own names (of
                 subfolders, ``classes`` of a ``Dataset``, a ``ClassLabel``, in a table)
                 are found among them, also in another case, with other separators (space,
@@ -118,7 +122,7 @@ class Photos:
         Warns:
             UserWarning: when files are left out or counted once, or class folders empty.
         """
-        view = _view(image_size, resize_size, interpolation)
+        view = view or View.of(image_size, resize_size, interpolation)
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error={on_error!r}, expected 'raise' or 'skip'")
         names = None if class_names is None else as_names(class_names)
@@ -179,11 +183,25 @@ class Photos:
 
     def __repr__(self) -> str:
         n_classes = "" if self.class_names is None else f", {len(self.class_names)} classes"
-        return f"Photos({len(self)} photos{n_classes}, {self._view.image_size} pixels)"
+        return f"Photos({len(self)} photos{n_classes}, {self._view.said})"
 
     @property
-    def image_size(self) -> int:
+    def image_size(self) -> ImageSize:
+        """The side of the images in pixels, or their height and width."""
         return self._view.image_size
+
+    @property
+    def view(self) -> View:
+        """How a photo is brought to that size."""
+        return self._view
+
+    def tensor_size(self) -> tuple[int, int] | None:
+        """Height and width of the first photo as given, when it is a tensor."""
+        if self._source.reads_files:
+            return None
+        item = self._source.item(self._positions[0])
+        height, width = item.image.shape[-2:]
+        return (height, width) if item.is_tensor else None
 
     @property
     def labels(self) -> Tensor:
@@ -210,17 +228,14 @@ class Photos:
     def images(self, indices: Iterable[int] | Tensor) -> Tensor:
         """Several photos, ``(N, 3, image_size, image_size)``."""
         wanted = indices.tolist() if isinstance(indices, Tensor) else list(indices)
-        size = self._view.image_size
-        return (
-            torch.stack([self.image(i) for i in wanted])
-            if wanted
-            else torch.empty(0, 3, size, size)
-        )
+        images = [self.image(i) for i in wanted]
+        return torch.stack(images) if images else torch.empty(0, 3, *self._view.size)
 
     def item(self, index: int) -> Item:
         """The photo as :meth:`image` gives it, its label, and its group or ``None``."""
         item = self._source.item(self._position(index))
-        return item._replace(image=self._view(item.image), label=self._checked(item.label, index))
+        of_kind = self._view.of_tensor if item.is_tensor else self._view.of_picture
+        return item._replace(image=of_kind(item.image), label=self._checked(item.label, index))
 
     def digest(self, index: int) -> str:
         """A hash of the photo's content, to find the same photo in two sets.
@@ -324,21 +339,11 @@ class PhotoDataset(Dataset[Any]):
         return len(self.photos)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Label] | tuple[Tensor, Label, int]:
-        image, label, group = self.photos.item(index)
+        image, label, group, _ = self.photos.item(index)
         if self._preprocess is not None:
             with torch.no_grad():
                 image = self._preprocess(image.unsqueeze(0)).squeeze(0)
         return (image, label) if group is None else (image, label, group)
-
-
-def _view(image_size: int, resize_size: int | None, interpolation: Interpolation) -> View:
-    resize_size = image_size if resize_size is None else resize_size
-    if not 1 <= image_size <= resize_size:
-        raise ValueError(
-            f"image_size={image_size} and resize_size={resize_size}, expected at least 1 pixel, "
-            "and the crop no larger than what it is cut from"
-        )
-    return View(image_size, resize_size, interpolation)
 
 
 def _threads(source: PhotoSource) -> ThreadPoolExecutor:

@@ -62,8 +62,11 @@ class NeuroInspect(SessionState):
         layer: whose units :meth:`visualize` shows; ``None``: inputs of the decision layer,
             of which all other steps speak. Of a model without one, such as one that averages
             heads, only ``visualize(neurons, classes)`` works, with a layer.
-        image_size: height and width in pixels at which photos are looked at; 224 unless
-            the model says otherwise.
+        image_size: height and width in pixels at which photos are looked at. ``None``: as
+            the model says; where it does not, tensors at their own size and photos at 224.
+        resize: how photos are brought there, where that is not as the model's library
+            does: ``"squash"``, or ``"crop"`` (the shorter side, then the centre), with or
+            without a number of pixels before the centre is cropped (``"crop 256"``).
         work: folder that keeps what was computed; ``None``: only during this session.
         seed: of the held-out share, illusions and edits.
         fresh: compute again what the folder keeps.
@@ -142,6 +145,7 @@ class NeuroInspect(SessionState):
                 the photos have class names and the model has none, so that their order is
                 all there is.
         """
+        self._see_as_given(data)
         self._material = load_material(
             self.model,
             self.head,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._head import check_one_answer
+from captum_neuroinspect._input_fit import told_what_fits
 from captum_neuroinspect._modules import device_of, frozen
 from captum_neuroinspect.encoders.prompts import DEFAULT_TEMPLATES
 from captum_neuroinspect.optvis._checks import as_size
@@ -196,9 +197,11 @@ def render_illusions(
     networks = [model] if encoder is None else [model, encoder.network]
     with frozen(*networks), torch.enable_grad():
         example = _example(options, device_of(model))
-        reader = UnitReader(model, layer, head, preprocess, example, token=token)
+        with told_what_fits(model, options.channels, options.size):
+            reader = UnitReader(model, layer, head, preprocess, example, token=token)
+            with torch.no_grad():
+                reading = reader(example)
         with torch.no_grad():
-            reading = reader(example)
             if options.coarse:
                 _check_coarse(reader, example)
         pairs.check(reading, reader.place)

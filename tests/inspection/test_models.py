@@ -7,12 +7,6 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from captum_neuroinspect.inspection._models.recipe import (
-    hugging_face_recipe,
-    interpolation_of,
-    square,
-    timm_recipe,
-)
 from captum_neuroinspect.inspection.models import load_model
 
 # The smallest of torchvision's classifiers to build.
@@ -150,7 +144,7 @@ def hugging_face_folder(tmp_path_factory) -> Path:
         id2label={0: "ant", 1: "bee", 2: "cat"},
     )
     transformers.ResNetForImageClassification(config).save_pretrained(folder)
-    size = {"shortest_edge": 64}
+    size = {"shortest_edge": 64}  # of which ConvNeXT's makes a shorter side of 73
     processor = transformers.ConvNextImageProcessor(size=size, image_mean=[0.4] * 3)
     processor.save_pretrained(folder)
     return folder
@@ -193,38 +187,6 @@ def test_hugging_face_checkpoint_with_other_classes(
     torch.save({"model": made.state_dict()}, tmp_path / "seven.pt")
     loaded = load_model(f"hf:{hugging_face_folder}", weights=tmp_path / "seven.pt")
     assert loaded.model.config.num_labels == 7
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"do_rescale": True, "rescale_factor": 1 / 255, "image_mean": [0.5] * 3},
-        {"do_rescale": False, "image_mean": [120.0] * 3, "image_std": [60.0] * 3},
-        {"rescale_factor": 1 / 127.5, "rescale_offset": True, "do_normalize": False},
-    ],
-)
-def test_hugging_face_arithmetic(config: dict) -> None:
-    """As its processors do it, from pixels of 0..255."""
-    config = {"image_std": [1.0] * 3, **config}
-    images = torch.rand(1, 3, 4, 4)
-    expected = images * 255
-    if config.get("do_rescale", True):
-        expected = expected * config["rescale_factor"] - float("rescale_offset" in config)
-    if config.get("do_normalize", True):
-        expected = (expected - config["image_mean"][0]) / config["image_std"][0]
-    recipe = hugging_face_recipe(config)
-    torch.testing.assert_close(recipe.preprocess(images), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_recipes_read_sizes() -> None:
-    sizes = {"do_center_crop": True, "crop_size": {"height": 8, "width": 8}}
-    recipe = hugging_face_recipe({**sizes, "size": {"shortest_edge": 10}, "resample": 3})
-    assert (recipe.image_size, recipe.resize_size, recipe.interpolation) == (8, 10, "bicubic")
-    with pytest.raises(ValueError, match="expected a square"):
-        square({"height": 8, "width": 9})
-    with pytest.raises(ValueError, match="expected a square"):
-        timm_recipe({"input_size": (3, 8, 9)})
-    assert interpolation_of("random") == "bilinear"
 
 
 def test_lite_is_the_network_of_weights_py() -> None:

@@ -183,7 +183,9 @@ def test_all_forms_of_the_same_photos_agree() -> None:
     expected = Photos.of(forms["pillow"], image_size=16).images(range(3))
     for name, data in forms.items():
         photos = Photos.of(data, image_size=16)
-        assert torch.equal(photos.images(range(3)), expected), name
+        # Tensors are resized as tensors, pictures by Pillow.
+        off = (photos.images(range(3)) - expected).abs().max()
+        assert off <= (0 if name in ("pillow", "arrays") else 1 / 255 + 1e-6), name
         assert photos.labels.tolist() == labels, name
         assert photos.class_names is None
     close = Photos.of((tensors / 255, torch.tensor(labels)), image_size=16).images(range(3))
@@ -279,9 +281,9 @@ def test_bad_arguments() -> None:
     data = (torch.rand(2, 3, 8, 8), torch.tensor([0, 3]))
     with pytest.raises(ValueError, match="on_error='ignore'"):
         Photos.of(data, on_error="ignore")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="image_size=0 and resize_size=0"):
+    with pytest.raises(ValueError, match="image_size=0 and resize=None"):
         Photos.of(data, image_size=0)
-    with pytest.raises(ValueError, match="image_size=8 and resize_size=4"):
+    with pytest.raises(ValueError, match="image_size=8 and resize=4"):
         Photos.of(data, image_size=8, resize_size=4)
     photos = Photos.of(data, image_size=8, class_names=["a", "b"])
     with pytest.raises(ValueError, match="photo 1 has label 3, but there are only 2 class_names"):

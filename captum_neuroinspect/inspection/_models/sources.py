@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
+
+from torch import Tensor, nn
 
 from captum_neuroinspect.inspection._models.file import FileSource
 from captum_neuroinspect.inspection._models.hugging_face import HuggingFace
@@ -22,6 +24,9 @@ class Source(Protocol):
 
     def pretrained(self, weights: str) -> Built:
         """With weights of the library, by their name."""
+
+    def adapt(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Bring what was built to the parts that a checkpoint's tensors have."""
 
 
 def find_source(spec: str) -> Source:

@@ -21,11 +21,15 @@ Label = int | Tensor
 
 
 class Item(NamedTuple):
-    """A photo ``(3, H, W)`` as stored, its label, and its group if it has one."""
+    """A photo ``(3, H, W)`` as stored, its label, and its group if it has one.
+
+    ``is_tensor``: it was given as a tensor or as fractions, and not as a picture.
+    """
 
     image: Tensor
     label: Label
     group: int | None = None
+    is_tensor: bool = False
 
 
 @dataclass(frozen=True, eq=False)

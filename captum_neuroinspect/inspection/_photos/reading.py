@@ -1,4 +1,4 @@
-"""Any kind of picture as an RGB tensor, and at the size that it is looked at."""
+"""Any kind of picture as an RGB tensor."""
 
 from __future__ import annotations
 
@@ -7,53 +7,18 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from captum_neuroinspect.inspection._models.recipe import Interpolation
-
 _SLACK = 1e-3  # what a resize with cubic weights may leave above 1
-_LONGEST = 16  # longer side of a photo as a multiple of its shorter one, beyond which it is cut
 # Formats that Pillow opens and that are no photos: drawings and films, for which it needs other
 # programs, and scientific containers, which it only recognises.
 _NO_PHOTOS = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"}
-
-
-@dataclass(frozen=True)
-class View:
-    """How a picture is brought to the size of the model: shorter side, then the centre.
-
-    A picture that has this size already stays as it is.
-
-    Attributes:
-        image_size: height and width in pixels.
-        resize_size: the shorter side before the crop.
-        interpolation: with antialiasing where there is a choice.
-    """
-
-    image_size: int
-    resize_size: int
-    interpolation: Interpolation = "bilinear"
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """``(3, H, W)`` uint8 or float in 0..1 -> ``(3, image_size, image_size)`` float."""
-        if image.shape[-2:] != (self.image_size, self.image_size):
-            mode = v2.InterpolationMode(self._mode(image))
-            image = without_long_ends(image)  # a crop of its centre is all that is looked at
-            image = tv.resize(image, [self.resize_size], interpolation=mode, antialias=True)
-            image = tv.center_crop(image, [self.image_size])
-        return tv.to_dtype(image, torch.float32, scale=True).clamp(0, 1)
-
-    def _mode(self, image: Tensor) -> str:
-        # Tensors have no Lanczos; bicubic is its nearest relative.
-        return "bicubic" if self.interpolation == "lanczos" else self.interpolation
 
 
 class UnfitError(ValueError):
@@ -65,24 +30,6 @@ def photo_suffixes() -> tuple[str, ...]:
     known = Image.registered_extensions()
     kinds = {*Image.OPEN, "MPO"} - _NO_PHOTOS  # a camera's MPO opens as JPEG
     return tuple(sorted(suffix for suffix, kind in known.items() if kind in kinds))
-
-
-def without_long_ends(image: Tensor) -> Tensor:
-    """A strip ``(C, H, W)`` cut about its centre to 16 times its shorter side.
-
-    Resized by its shorter side, a strip of 30,000 x 3 pixels would be of gigabytes. What
-    is cut is far from the centre that is looked at, which stays the centre.
-
-    Examples::
-
-        >>> without_long_ends(torch.zeros(3, 2, 1000)).shape
-        torch.Size([3, 2, 32])
-    """
-    height, width = image.shape[-2:]
-    longest = _LONGEST * min(height, width)
-    # With as odd or even a length as before, the centre is not moved by half a pixel.
-    sides = [min(n, longest + (n - longest) % 2) for n in (height, width)]
-    return image if sides == [height, width] else tv.center_crop(image, sides)
 
 
 def read_file(path: str) -> Tensor:

@@ -129,7 +129,10 @@ class DatasetSource(_NoFiles):
             with unfit():
                 label = as_label(row[1])
                 group = as_group(row[2]) if len(row) == 3 else None
-            item = Item(as_rgb(row[0]), label, group)
+            image = as_rgb(row[0])
+            # Arrays of fractions are no picture that Pillow knows.
+            is_tensor = isinstance(row[0], Tensor) or image.is_floating_point()
+            item = Item(image, label, group, is_tensor)
         self._labels[index] = item.label
         return item
 
@@ -196,7 +199,7 @@ class TensorSource(_NoFiles):
 
     def item(self, index: int) -> Item:
         with naming(str(index)):
-            return Item(as_rgb(self.images[index]), self.label(index))
+            return Item(as_rgb(self.images[index]), self.label(index), is_tensor=True)
 
     def label(self, index: int) -> Label:
         with naming(str(index)), unfit():

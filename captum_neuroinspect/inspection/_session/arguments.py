@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from operator import index
+from os import PathLike
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from captum_neuroinspect._class_names import as_names, find_class, folded, short
 from captum_neuroinspect._fingerprint import tensor_fingerprint
 from captum_neuroinspect._head import check_head, find_head
 from captum_neuroinspect._head_watch import check_belongs
+from captum_neuroinspect._input_fit import told_what_fits
 from captum_neuroinspect._modules import (
     as_input,
     as_layer,
@@ -24,8 +26,10 @@ from captum_neuroinspect._modules import (
     logits_of,
     module_name,
 )
-from captum_neuroinspect.inspection._models.recipe import Preprocess
+from captum_neuroinspect.inspection._models.recipe import Preprocess, SizedBy, Wanted
+from captum_neuroinspect.inspection._photos.view import View
 from captum_neuroinspect.inspection.models import LoadedModel, load_model
+from captum_neuroinspect.inspection.photos import Photos
 
 
 def loaded_model(
@@ -33,6 +37,7 @@ def loaded_model(
     preprocess: Preprocess | None,
     class_names: Iterable[str] | None,
     image_size: int | None,
+    resize: int | str | None = None,
 ) -> LoadedModel:
     """A model, however it was given, with how photos become its input."""
     if preprocess is not None and not callable(preprocess):
@@ -40,23 +45,43 @@ def loaded_model(
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size={image_size}, expected at least 1 pixel")
     names = None if class_names is None else as_names(class_names)
+    wanted = Wanted(image_size, resize)
     if isinstance(model, str):
-        model = load_model(model)
+        model, wanted = load_model(model, image_size=image_size, resize=resize), Wanted()
     if isinstance(model, LoadedModel):
         _check_no_other_order(names, model.class_names)
         return replace(
-            model if image_size is None else _at_size(model, image_size),
+            model,
+            view=wanted.applied_to(model.view),
             preprocess=preprocess or model.preprocess,
             class_names=names or model.class_names,
+            sized_by=model.sized_by if image_size is None else "user",
         )
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"model is {type(model).__name__}, expected an nn.Module, a LoadedModel or a text"
         )
-    size = image_size or 224
+    view = View.of(image_size or 224, resize)
     first = nn.Identity() if preprocess is None else preprocess
-    name = type(model).__name__
-    return LoadedModel(model, first, size, size, "bilinear", names, name, "as given")
+    sized_by: SizedBy = "nobody" if image_size is None else "user"
+    return LoadedModel(model, first, view, names, type(model).__name__, "as given", sized_by)
+
+
+def sized_like(model: LoadedModel, data: Any) -> LoadedModel:
+    """A model that nobody gave a size looks at tensors as they are.
+
+    The first item that can be read tells their size.
+    """
+    if model.sized_by != "nobody" or isinstance(data, (str, PathLike)):
+        return model
+    if isinstance(data, Photos):
+        return replace(model, view=data.view)
+    size = None
+    with suppress(ValueError):  # what is wrong with the data is said when they are read
+        size = Photos.of(data).tensor_size()
+    if size is None:
+        return model
+    return replace(model, view=View.of(size, model.view.resizing.mode, model.interpolation))
 
 
 def head_of(model: LoadedModel, head: nn.Linear | str | None) -> nn.Linear:
@@ -69,9 +94,10 @@ def head_of(model: LoadedModel, head: nn.Linear | str | None) -> nn.Linear:
     if isinstance(head, str):
         head = check_head(as_layer(model.model, head, "head"))
     example = model.preprocess(example_of(model))
-    if head is None:
-        return find_head(model.model, example)
-    return check_belongs(model.model, head, example)
+    with told_what_fits(model.model, 3, model.view.size):
+        if head is None:
+            return find_head(model.model, example)
+        return check_belongs(model.model, head, example)
 
 
 def head_if_any(
@@ -119,12 +145,12 @@ def model_key(model: LoadedModel, head: nn.Linear | None) -> dict[str, object]:
     with frozen(model.model), torch.no_grad(), ExitStack() as stack:
         captured = None if head is None else stack.enter_context(captured_input(head))
         given: Any = first(example_of(model))
-        output = model.model(as_input(model.model, given))
+        with told_what_fits(model.model, 3, model.view.size):
+            output = model.model(as_input(model.model, given))
         features = (logits_of(output) if captured is None else captured.value).float()
     answer = f"{float(features.abs().mean()):.4g} {float(features.std(unbiased=False)):.4g}"
-    size = [model.image_size, model.resize_size, model.interpolation]
     made = tensor_fingerprint(given) if isinstance(given, Tensor) else ""
-    return {**model.key(), "size": size, "preprocessed": made, "answer": answer}
+    return {**model.key(), "size": repr(model.view), "preprocessed": made, "answer": answer}
 
 
 def class_index(given: int | str, names: tuple[str, ...] | None, n_classes: int) -> int:
@@ -195,14 +221,8 @@ def _check_no_other_order(names: tuple[str, ...] | None, own: tuple[str, ...] | 
         )
 
 
-def _at_size(model: LoadedModel, image_size: int) -> LoadedModel:
-    # The same share of the photo is cropped away.
-    resize_size = round(model.resize_size * image_size / model.image_size)
-    return replace(model, image_size=image_size, resize_size=max(image_size, resize_size))
-
-
 def example_of(model: LoadedModel) -> Tensor:
     """A picture of noise, the same each time, drawn beside the caller's random numbers."""
     generator = torch.Generator().manual_seed(0)
-    picture = torch.rand(1, 3, model.image_size, model.image_size, generator=generator)
+    picture = torch.rand(1, 3, *model.view.size, generator=generator)
     return picture.to(device_of(model.model))

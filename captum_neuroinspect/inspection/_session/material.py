@@ -166,18 +166,24 @@ def load_material(
 def _photos(
     model: LoadedModel, data: Any, name: str, on_error: OnError, by_position: bool
 ) -> Photos:
-    # The view is the model's; names are looked at for all sets together.
-    photos = data
-    if not isinstance(data, Photos):
-        photos = Photos.of(
-            data,
-            image_size=model.image_size,
-            resize_size=model.resize_size,
-            interpolation=model.interpolation,
-            class_names=model.class_names,
-            on_error=on_error,
-            by_position=by_position,
-            what=name,
+    if isinstance(data, Photos):
+        return data
+    # Names are looked at for all sets together.
+    photos = Photos.of(
+        data,
+        view=model.view,
+        class_names=model.class_names,
+        on_error=on_error,
+        by_position=by_position,
+        what=name,
+    )
+    size, wanted = photos.tensor_size(), model.view.size
+    is_asked_for = model.sized_by == "user"
+    if size is not None and not is_asked_for and (size[0] < wanted[0] or size[1] < wanted[1]):
+        warnings.warn(
+            f"tensors of {size[1]} x {size[0]} pixels are enlarged to {wanted[1]} x {wanted[0]}: "
+            f"give image_size={min(size)} where the model was trained at their size",
+            stacklevel=4,
         )
     return photos
 

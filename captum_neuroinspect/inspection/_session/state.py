@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterable
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -22,6 +22,7 @@ from captum_neuroinspect.inspection._session.arguments import (
     loaded_model,
     model_key,
     n_classes_of,
+    sized_like,
 )
 from captum_neuroinspect.inspection._session.evidence import Source, counterfactuals_of
 from captum_neuroinspect.inspection._session.material import Material
@@ -69,12 +70,13 @@ class SessionState:
         layer: nn.Module | str | None = None,
         *,
         image_size: int | None = None,
+        resize: int | str | None = None,
         work: str | PathLike[str] | WorkFolder | None = None,
         seed: int = 0,
         fresh: bool = False,
         progress: bool = True,
     ) -> None:
-        self.model = loaded_model(model, preprocess, class_names, image_size)
+        self.model = loaded_model(model, preprocess, class_names, image_size, resize)
         layer_name(self.model.model, layer)  # refuses one of another model
         self._head, self._no_head = head_if_any(self.model, head, layer)
         check_names(self.model.class_names, self._n_classes)
@@ -151,6 +153,11 @@ class SessionState:
     @cached_property
     def _n_classes(self) -> int:
         return n_classes_of(self.model, self._head)
+
+    def _see_as_given(self, data: Any) -> None:
+        """Take the size of tensors, where nobody said at which the model looks at photos."""
+        self.model = sized_like(self.model, data)
+        self.__dict__.pop("_key", None)  # it depends on the size
 
     def _explain(self, target: int, predicted: int | None = None) -> Explanation:
         met, reference = self.material.deployment.features, self.material.train.features

@@ -19,7 +19,8 @@ _MODEL_HELP = (
 )
 _WEIGHTS_HELP = (
     "The library's name of weights, 'random', or a checkpoint (safetensors, or what torch.save "
-    "wrote, read without running code). Default: the library's own."
+    "wrote, read without running code; FILE::NAME takes one of several sets of weights in it, such "
+    "as an average). Default: the library's own."
 )
 _ENCODER_HELP = (
     "Finds words and can guide illusions: 'label-space' (nothing to download), 'openclip', "
@@ -31,6 +32,14 @@ Model = Annotated[str, typer.Option(help=_MODEL_HELP)]
 Weights = Annotated[str | None, typer.Option(help=_WEIGHTS_HELP)]
 ImageSize = Annotated[
     int | None, typer.Option(min=8, help="Pixels a side at which photos are seen.")
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        help="How photos are brought to that size: 'squash', or 'crop' (the shorter side, then "
+        "the centre), with or without pixels before the crop, such as 'crop 256'. Default: as "
+        "the model's library does."
+    ),
 ]
 ClassNames = Annotated[
     Path | None,

@@ -44,6 +44,7 @@ class RunSettings:
     test: str | None
     class_names: tuple[str, ...] | None
     image_size: int | None
+    resize: str | None
     device: str
     encoder: str
     guide: bool | None
@@ -100,6 +101,7 @@ def open_session(
         weights=settings.weights,
         device=settings.device,
         image_size=settings.image_size,
+        resize=settings.resize,
     )
     session = NeuroInspect(
         loaded,

@@ -80,6 +80,7 @@ def inspect(
         ),
     ] = False,
     image_size: options.ImageSize = None,
+    resize: options.Resize = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
     fresh: options.Fresh = False,
@@ -107,6 +108,7 @@ def inspect(
             test=None if test is None else str(test.absolute()),
             class_names=file_of_names(class_names),
             image_size=image_size,
+            resize=resize,
             device=device,
             encoder=encoder,
             guide=guide,
@@ -147,8 +149,12 @@ def _absolute_model(spec: str) -> str:
 
 
 def _absolute_weights(weights: str | None) -> str | None:
-    path = Path(weights or "").expanduser()
-    return str(path.absolute()) if path.is_file() else weights
+    from captum_neuroinspect.inspection._models.checkpoints import split_weights
+
+    path, part = split_weights(weights or "")
+    if not path.is_file():
+        return weights
+    return str(path.absolute()) if part is None else f"{path.absolute()}::{part}"
 
 
 def file_of_names(path: Path | None) -> tuple[str, ...] | None:

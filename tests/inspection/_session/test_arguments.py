@@ -9,6 +9,7 @@ from helpers import ConvNet, left_unchanged
 from session_examples import SIZE
 from torch import nn
 
+from captum_neuroinspect.inspection._photos.view import View
 from captum_neuroinspect.inspection._session.arguments import (
     check_names,
     class_index,
@@ -128,7 +129,7 @@ def test_layers_by_name() -> None:
 def test_sizes_of_a_model_that_has_one() -> None:
     from dataclasses import replace
 
-    given = replace(_model(), image_size=224, resize_size=256, class_names=("a", "b", "c", "d"))
+    given = replace(_model(), view=View.of(224, 256), class_names=("a", "b", "c", "d"))
     assert loaded_model(given, None, None, None).resize_size == 256
     found = loaded_model(given, None, None, 112)
     assert (found.image_size, found.resize_size, found.class_names) == (112, 128, tuple("abcd"))

@@ -18,8 +18,8 @@ from captum_neuroinspect.inspection.commands._run_folder import (
 
 SETTINGS = RunSettings(
     model="m.py:net", weights=None, data="photos", train=None, test=None,
-    class_names=("größe", "'\""), image_size=None, device="cpu", encoder="none", guide=None,
-    target=None, predicted=None, n_neurons=3, n_steps=2, size=None, held_out=0.5,
+    class_names=("größe", "'\""), image_size=None, resize="squash", device="cpu", encoder="none",
+    guide=None, target=None, predicted=None, n_neurons=3, n_steps=2, size=None, held_out=0.5,
     skip_unreadable=False, by_position=False, seed=0,
 )  # fmt: skip
 
@@ -28,7 +28,9 @@ SETTINGS = RunSettings(
     "settings",
     [
         SETTINGS,
-        replace(SETTINGS, class_names=None, guide=False, target="1", size=64, train="t"),
+        replace(
+            SETTINGS, class_names=None, resize=None, guide=False, target="1", size=64, train="t"
+        ),
         replace(SETTINGS, held_out=1),  # JSON does not tell 1 from 1.0
     ],
 )
@@ -55,7 +57,7 @@ def test_a_run_is_opened_and_retraced(tmp_path: Path) -> None:
         SETTINGS,
         model=f"{write_model(tmp_path)}:net",
         data=str(write_photos(tmp_path / "photos")),
-        class_names=None, image_size=SIZE, target="coat", predicted="apple",
+        class_names=None, image_size=SIZE, resize=None, target="coat", predicted="apple",
     )  # fmt: skip
     session = open_session(settings, tmp_path, progress=False)
     with left_unchanged(session.model.model):
