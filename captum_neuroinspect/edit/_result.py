@@ -17,7 +17,7 @@ from captum_neuroinspect.edit._candidates import Candidate
 from captum_neuroinspect.edit._edit_file import read_edit, save_edit
 from captum_neuroinspect.edit._evaluation import Evaluation, evaluate, shares_of_groups
 from captum_neuroinspect.edit._figure import edit_figure
-from captum_neuroinspect.edit._layers import copy_of, fill, find_layer
+from captum_neuroinspect.edit._layers import copy_of, fill, find_layer, same_values
 from captum_neuroinspect.edit._link import Link
 from captum_neuroinspect.edit._mend_rounds import MendRound
 from captum_neuroinspect.edit._options import Scope
@@ -183,6 +183,11 @@ class HeadEdit:
     def as_decided(self) -> HeadEdit:
         """This edit, with the original in place of the edited head unless it is kept."""
         return self if self.is_kept else replace(self, head=copy_of(self.original))
+
+    @property
+    def is_original(self) -> bool:
+        """Whether the fit gave the original head back, so that there is nothing to keep."""
+        return same_values(self.head, self.original)
 
     def neuron_ratios(self) -> dict[tuple[int, int], tuple[float, float]]:
         """``(class, neuron)`` to the neuron's probability ratio before and after."""

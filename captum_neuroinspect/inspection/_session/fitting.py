@@ -49,7 +49,7 @@ class Fitting:
         return replace(
             edit,
             settings={**edit.settings, "roles": self.material.roles()},
-            is_kept=keep_anyway or edit.verdict.decision == "keep",
+            is_kept=(keep_anyway or edit.verdict.decision == "keep") and not edit.is_original,
         )
 
     def fit(

@@ -127,6 +127,8 @@ def _save_model(session: NeuroInspect, path: Path) -> None:
 def _which_head(edit: HeadEdit, saved: Path | None) -> str:
     """One line: which head is in use, and in the file if there is one."""
     where = "The run" if saved is None else str(saved)
+    if edit.is_original:
+        return f"{where} has the ORIGINAL head: the fit gave no other."
     if not edit.is_kept:
         return (
             f"{where} has the ORIGINAL head, as the verdict is {edit.verdict.decision!r} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import replace
 
@@ -73,6 +74,17 @@ def test_retraining_of_the_neurons_alone_is_compared_with_retraining_of_the_clas
     by_hand = _by_hand(made, "equation8", scope="class")
     without, _ = edit.verdict.controls
     assert (without.n_mended, without.n_broken) == (by_hand.n_mended, by_hand.n_broken)
+
+
+def test_an_original_that_came_back_is_not_kept_even_by_who_insists(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.modules["captum_neuroinspect.edit.mend"], "_FEWEST_MET", 1000)
+    edit = _quietly(_with_test().edit, "apple", [8, 4], keep_anyway=True)
+    assert edit.is_original
+    assert not edit.is_kept
+    assert edit.verdict.decision == "do not keep"
+    assert "none of 60 photos is mended, and none broken" in edit.verdict.sentence
 
 
 def test_with_few_photos_the_held_out_ones_judge_in_turn_and_the_controls_too() -> None:
