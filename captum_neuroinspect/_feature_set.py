@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from captum_neuroinspect._class_names import as_names
 from captum_neuroinspect._decisions import (
     accuracy_by_class,
     checked_labels,
@@ -88,6 +89,8 @@ class FeatureSet:
     def __post_init__(self) -> None:
         _check_shapes(self)
         object.__setattr__(self, "labels", checked_labels(self.labels))
+        if self.class_names is not None:
+            object.__setattr__(self, "class_names", as_names(self.class_names))
         if len(self.indices) == 0:
             object.__setattr__(self, "indices", torch.arange(len(self.labels)))
         _check_lengths(self)

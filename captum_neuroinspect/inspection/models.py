@@ -19,7 +19,7 @@ from captum_neuroinspect.inspection._models.recipe import (
     Interpolation,
     Preprocess,
 )
-from captum_neuroinspect.inspection._models.shared import DEFAULT
+from captum_neuroinspect.inspection._models.shared import DEFAULT, checkpoint_names
 from captum_neuroinspect.inspection._models.sources import Source, find_source
 
 __all__ = ["LoadedModel", "load_model"]
@@ -179,9 +179,7 @@ def _from_checkpoint(source: Source, spec: str, path: Path, n_classes: int | Non
     if found is not None:
         built = source.build(found)
     fill(built.model, checkpoint, spec)
-    names = checkpoint.class_names
-    if built.n_classes is not None and names is not None and len(names) != built.n_classes:
-        names = None
+    names = checkpoint_names(checkpoint.class_names, built.class_names, built.n_classes, path.name)
     return replace(built, weights=f"checkpoint {path.name}", class_names=names)
 
 

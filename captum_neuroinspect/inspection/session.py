@@ -93,6 +93,7 @@ class NeuroInspect(SessionState):
         test: Any = None,
         held_out: float = 0.5,
         on_error: OnError = "raise",
+        by_position: bool = False,
     ) -> FeatureSet:
         """Look at photos with the model, once, and deal out four roles.
 
@@ -118,17 +119,22 @@ class NeuroInspect(SessionState):
                 for deployment, or with ``train=None`` half of them for train.
             on_error: what happens to photos that cannot be read: an error, or ``"skip"``:
                 ``material.inspected.photos.skipped`` lists those of ``data``.
+            by_position: take the classes of the photos in their order (folders: sorted) as
+                the model's, whatever they are called. Otherwise they are found by name:
+                among the model's names, or, when it has none, those of ``data``.
 
         Returns:
             The features of all of ``data``.
 
         Raises:
             TypeError, ValueError, FileNotFoundError: as :meth:`Photos.of`; when classes
-                do not fit the model, a set has only photos of another one, or a role gets
-                none.
+                do not fit the model, or ``data``, ``train`` and ``test`` each other; a set has
+                only photos of another one, or a role gets none.
 
         Warns:
-            UserWarning: when photos are left out, or a photo is there under two labels.
+            UserWarning: when photos are left out, or a photo is there under two labels; when the
+                photos have class names and the model has none, so that their order is all there
+                is.
         """
         self._material = load_material(
             self.model,
@@ -140,6 +146,7 @@ class NeuroInspect(SessionState):
             work=self.work,
             held_out=held_out,
             on_error=on_error,
+            by_position=by_position,
             seed=self.seed,
             fresh=self.fresh,
             progress=self.progress,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import ConvNet, assert_same_set, left_unchanged
+from PIL import Image
 from session_examples import (
     NAMES,
     QUICK,
@@ -21,7 +23,7 @@ from session_examples import (
     write_photos,
 )
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 from captum_neuroinspect import collect_features
@@ -488,11 +490,11 @@ def test_bad_sessions(options: dict[str, Any], kind: type[Exception], message: s
         ("/no/such/folder", {}, FileNotFoundError, "no such folder"),
         (photos(3), {}, ValueError, "data has 3 photos"),
         ((photos()[0], photos()[1] + 5), {}, ValueError, "label 5"),
-        ((photos()[0], torch.eye(3)[photos()[1]]), {}, ValueError, "multi-hot labels"),
+        ((photos()[0], 1 - torch.eye(3)[photos()[1]]), {}, ValueError, "multi-hot labels"),
         ((photos()[0] * 255, photos()[1]), {}, ValueError, "expected 0..1"),
         (
             None,
-            {"test": (photos(seed=2)[0], torch.eye(3)[photos()[1]])},
+            {"test": (photos(seed=2)[0], 1 - torch.eye(3)[photos()[1]])},
             ValueError,
             "test has multi",
         ),
@@ -511,9 +513,9 @@ def test_wrong_number_of_classes_in_the_data(tmp_path: Path) -> None:
     write_photos(tmp_path, ("a", "b", "c"))
     (tmp_path / "d").mkdir()
     write_photos(tmp_path / "d", ("x", "x", "x"), n=2)
-    with pytest.raises(ValueError, match=r"data has 4 classes .*the model 3: give class_names"):
+    with pytest.raises(ValueError, match=r"data has 4 classes .*the model 3, .* give class_names"):
         session(class_names=None).load(tmp_path)
-    with pytest.raises(ValueError, match="not among the 3 class_names"):
+    with pytest.raises(ValueError, match="no class of the model is called a, b, c, d"):
         session().load(tmp_path)
 
 
@@ -572,3 +574,111 @@ def test_one_output_decides_between_two_classes(tmp_path: Path) -> None:
         made.explain(2)
     with pytest.raises(ValueError, match="head has a single output, expected one a class"):
         made.explain()
+
+
+# Which class a photo is
+
+
+def _solid(folder: Path, **colours: int) -> Path:
+    """Class name -> which of the three colours its photos have."""
+    for name, colour in colours.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
+            rgb = tuple(255 if i == colour else number for i in range(3))
+            Image.new("RGB", (SIZE, SIZE), rgb).save(folder / name / f"{number}.png")
+    return folder
+
+
+def _eye(**options: Any) -> NeuroInspect:
+    """Output k answers to colour k: never wrong where labels are right."""
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3, bias=False))
+    net[2].weight.data = 10 * torch.eye(3)
+    return NeuroInspect(net.eval(), image_size=SIZE, progress=False, **options)
+
+
+class TestClassNames:
+    """Labels are the model's classes, by name, whatever form the photos have."""
+
+    @pytest.mark.parametrize("form", ["folder", "dataset", "subset", "loader", "table", "photos"])
+    def test_every_form_of_the_same_photos_is_right(self, tmp_path: Path, form: str) -> None:
+        folder = _solid(tmp_path, **{"T-Shirt": 0, "dress": 1, "coat": 2})
+        data: Any = ImageFolder(str(folder))
+        if form == "table":
+            rows = [f"{Path(p).relative_to(folder)},{data.classes[n]}" for p, n in data.samples]
+            (folder / "all.csv").write_text("\n".join(["path,label", *rows]))
+        data = {
+            "folder": lambda: folder,
+            "dataset": lambda: data,
+            "subset": lambda: Subset(data, range(2, 12)),
+            "loader": lambda: DataLoader(ConcatDataset([data]), batch_size=5, shuffle=True),
+            "table": lambda: folder / "all.csv",
+            "photos": lambda: Photos.of(folder, image_size=SIZE),
+        }[form]()
+        made = _eye(class_names=["t shirt", "Dress", "COAT"])
+        assert made.load(data).accuracy() == 1
+        found = made.material.inspected
+        assert found.features.class_names == ("t shirt", "Dress", "COAT")
+        if form == "folder":
+            assert found.photos.name(0) == "T-Shirt/0.png"
+            assert found.photos.label(0) == 0
+
+    def test_train_and_test_have_the_classes_of_data(self, tmp_path: Path) -> None:
+        data = _solid(tmp_path / "data", ant=0, bee=1, cat=2)
+        few = ImageFolder(str(_solid(tmp_path / "few", Cat=2, Bee=1)))
+        made = _eye()
+        made.load(data, train=few, test=data)
+        for part in (made.material.train, made.material.test):
+            assert part is not None
+            assert part.features.accuracy() == 1
+            assert part.features.class_names == ("ant", "bee", "cat")
+        other = _solid(tmp_path / "other", ant=0, bee=1, emu=2)
+        with pytest.raises(ValueError, match=r"called emu.* train has the classes ant, bee, emu"):
+            made.load(data, train=other)
+        with pytest.raises(ValueError, match=r"called emu.* test has the classes ant, bee, emu"):
+            made.load(few if len(few.classes) == 3 else data, test=ImageFolder(str(other)))
+        made.load(data, train=other, by_position=True)
+        assert made.material.train is not None
+        assert made.material.train.features.accuracy() == 1
+
+    def test_what_nobody_knows_is_said(self, tmp_path: Path) -> None:
+        data = _solid(tmp_path, ant=0, bee=1, cat=2)
+        message = r"has no class names, .* in their order \(0 ant, 1 bee, 2 cat\): give class_name"
+        with pytest.warns(UserWarning, match=message):
+            _eye().load(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            _eye(class_names=["cat", "bee", "ant"]).load(data)
+            _eye(class_names=["x", "y", "z"]).load(data, by_position=True)
+            _eye().load(photos())
+
+    def test_a_name_that_two_classes_have(self) -> None:
+        made = loaded(class_names=("crane", "Cat", "crane"))
+        with pytest.raises(ValueError, match=r"'crane' is ambiguous: classes 0 and 2"):
+            made.explain("crane")
+        assert made.explain(2).target == 2
+        assert made.confusions(target="cat")
+
+    def test_the_names_of_a_model_in_another_order(self, tmp_path: Path) -> None:
+        named = replace(load_model("torchvision:resnet18", weights="random", n_classes=3),
+                        class_names=("dog", "cat", "bird"))  # fmt: skip
+        with pytest.raises(ValueError, match="the model has these names in another order, dog"):
+            NeuroInspect(named, class_names=["bird", "cat", "dog"])
+        assert NeuroInspect(named, class_names=["Hund", "Katze", "Vogel"])._names() is not None
+
+    def test_the_report_shows_which_name_is_which(self, tmp_path: Path) -> None:
+        data = _solid(tmp_path, **{"T-Shirt": 1, "dress": 1, "coat": 2})
+        for name, colour in (("coat", 0), ("coat", 1), ("dress", 2)):  # some that are right
+            _solid(tmp_path / name, **{f"more {colour}": colour})
+
+        def page(**options: Any) -> str:
+            made = _eye(class_names=options.pop("class_names"))
+            made.load(data, **options)
+            made.explain("coat" if "coat" in str(made._names()) else 2)
+            return made.report(tmp_path / "report.html").read_text("utf-8")
+
+        found = page(class_names=["coat", "t shirt", "Dress"])
+        assert "Class names of the photos" in found
+        assert "Found by name" in found
+        dealt = page(class_names=["a", "b", "c"], by_position=True)
+        assert "taken by position" in dealt
+        assert "Class names of the photos" not in page(class_names=["T-Shirt", "coat", "dress"])

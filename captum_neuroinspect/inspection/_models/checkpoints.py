@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from captum_neuroinspect._class_names import as_names
+
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 _STATE_KEYS = ("state_dict", "model_state_dict", "model")
-_NAME_KEYS = ("class_names", "classes")
+_NAME_KEYS = ("class_names", "classes", "id2label")
 # DataParallel, torch.compile and Lightning put these before every name.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 _N_NAMED = 4
@@ -168,11 +171,9 @@ def _state_of(content: Any) -> dict[str, Tensor]:
 
 
 def _names_of(content: Any) -> tuple[str, ...] | None:
-    for key in _NAME_KEYS:
+    for key in (*_NAME_KEYS, "class_to_idx"):
         names = content.get(key)
-        if isinstance(names, (list, tuple)) and names and all(isinstance(n, str) for n in names):
-            return tuple(names)
-    indices = content.get("class_to_idx")
-    if isinstance(indices, Mapping) and sorted(indices.values()) == list(range(len(indices))):
-        return tuple(sorted(indices, key=lambda name: indices[name]))
+        if isinstance(names, (list, tuple, Mapping)) and names:
+            with suppress(TypeError, ValueError):  # "classes" may be other things
+                return as_names(names, key)
     return None

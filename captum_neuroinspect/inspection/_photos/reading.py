@@ -20,6 +20,10 @@ from torchvision.transforms.v2 import functional as tv
 from captum_neuroinspect.inspection._models.recipe import Interpolation
 
 _SLACK = 1e-3  # what a resize with cubic weights may leave above 1
+_LONGEST = 16  # longer side of a photo as a multiple of its shorter one, beyond which it is cut
+# Formats that Pillow opens and that are no photos: drawings and films, for which it needs other
+# programs, and scientific containers, which it only recognises.
+_NO_PHOTOS = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class View:
         """``(3, H, W)`` uint8 or float in 0..1 -> ``(3, image_size, image_size)`` float."""
         if image.shape[-2:] != (self.image_size, self.image_size):
             mode = v2.InterpolationMode(self._mode(image))
+            image = without_long_ends(image)  # a crop of its centre is all that is looked at
             image = tv.resize(image, [self.resize_size], interpolation=mode, antialias=True)
             image = tv.center_crop(image, [self.image_size])
         return tv.to_dtype(image, torch.float32, scale=True).clamp(0, 1)
@@ -49,6 +54,35 @@ class View:
     def _mode(self, image: Tensor) -> str:
         # Tensors have no Lanczos; bicubic is its nearest relative.
         return "bicubic" if self.interpolation == "lanczos" else self.interpolation
+
+
+class UnfitError(ValueError):
+    """An item that a data set gives as it should not: never left out as unreadable."""
+
+
+def photo_suffixes() -> tuple[str, ...]:
+    """The suffixes of the formats that Pillow reads as photos, with its plugins."""
+    known = Image.registered_extensions()
+    kinds = {*Image.OPEN, "MPO"} - _NO_PHOTOS  # a camera's MPO opens as JPEG
+    return tuple(sorted(suffix for suffix, kind in known.items() if kind in kinds))
+
+
+def without_long_ends(image: Tensor) -> Tensor:
+    """A strip ``(C, H, W)`` cut about its centre to 16 times its shorter side.
+
+    Resized by its shorter side, a strip of 30,000 x 3 pixels would be of gigabytes. What
+    is cut is far from the centre that is looked at, which stays the centre.
+
+    Examples::
+
+        >>> without_long_ends(torch.zeros(3, 2, 1000)).shape
+        torch.Size([3, 2, 32])
+    """
+    height, width = image.shape[-2:]
+    longest = _LONGEST * min(height, width)
+    # With as odd or even a length as before, the centre is not moved by half a pixel.
+    sides = [min(n, longest + (n - longest) % 2) for n in (height, width)]
+    return image if sides == [height, width] else tv.center_crop(image, sides)
 
 
 def read_file(path: str) -> Tensor:
@@ -104,7 +138,7 @@ def as_rgb(picture: Any) -> Tensor:
         picture = torch.from_numpy(np.array(picture))  # a copy: arrays may be read-only
         picture = picture.permute(2, 0, 1) if picture.ndim == 3 else picture
     if not isinstance(picture, Tensor):
-        raise TypeError(f"an image is {type(picture).__name__}, expected a picture or a tensor")
+        raise TypeError(f"the image is {type(picture).__name__}, expected a picture or a tensor")
     picture = picture.detach().cpu()
     _check_values(picture)
     return _three_channels(picture)
@@ -115,12 +149,25 @@ def naming(name: str) -> Iterator[None]:
     """Say which photo cannot be read."""
     try:
         yield
+    except UnfitError as error:
+        raise UnfitError(f"photo {name}: {error}") from None
+    except TypeError as error:
+        raise TypeError(f"photo {name}: {error}") from error
     # Pillow has as many kinds of errors as formats: a broken PNG is a SyntaxError.
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"photo {name} cannot be read ({type(error).__name__}: {error}): mend or remove it, "
             'or give on_error="skip" (--skip-unreadable)'
         ) from error
+
+
+@contextmanager
+def unfit() -> Iterator[None]:
+    """What is wrong in here is no matter of one photo's file."""
+    try:
+        yield
+    except ValueError as error:
+        raise UnfitError(str(error)) from error
 
 
 def _check_regular(path: str) -> None:
@@ -146,20 +193,27 @@ def _check_values(picture: Tensor) -> None:
     if picture.dtype == torch.uint8:
         return
     if not picture.is_floating_point():
-        raise TypeError(f"an image has dtype {picture.dtype}, expected uint8 or float in 0..1")
+        raise TypeError(f"the image has dtype {picture.dtype}, expected uint8 or float in 0..1")
     low, high = (float(picture.min()), float(picture.max())) if picture.numel() else (0.0, 0.0)
-    if not (low >= -_SLACK and high <= 1 + _SLACK):  # also NaN
-        raise ValueError(
-            f"values from {low:.3g} to {high:.3g}, expected 0..1: give images before "
-            "normalisation, which the model's preprocessing does"
+    if low >= -_SLACK and high <= 1 + _SLACK:
+        return
+    if not bool(picture.isfinite().all()):
+        raise ValueError(f"values from {low:.3g} to {high:.3g}, expected 0..1")
+    if 0 <= low and high <= 255:
+        raise UnfitError(
+            f"values from {low:.3g} to {high:.3g}, expected 0..1: give uint8, or divide by 255"
         )
+    raise UnfitError(
+        f"values from {low:.3g} to {high:.3g}: normalised already? Expected 0..1: leave Normalize "
+        "out of the Dataset's transform, as the model's preprocessing does it (preprocess=)"
+    )
 
 
 def _three_channels(picture: Tensor) -> Tensor:
     picture = picture.unsqueeze(0) if picture.ndim == 2 else picture
     if picture.ndim != 3 or picture.shape[0] not in (1, 2, 3, 4) or not picture.numel():
         raise ValueError(
-            f"an image has shape {tuple(picture.shape)}, expected (C, H, W) with 1 to 4 channels"
+            f"the image has shape {tuple(picture.shape)}, expected (C, H, W) with 1 to 4 channels"
         )
     n_colours = 3 if picture.shape[0] >= 3 else 1  # what follows is opacity
     return picture[:n_colours].expand(3, -1, -1)

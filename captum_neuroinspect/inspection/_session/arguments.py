@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._class_names import as_names, find_class, folded, shortened
 from captum_neuroinspect._fingerprint import tensor_fingerprint
 from captum_neuroinspect._head import check_head, find_head
 from captum_neuroinspect._modules import as_layer, captured_input, device_of, frozen, module_name
@@ -28,10 +29,11 @@ def loaded_model(
         raise TypeError(f"preprocess is {type(preprocess).__name__}, expected a function of images")
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size={image_size}, expected at least 1 pixel")
-    names = _names(class_names)
+    names = None if class_names is None else as_names(class_names)
     if isinstance(model, str):
         model = load_model(model)
     if isinstance(model, LoadedModel):
+        _check_no_other_order(names, model.class_names)
         return replace(
             model if image_size is None else _at_size(model, image_size),
             preprocess=preprocess or model.preprocess,
@@ -67,7 +69,7 @@ def check_names(names: tuple[str, ...] | None, head: nn.Linear) -> None:
     n_classes = n_classes_of(head)
     if names is not None and len(names) != n_classes:
         raise ValueError(
-            f"class_names are {len(names)} ({', '.join(names[:5])}, ...), expected {n_classes}: "
+            f"class_names are {len(names)} ({shortened(names)}), expected {n_classes}: "
             "one for each output of the decision layer, in their order"
         )
 
@@ -96,17 +98,20 @@ def model_key(model: LoadedModel, head: nn.Linear) -> dict[str, object]:
 
 
 def class_index(given: int | str, names: tuple[str, ...] | None, n_classes: int) -> int:
-    """A class by its name, or by its number, which may be a text too.
+    """A class by its name (as :func:`find_class`), or its number, which may be a text too.
 
     Raises:
         TypeError: when it is neither.
-        ValueError: when there is no such class.
+        ValueError: when there is no such class, or two have the name.
     """
     if isinstance(given, str):
-        if names is not None and given in names:
-            return names.index(given)
+        found = None if names is None else find_class(given, names)
+        if found is not None:
+            return found
         if not given.isdecimal():
-            known = "there are no class names" if names is None else _listed(names)
+            known = "there are no class names"
+            if names is not None:
+                known = f"expected one of {shortened(names, 12)}, or a number"
             raise ValueError(f"class {given!r} is unknown: {known}")
     number = int(given) if isinstance(given, str) else _whole("a class", given)
     if not 0 <= number < n_classes:
@@ -147,10 +152,17 @@ def _whole(what: str, value: Any) -> int:
     return index(value)
 
 
-def _names(class_names: Iterable[str] | None) -> tuple[str, ...] | None:
-    if isinstance(class_names, str):
-        raise TypeError(f"class_names={class_names!r} is one text, expected a list of names")
-    return None if class_names is None else tuple(map(str, class_names))
+def _check_no_other_order(names: tuple[str, ...] | None, own: tuple[str, ...] | None) -> None:
+    """Names may be put in place of the model's, but not at other classes."""
+    if names is None or own is None:
+        return
+    given, known = [folded(name) for name in names], [folded(name) for name in own]
+    if given != known and sorted(given) == sorted(known):
+        raise ValueError(
+            f"class_names are {shortened(names)}, but the model has these names in another order, "
+            f"{shortened(own)}: leave class_names= out, or replace(loaded, class_names=...) when "
+            "the model's are wrong"
+        )
 
 
 def _at_size(model: LoadedModel, image_size: int) -> LoadedModel:
@@ -164,8 +176,3 @@ def _example(model: LoadedModel) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     picture = torch.rand(1, 3, model.image_size, model.image_size, generator=generator)
     return picture.to(device_of(model.model))
-
-
-def _listed(names: tuple[str, ...], n: int = 12) -> str:
-    more = f" and {len(names) - n} more" if len(names) > n else ""
-    return f"expected one of {', '.join(names[:n])}{more}, or a number"

@@ -17,6 +17,7 @@ from captum_neuroinspect.inspection._session.material import Part
 from captum_neuroinspect.inspection.explaining import Explanation
 from captum_neuroinspect.inspection.report.data import (
     BlamedNeuron,
+    ClassMapping,
     ClassResult,
     Confusion,
     Mistake,
@@ -46,6 +47,7 @@ def report_data(session: NeuroInspect, run: str) -> ReportData:
         target=found.target,
         classes=tuple(_classes(part.features, names)),
         facts=tuple(_facts(session)),
+        mappings=tuple(_mappings(session)),
         confusions=tuple(_confusions(part.features)),
         mistakes=tuple(_mistakes(part, found)),
         ranking=tuple(_ranking(found, {card.neuron for card in cards})),
@@ -64,6 +66,41 @@ def _classes(features: FeatureSet, names: list[str]) -> Iterator[ClassResult]:
     counts = zip(names, table.sum(1).tolist(), table.diagonal().tolist(), strict=True)
     for name, n_photos, n_correct in counts:
         yield ClassResult(name, n_photos, n_correct)
+
+
+def _mappings(session: NeuroInspect) -> Iterator[ClassMapping]:
+    """Of the sets whose class names, or their numbers, are not the model's."""
+    material = session.material
+    parts = {
+        "photos": material.inspected,
+        "training photos": material.train,
+        "test photos": material.test,
+    }
+    for what, part in parts.items():
+        match = None if part is None else part.photos.match
+        if part is None or match is None or match.given is None or match.is_identity:
+            continue
+        counts = part.features.labels.bincount(minlength=part.features.n_classes).tolist()
+        rows = [
+            (name, index, counts[index])
+            for name, index in zip(match.given, match.to_class or (), strict=True)
+            if index >= 0
+        ]
+        names = match.names or ()
+        is_plain = all(name == names[index] for name, index, _ in rows)
+        yield ClassMapping(what, tuple(rows), match.by_position, is_plain)
+
+
+def _class_order(session: NeuroInspect) -> str | None:
+    """How the photos' classes became the model's, where names did not decide."""
+    match = session.material.inspected.photos.match
+    if match.by_position:
+        return "taken by position, as asked: the photos' names are not the model's"
+    if match.given is None:
+        return "the numbers of the photos' labels, which have no names"
+    if session.model.class_names is None:
+        return "the order of the photos' classes, by position: the model has no names for them"
+    return None
 
 
 def _confusions(features: FeatureSet) -> Iterator[Confusion]:
@@ -142,6 +179,9 @@ def _facts(session: NeuroInspect) -> Iterator[tuple[str, str]]:
     yield "model", f"{model.spec}, {model.weights}"
     yield "photos", f"{len(material.inspected.features):,} at {model.image_size} pixels"
     yield "roles", material.roles()
+    order = _class_order(session)
+    if order is not None:
+        yield "class order", order
     yield "encoder", "none" if session.encoder is None else session.encoder.name
     yield "seed", str(session.seed)
     yield "made with", f"captum-neuroinspect {__version__}"

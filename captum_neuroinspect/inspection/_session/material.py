@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._class_names import by_position_note, shortened
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._shares import FEW
+from captum_neuroinspect.inspection._session.arguments import n_classes_of
 from captum_neuroinspect.inspection._session.roles import (
     dealt_roles,
     seen_apart,
@@ -130,14 +133,22 @@ def load_material(
     seed: int,
     fresh: bool,
     progress: bool,
+    by_position: bool = False,
 ) -> Material:
     """Read photos, collect their features, and deal out the four roles."""
     _check_share(held_out)
     # All arguments are looked at before the backbone runs over any of them.
     given = {"data": data, "train": train, "test": test}
-    photos = {name: _photos(model, one, on_error) for name, one in given.items() if one is not None}
-    for name, one in photos.items():
-        _check_classes(name, one, head)
+    photos = {
+        name: _photos(model, one, name, on_error, by_position)
+        for name, one in given.items()
+        if one is not None
+    }
+    photos = _with_one_list(photos, model.class_names, by_position)
+    for name, found in photos.items():
+        _check_classes(name, found, model.class_names, head)
+    if model.class_names is None:
+        _say_by_position(photos)
     photos = set_apart(photos)
     parts = {
         name: _part(model, head, one, name, key, work, fresh, progress)
@@ -152,17 +163,44 @@ def load_material(
     return Material(inspected, **parts, given=frozenset(given) & set(photos) - {"data"}, seed=seed)
 
 
-def _photos(model: LoadedModel, data: Any, on_error: OnError) -> Photos:
-    if isinstance(data, Photos):
-        return data
-    return Photos.of(
-        data,
-        image_size=model.image_size,
-        resize_size=model.resize_size,
-        interpolation=model.interpolation,
-        class_names=model.class_names,
-        on_error=on_error,
-    )
+def _photos(
+    model: LoadedModel, data: Any, name: str, on_error: OnError, by_position: bool
+) -> Photos:
+    # The view is the model's; names are looked at for all sets together.
+    photos = data
+    if not isinstance(data, Photos):
+        photos = Photos.of(
+            data,
+            image_size=model.image_size,
+            resize_size=model.resize_size,
+            interpolation=model.interpolation,
+            class_names=model.class_names,
+            on_error=on_error,
+            by_position=by_position,
+            what=name,
+        )
+    return photos
+
+
+def _with_one_list(
+    photos: Mapping[str, Photos], names: tuple[str, ...] | None, by_position: bool
+) -> dict[str, Photos]:
+    """All sets with the model's names, or else those of the first set that has some."""
+    if names is None:
+        names = next((p.class_names for p in photos.values() if p.class_names is not None), None)
+    if names is None:
+        return dict(photos)
+    return {
+        what: found.with_classes(names, by_position=by_position, what=what)
+        for what, found in photos.items()
+    }
+
+
+def _say_by_position(photos: Mapping[str, Photos]) -> None:
+    named = {what: p for what, p in photos.items() if p.match.given is not None}
+    if named:
+        what, first = next(iter(named.items()))
+        warnings.warn(by_position_note(what, first.class_names or ()), stacklevel=4)
 
 
 def _part(
@@ -197,11 +235,14 @@ def _check_share(held_out: float) -> None:
         raise ValueError(f"held_out={held_out}, expected a share between 0 and 1")
 
 
-def _check_classes(name: str, photos: Photos, head: nn.Linear) -> None:
-    names = photos.class_names
-    if names is not None and len(names) != head.out_features and head.out_features > 1:
+def _check_classes(
+    name: str, photos: Photos, of_model: tuple[str, ...] | None, head: nn.Linear
+) -> None:
+    names, n_classes = photos.class_names, n_classes_of(head)
+    if names is not None and of_model is None and len(names) != n_classes:
         raise ValueError(
-            f"{name} has {len(names)} classes ({', '.join(names[:5])}, ...), the model "
-            f"{head.out_features}: give class_names= (--class-names) in the order of the "
-            "model's outputs, among which the folders are found by name"
+            f"{name} has {len(names)} classes ({shortened(names)}), the model {n_classes}, and no "
+            "names for them, so that nobody knows which of its outputs these are: give "
+            "class_names= (--class-names) in the order of the model's outputs, among which the "
+            "classes are found by name"
         )

@@ -46,6 +46,7 @@ class RunSettings:
     size: int | None
     held_out: float
     skip_unreadable: bool
+    by_position: bool
     seed: int
 
     def save(self, folder: Path) -> Path:
@@ -107,6 +108,7 @@ def open_session(
         test=settings.test,
         held_out=settings.held_out,
         on_error="skip" if settings.skip_unreadable else "raise",
+        by_position=settings.by_position,
     )
     for name, reason in session.material.inspected.photos.skipped:
         warnings.warn(f"{name} is left out, as it cannot be read: {reason}", stacklevel=2)

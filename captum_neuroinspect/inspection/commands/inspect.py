@@ -20,8 +20,9 @@ def inspect(
         Path,
         typer.Option(
             parser=options.user_path,
-            metavar="FOLDER",
-            help="Folder with one subfolder of labelled photos a class.",
+            metavar="PHOTOS",
+            help="Folder with one subfolder of labelled photos a class, or a table (.csv, "
+            ".parquet) of paths and labels.",
         ),
     ],
     weights: options.Weights = None,
@@ -68,6 +69,14 @@ def inspect(
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out photos that cannot be read.")
     ] = False,
+    by_position: Annotated[
+        bool,
+        typer.Option(
+            "--by-position",
+            help="Take the photos' classes in their order (folders: sorted) as the model's, "
+            "whatever they are called.",
+        ),
+    ] = False,
     image_size: options.ImageSize = None,
     device: options.Device = "auto",
     seed: options.Seed = 0,
@@ -104,6 +113,7 @@ def inspect(
             size=size,
             held_out=held_out,
             skip_unreadable=skip_unreadable,
+            by_position=by_position,
             seed=seed,
         )
         session = runs.open_session(settings, out, fresh=fresh, progress=not quiet)

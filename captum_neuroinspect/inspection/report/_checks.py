@@ -59,6 +59,9 @@ def _check_unique(where: str, neurons: Iterable[int]) -> None:
 
 def _class_indices(data: ReportData) -> Iterator[tuple[str, int]]:
     yield "`target`", data.target
+    for mapping in data.mappings:
+        for name, index, _ in mapping.rows:
+            yield f"{name!r} of {mapping.photos}", index
     for pair in data.confusions:
         yield "`label` of a confusion", pair.label
         yield "`predicted` of a confusion", pair.predicted

@@ -178,6 +178,23 @@ class EditResult:
 
 
 @dataclass(frozen=True, eq=False)
+class ClassMapping:
+    """Which class of the model each of the photos' own class names was taken for.
+
+    Attributes:
+        photos: which set they are of, such as "photos" or "training photos".
+        rows: own name, class of the model, and how many photos.
+        by_position: whether names that differ were taken in their order.
+        is_plain: whether every name is its class's own, so that only numbers moved.
+    """
+
+    photos: str
+    rows: tuple[tuple[str, int, int], ...]
+    by_position: bool = False
+    is_plain: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class ReportData:
     """Everything in a report.
 
@@ -188,6 +205,7 @@ class ReportData:
         target: the class that is inspected.
         classes: every class of the model, in its order.
         facts: names and values about model, data and seed, as texts.
+        mappings: where the photos' class names are not the model's, which is which.
         confusions: pairs of classes that are mixed up.
         mistakes: photos that go wrong.
         ranking: the neurons to blame, in the order to show.
@@ -202,6 +220,7 @@ class ReportData:
     target: int
     classes: tuple[ClassResult, ...]
     facts: tuple[tuple[str, str], ...] = ()
+    mappings: tuple[ClassMapping, ...] = ()
     confusions: tuple[Confusion, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
     ranking: tuple[BlamedNeuron, ...] = ()
