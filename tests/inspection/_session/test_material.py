@@ -23,7 +23,7 @@ def _load(
     folder: Path, data: Any = None, train: Any = None, test: Any = None, **options: Any
 ) -> Material:
     net = options.pop("net", None) or CountedNet()
-    model = loaded_model(net, None, None, SIZE)
+    model = loaded_model(net, None, NAMES, SIZE)
     defaults = {"on_error": "raise", "seed": 0, "fresh": False, "progress": False}
     options = {"held_out": 0.5, **defaults, **options}
     key, work = model_key(model, net.head), WorkFolder(folder / "work")
