@@ -232,10 +232,7 @@ class Photos:
             IndexError: when there is no such photo.
             ValueError: when it cannot be read; names it.
         """
-        position = self._position(index)
-        if position not in self._digests:
-            self._digests[position] = self._source.digest(position)
-        return self._digests[position]
+        return self._digest_at(self._position(index))
 
     def digests(self) -> tuple[str, ...]:
         """:meth:`digest` of all photos, remembered.
@@ -246,8 +243,12 @@ class Photos:
             >>> len(set(Photos.of((same, torch.tensor([0, 1])), image_size=4).digests()))
             1
         """
+        missing = [position for position in self._positions if position not in self._digests]
+        # A few long tasks: handing over 10,000 short ones takes as long as they do.
+        shares = [missing[i::_N_THREADS] for i in range(_N_THREADS)]
         with _threads(self._source) as pool:
-            return tuple(pool.map(self.digest, range(len(self))))
+            list(pool.map(lambda share: [self._digest_at(one) for one in share], shares))
+        return tuple(self._digests[position] for position in self._positions)
 
     def subset(self, indices: Iterable[int] | Tensor) -> Photos:
         """Some of the photos, in the order given.
@@ -287,6 +288,11 @@ class Photos:
         copy = Photos(self._source, positions, self._view, match, self.skipped)
         copy._digests = self._digests
         return copy
+
+    def _digest_at(self, position: int) -> str:
+        if position not in self._digests:
+            self._digests[position] = self._source.digest(position)
+        return self._digests[position]
 
     def _position(self, index: int) -> int:
         if not -len(self) <= index < len(self):

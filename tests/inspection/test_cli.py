@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,29 @@ def _select(folder: Path, **changes: Any) -> Path:
     path = folder / "selection.json"
     path.write_text(json.dumps(record), encoding="utf-8")
     return path
+
+
+# Whose classes these are
+
+
+def test_by_position_is_kept_with_the_run(place: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("pomme\npain\nmanteau\n", encoding="utf-8")
+    arguments = inspect_arguments(place, tmp_path / "run", "--class-names", names)
+    assert_one_sentence(_run(*arguments), "no class of the model is called apple, bread, coat")
+    found = _json(*arguments, "--by-position")
+    assert found["target"]["name"] in ("pomme", "pain", "manteau")
+    page = (tmp_path / "run/report.html").read_text("utf-8")
+    assert "taken by position" in page
+    _json("report", "--run", tmp_path / "run")  # opens the run again, without the option
+
+
+def test_the_order_that_nobody_knows_is_said(place: Path, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        result = _run(*inspect_arguments(place, tmp_path / "run"))
+    assert "Warning: the model has no class names" in result.stderr
+    assert "in their order (0 apple, 1 bread, 2 coat)" in result.stderr
 
 
 # Help

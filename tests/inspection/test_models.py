@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -172,6 +174,50 @@ def test_hugging_face_folder(hugging_face_folder: Path) -> None:
         torch.testing.assert_close(loaded.on_pixels()(images).logits, expected)
 
 
+def _with_labels(folder: Path, copy: Path, **labels: dict[str, object]) -> str:
+    """The same model with other label names in its configuration, as people write them."""
+    shutil.copytree(folder, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, **labels}))
+    return f"hf:{copy}"
+
+
+def test_weights_of_a_file_keep_the_names_of_the_configuration(
+    hugging_face_folder: Path, tmp_path: Path
+) -> None:
+    spec, names = f"hf:{hugging_face_folder}", ("ant", "bee", "cat")
+    state = load_model(spec).model.state_dict()
+    save_file(state, tmp_path / "tuned.safetensors")
+    assert load_model(spec, weights=tmp_path / "tuned.safetensors").class_names == names
+    torch.save({"state_dict": state, "classes": ["x", "y", "z"]}, tmp_path / "own.pt")
+    assert load_model(spec, weights=tmp_path / "own.pt").class_names == ("x", "y", "z")
+    torch.save({"state_dict": state, "classes": ["x", "y"]}, tmp_path / "few.pt")
+    with pytest.warns(UserWarning, match=r"the 2 class names in few.pt are left out, .* 3 classes"):
+        assert load_model(spec, weights=tmp_path / "few.pt").class_names == names
+    # Another number of classes: the configuration's names are not theirs.
+    assert load_model(spec, weights="random", n_classes=5).class_names is None
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 3), (0, 1, 5), (0, 2, 3)])
+def test_labels_that_are_not_numbered_from_zero(
+    hugging_face_folder: Path, tmp_path: Path, numbers: tuple[int, ...]
+) -> None:
+    labels = dict(zip(map(str, numbers), "abc", strict=True))
+    spec = _with_labels(
+        hugging_face_folder, tmp_path / "hf", id2label=labels, label2id={"a": 1, "b": 2, "c": 3}
+    )
+    with pytest.warns(UserWarning, match=r"class names of hf:.* left out \(id2label has the numb"):
+        assert load_model(spec).class_names is None
+
+
+def test_labels_in_one_of_the_two_tables(hugging_face_folder: Path, tmp_path: Path) -> None:
+    unnamed = {str(i): f"LABEL_{i}" for i in range(3)}
+    spec = _with_labels(
+        hugging_face_folder, tmp_path / "hf", id2label=unnamed, label2id={"c": 2, "a": 0, "b": 1}
+    )
+    assert load_model(spec).class_names == ("a", "b", "c")
+
+
 def test_hugging_face_names_what_is_missing(hugging_face_folder: Path, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.AutoConfig.from_pretrained(hugging_face_folder)
@@ -309,7 +355,12 @@ def test_the_checkpoint_says_how_many_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "extra", [{"classes": list("abcd")}, {"class_to_idx": {c: i for i, c in enumerate("abcd")}}]
+    "extra",
+    [
+        {"classes": list("abcd")},
+        {"classes": 4, "class_to_idx": {c: i for i, c in enumerate("abcd")}},
+        {"class_names": {3: "d", 0: "a", 1: "b", 2: "c"}},
+    ],
 )
 def test_class_names_beside_the_weights(tiny_file: Path, tmp_path: Path, extra: dict) -> None:
     torch.save({"model": _tiny(4).state_dict(), **extra}, tmp_path / "a.pt")
