@@ -28,6 +28,7 @@ from captum_neuroinspect._head import check_head, head_tensors
 from captum_neuroinspect._html import html_table
 from captum_neuroinspect._modules import check_indices
 from captum_neuroinspect._same_samples import row_names
+from captum_neuroinspect._shares import share_with_interval
 from captum_neuroinspect._splitting import first_part
 
 _FINGERPRINTS = ("head_fingerprint", "backbone_fingerprint")
@@ -114,8 +115,14 @@ class FeatureSet:
         accuracy = self.class_accuracy()
         present = (~accuracy.isnan()).nonzero().flatten()
         worst = present[accuracy[present].argsort(stable=True)][:_N_SHOWN].tolist()
-        cells = ((self.class_name(i), f"{100 * float(accuracy[i]):.1f} %") for i in worst)
+        cells = ((self.class_name(i), self._share_of(i, float(accuracy[i]))) for i in worst)
         return html_table(("worst classes", "accuracy"), cells, repr(self))
+
+    def _share_of(self, index: int, accuracy: float) -> str:
+        if self.is_multi_hot:  # balanced accuracy, which is no share of samples
+            return f"{100 * accuracy:.1f} %"
+        of_class = holds(self.labels, index)
+        return share_with_interval(int(self.is_correct[of_class].sum()), int(of_class.sum()))
 
     @property
     def n_classes(self) -> int:

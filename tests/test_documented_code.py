@@ -130,7 +130,7 @@ def test_the_readme_runs(
 
     assert "accuracy: " in capsys.readouterr().out
     assert names["target"] == 3
-    assert names["collected"].accuracy() > 0.7
+    assert names["features"].accuracy() > 0.7
     for name in ("saliency.png", "illusions.png", "edit.safetensors"):
         assert (tmp_path / name).stat().st_size > 0
     # Normalised once: what the model makes of the photos is what the network makes of them.
@@ -140,7 +140,7 @@ def test_the_readme_runs(
     std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     with torch.no_grad():
         expected = network((photos[:4] - mean) / std)
-        torch.testing.assert_close(names["collected"].logits[:4], expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(names["features"].logits[:4], expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:the original head is returned")

@@ -898,4 +898,4 @@ def test_html_lists_the_worst_classes_first_and_escapes_their_names():
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
     assert page.index(">c<") < page.index("&lt;b&gt;")
-    assert "50.0 %" in page
+    assert "1 of 2 (95 %: 0.09 to 0.91)" in page

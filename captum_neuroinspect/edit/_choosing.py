@@ -209,14 +209,17 @@ def _candidate(problem: Problem, fit: Fit) -> Candidate:
     )
 
 
-def _report(edit: HeadEdit, parts: Parts, options: FitOptions) -> dict[str, float]:
+def _report(edit: HeadEdit, parts: Parts, options: FitOptions) -> dict[str, float | int]:
     """Both heads on what had no part in the choice."""
     data = with_mistakes(parts.validation, parts.mistakes)
     of_targets = parts.mistakes.subset(is_of(parts.mistakes, edit.targets))
     heads = {"before": edit.original, "after": edit.head}
     logits = {when: data.with_head(head).logits for when, head in heads.items()}
     judge = Judge(data, edit.targets, "target", options.max_cost, logits["before"])
-    report: dict[str, float] = {}
+    report: dict[str, float | int] = {"held_out_mistakes_n": len(of_targets)}
+    if len(edit.targets) == 1:  # of several it is a mean, which is no share
+        report["held_out_target_n"] = int(is_of(data, edit.targets).sum())
+    report["held_out_others_n"] = int((~is_of(data, edit.targets)).sum())
     for when, head in heads.items():
         verdict = judge(logits[when])
         report[f"held_out_target_{when}"] = verdict.target_accuracy

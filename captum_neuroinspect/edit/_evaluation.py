@@ -37,7 +37,8 @@ class Evaluation:
         calibration_error: ECE with 15 bins, 0..1.
         n_samples: that were judged.
         class_samples: how many are of each class; ``None`` for multi-hot labels.
-        group_samples: how many are of each group, or ``None`` without group labels.
+        group_samples: how many are of each group; ``None`` without group labels, or for
+            multi-hot labels.
     """
 
     accuracy: float
@@ -87,7 +88,10 @@ def evaluate_decisions(
 ) -> Evaluation:
     """The same by logits alone, with ratios that are known."""
     groups = None if judged.groups is None else judged.group_accuracy()
-    counts = None if judged.is_multi_hot else judged.labels.bincount(minlength=judged.n_classes)
+    counts = by_group = None
+    if not judged.is_multi_hot:
+        counts = tuple(judged.labels.bincount(minlength=judged.n_classes).tolist())
+        by_group = None if judged.groups is None else tuple(judged.groups.bincount().tolist())
     return Evaluation(
         accuracy=judged.accuracy(),
         class_accuracy=tuple(judged.class_accuracy().tolist()),
@@ -96,8 +100,8 @@ def evaluate_decisions(
         adjusted_accuracy=_adjusted(groups, group_shares),
         calibration_error=calibration_error(judged),
         n_samples=len(judged),
-        class_samples=None if counts is None else tuple(counts.tolist()),
-        group_samples=None if judged.groups is None else tuple(judged.groups.bincount().tolist()),
+        class_samples=counts,
+        group_samples=by_group,
     )
 
 

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from captum_neuroinspect._html import html_table
+from captum_neuroinspect._shares import FEW, share_with_interval
 from captum_neuroinspect.edit._steps_table import steps_as_html, steps_as_text
 from captum_neuroinspect.edit._verdict_text import verdict_lines
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit._result import HeadEdit
 
-Row = tuple[str, float, float]
+
+class Row(NamedTuple):
+    """A number before and after, and of how many samples each is a share, where it is one."""
+
+    name: str
+    before: float
+    after: float
+    counts: tuple[int, int] | None = None
+
+    @property
+    def counted(self) -> str:
+        """Both with their intervals, where they are of few samples."""
+        if self.counts is None or min(self.counts) >= FEW or not all(self.counts):
+            return ""
+        return " \u2192 ".join(
+            share_with_interval(round(value * n), n)
+            for value, n in zip((self.before, self.after), self.counts, strict=True)
+        )
+
 
 _MAX_ROWS = 20  # of classes, groups or neurons each
 _HELD_OUT = {
@@ -28,31 +47,54 @@ _HELD_OUT = {
 def rows_of(edit: HeadEdit) -> Iterator[Row]:
     """Name, before and after, of all that was measured; long parts are cut short."""
     before, after = edit.before, edit.after
-    yield "accuracy", before.accuracy, after.accuracy
+    # Of many labels it is the share of right decisions, which hang together.
+    n = before.n_samples if before.class_samples else 0
+    yield Row("accuracy", before.accuracy, after.accuracy, (n, n))
     if before.adjusted_accuracy is not None and after.adjusted_accuracy is not None:
-        yield "adjusted accuracy", before.adjusted_accuracy, after.adjusted_accuracy
+        yield Row("adjusted accuracy", before.adjusted_accuracy, after.adjusted_accuracy)
     if before.worst_group_accuracy is not None and after.worst_group_accuracy is not None:
-        yield "worst group", before.worst_group_accuracy, after.worst_group_accuracy
+        counts = _of_worst(before.group_accuracy, after.group_accuracy, before.group_samples)
+        yield Row("worst group", before.worst_group_accuracy, after.worst_group_accuracy, counts)
     yield from _held_out(edit)
-    yield "worst class", before.worst_class_accuracy, after.worst_class_accuracy
-    yield "calibration error", before.calibration_error, after.calibration_error
+    counts = _of_worst(before.class_accuracy, after.class_accuracy, before.class_samples)
+    yield Row("worst class", before.worst_class_accuracy, after.worst_class_accuracy, counts)
+    yield Row("calibration error", before.calibration_error, after.calibration_error)
     for index in classes_to_show(edit):
         name = edit.class_name(index) + (" (target)" if index in edit.targets else "")
-        yield name, before.class_accuracy[index], after.class_accuracy[index]
+        counts = _twice(before.class_samples, index)
+        yield Row(name, before.class_accuracy[index], after.class_accuracy[index], counts)
     groups = list(zip(before.group_accuracy or (), after.group_accuracy or (), strict=True))
     for number, (old, new) in enumerate(groups[:_MAX_ROWS]):
-        yield f"group {number}", old, new
+        yield Row(f"group {number}", old, new, _twice(before.group_samples, number))
     ratios = list(edit.neuron_ratios().items())
     for (target, neuron), (old, new) in ratios[:_MAX_ROWS]:
-        yield f"ratio of neuron {neuron}, {edit.class_name(target)}", old, new
+        yield Row(f"ratio of neuron {neuron}, {edit.class_name(target)}", old, new)
 
 
 def _held_out(edit: HeadEdit) -> Iterator[Row]:
     """What was kept from the choice of settings, where something was."""
     for key, name in _HELD_OUT.items():
         before, after = (edit.settings.get(f"held_out_{key}_{w}") for w in ("before", "after"))
+        n = edit.settings.get(f"held_out_{key}_n")
         if isinstance(before, float) and isinstance(after, float):
-            yield name, before, after
+            yield Row(name, before, after, (n, n) if isinstance(n, int) else None)
+
+
+def _twice(counts: tuple[int, ...] | None, index: int) -> tuple[int, int] | None:
+    return (counts[index], counts[index]) if counts else None
+
+
+def _of_worst(
+    before: Sequence[float] | None, after: Sequence[float] | None, counts: tuple[int, ...] | None
+) -> tuple[int, int] | None:
+    """How many samples there are of the worst class or group, before and after."""
+    if not before or not after or not counts:
+        return None
+    one, other = (
+        min((value, counts[i]) for i, value in enumerate(values) if not math.isnan(value))[1]
+        for values in (before, after)
+    )
+    return one, other
 
 
 def classes_to_show(edit: HeadEdit) -> list[int]:
@@ -66,17 +108,29 @@ def classes_to_show(edit: HeadEdit) -> list[int]:
 def as_text(edit: HeadEdit) -> str:
     """The table in plain text."""
     rows = list(rows_of(edit))
-    width = max(len(name) for name, _, _ in rows)
+    width = max(len(row.name) for row in rows)
     lines = [_title(edit), edit.verdict.sentence, *verdict_lines(edit.verdict)]
     lines += ["", f"{'':{width}}  before   after  change"]
-    lines += [f"{name:{width}}  {a:6.3f}  {b:6.3f}  {b - a:+6.3f}" for name, a, b in rows]
+    for row in rows:
+        name, a, b, _ = row
+        line = f"{name:{width}}  {a:6.3f}  {b:6.3f}  {b - a:+6.3f}  {row.counted}"
+        lines.append(line.rstrip())
     return "\n".join([*lines, *_hidden(edit), *steps_as_text(edit)])
 
 
 def as_html(edit: HeadEdit) -> str:
     """The table for notebooks; names are escaped."""
-    rows = ((name, f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}") for name, a, b in rows_of(edit))
-    table = html_table(("", "before", "after", "change"), rows)
+    cells = [
+        (
+            row.name,
+            f"{row.before:.3f}",
+            f"{row.after:.3f}",
+            f"{row.after - row.before:+.3f}",
+            row.counted,
+        )
+        for row in rows_of(edit)
+    ]
+    table = html_table(("", "before", "after", "change", "of few"), cells)
     hidden = "".join(f"<p>{html.escape(line)}</p>" for line in _hidden(edit))
     title = f"<p>{html.escape(_title(edit))}</p>"
     return f"{title}{edit.verdict._repr_html_()}{table}{hidden}{steps_as_html(edit)}"

@@ -161,11 +161,12 @@ def _rounds(mending: Mending, max_cost: float, n_rounds: int) -> tuple[tuple[Men
     return worthwhile_rounds(mending, max_cost, n_rounds)
 
 
-def _held_out(mending: Mending, rounds: tuple[MendRound, ...]) -> dict[str, float]:
+def _held_out(mending: Mending, rounds: tuple[MendRound, ...]) -> dict[str, float | int]:
     """Accuracies of the original and of the last of these rounds, on samples kept from it."""
     if not rounds:
         return {}
-    return {
+    counts = {"held_out_target_n": int((mending.met.labels == mending.target).sum())}
+    return counts | {
         f"held_out_{name}_{when}": getattr(one, f"held_out_{name}")
         for when, one in (("before", mending.before()), ("after", rounds[-1]))
         for name in ("target", "mean")

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar, overload
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._html import html_table
+from captum_neuroinspect._shares import share_with_interval
 
 __all__ = ["ClassErrors", "Confusion", "Confusions", "WorstClasses", "confusions", "worst_classes"]
 
@@ -34,7 +35,7 @@ class ClassErrors:
         return 1 - self.n_wrong / self.n_samples
 
     def cells(self) -> tuple[str, ...]:
-        share = f"{100 * self.accuracy:.1f} %"
+        share = share_with_interval(self.n_samples - self.n_wrong, self.n_samples)
         return self.name, str(self.n_samples), str(self.n_wrong), share
 
 
@@ -49,6 +50,7 @@ class Confusion:
         predicted_name: name of the other.
         n_samples: how many, at least 1.
         share: of the samples of the right class, 0..1.
+        n_of_class: samples of the right class.
     """
 
     label: int
@@ -57,9 +59,10 @@ class Confusion:
     predicted_name: str
     n_samples: int
     share: float
+    n_of_class: int
 
     def cells(self) -> tuple[str, ...]:
-        share = f"{100 * self.share:.1f} %"
+        share = share_with_interval(self.n_samples, self.n_of_class)
         return self.label_name, self.predicted_name, str(self.n_samples), share
 
 
@@ -123,7 +126,8 @@ def worst_classes(features: FeatureSet, n: int | None = 10) -> WorstClasses:
         n: how many; ``None``: all.
 
     Returns:
-        The lowest accuracy first; of equal ones that with more mistakes, then the earlier.
+        The lowest accuracy first; of equal ones that with more mistakes, then the earlier. In
+        print, a share of fewer than 20 samples stands as a count with its 95 % interval.
 
     Raises:
         ValueError: for multi-hot labels or ``n`` below 1.
@@ -134,8 +138,8 @@ def worst_classes(features: FeatureSet, n: int | None = 10) -> WorstClasses:
         >>> logits = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
         >>> worst_classes(FeatureSet(logits, logits, torch.tensor([0, 1, 1])))
         class    photos  wrong  accuracy
-        class 1  2       1      50.0 %
-        class 0  1       0      100.0 %
+        class 1  2       1      1 of 2 (95 %: 0.09 to 0.91)
+        class 0  1       0      1 of 1 (95 %: 0.21 to 1.00)
     """
     _check(n)
     table = features.confusion()
@@ -167,18 +171,18 @@ def confusions(
         >>> logits = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
         >>> confusions(FeatureSet(logits, logits, torch.tensor([0, 1, 1])))
         photos of  taken for  number  share of class
-        class 1    class 0    1       50.0 %
+        class 1    class 0    1       1 of 2 (95 %: 0.09 to 0.91)
     """
     _check(n)
     if target is not None:
         features.of_class(target)  # refuses what is out of range
     table = features.confusion()
-    totals = table.sum(1).tolist()
-    name = features.class_name
+    totals, name = table.sum(1).tolist(), features.class_name
+    counts = ((i, j, int(table[i, j])) for i, j in table.nonzero().tolist() if i != j)
     rows = [
-        Confusion(i, j, name(i), name(j), int(table[i, j]), int(table[i, j]) / totals[i])
-        for i, j in table.nonzero().tolist()
-        if i != j and target in (None, i)
+        Confusion(i, j, name(i), name(j), count, count / totals[i], totals[i])
+        for i, j, count in counts
+        if target in (None, i)
     ]
     return Confusions(sorted(rows, key=lambda row: (-row.n_samples, -row.share))[:n])
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import check_head
 from captum_neuroinspect._html import html_table
+from captum_neuroinspect._shares import share_with_interval
 from captum_neuroinspect.attr import (
     Counterfactual,
     NeuronCounterfactual,
@@ -75,7 +76,8 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         columns = ("neuron", "kind", "in mistakes", "magnitude")
-        return html_table(columns, map(_cells, self.rows()[:_N_SHOWN]), self._title())
+        cells = (_cells(row, len(self.mistakes)) for row in self.rows()[:_N_SHOWN])
+        return html_table(columns, cells, self._title())
 
     def _title(self) -> str:
         name = self.mistakes.class_name
@@ -172,10 +174,11 @@ def mistakes_about(features: FeatureSet, target: int) -> FeatureSet | None:
     return wrong if len(wrong) else None
 
 
-def _cells(row: dict[str, str | int | float]) -> tuple[object, ...]:
+def _cells(row: dict[str, str | int | float], n_mistakes: int) -> tuple[object, ...]:
     share = min(float(row["precision"]), 1.0)  # "both" adds two shares
     size = float(row["magnitude"])
-    return row["neuron"], row["kind"], f"{100 * share:.0f} %", f"{size:.4g}"
+    counted = share_with_interval(round(share * n_mistakes), n_mistakes)
+    return row["neuron"], row["kind"], counted, f"{size:.4g}"
 
 
 def _no_mistakes(features: FeatureSet, target: int, predicted: int | None) -> str:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from captum_neuroinspect import HeadEdit, edit_head
+from captum_neuroinspect._shares import share_with_interval
 from captum_neuroinspect.edit import HeadDiff, compare_heads
 
 
@@ -272,3 +273,30 @@ def test_settings_are_on_record():
     edit = _edit(head, data, penalty="mean_ratio", seed=3)
     assert edit.settings["penalty"] == "mean_ratio"
     assert edit.settings["seed"] == 3
+
+
+@pytest.mark.parametrize("n", [19, 20])
+def test_shares_of_few_samples_carry_count_and_interval(n):
+    """Class 0 has few samples or just enough; all together are enough."""
+    head = nn.Linear(4, 2)
+    labels = torch.tensor([0] * n + [1] * 30)
+    data = feature_set(head, torch.rand(n + 30, 4), labels)
+    edit = compare_heads(head, nn.Linear(4, 2), data, {0: [1]})
+    rows = {line.split("  ")[0]: line for line in edit.summary().splitlines() if line}
+    right = [round(e.class_accuracy[0] * n) for e in (edit.before, edit.after)]
+    counted = " \u2192 ".join(share_with_interval(k, n) for k in right)
+    assert rows["class 0 (target)"].endswith(counted if n < 20 else rows["class 0 (target)"][-6:])
+    assert (f"of {n} (95 %" in rows["class 0 (target)"]) == (n < 20)
+    assert "95 %" not in rows["class 1"]
+    assert "95 %" not in rows["accuracy"]
+    assert (counted in edit._repr_html_()) == (n < 20)
+
+
+def test_few_samples_in_all():
+    head = nn.Linear(4, 2)
+    data = feature_set(head, torch.rand(8, 4), torch.arange(8) % 2)
+    edit = compare_heads(head, nn.Linear(4, 2), data, {0: [1]})
+    (line,) = (line for line in edit.summary().splitlines() if line.startswith("accuracy"))
+    assert "of 8 (95 %: " in line
+    (line,) = (li for li in edit.summary().splitlines() if li.startswith("calibration error"))
+    assert "95 %" not in line

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from captum_neuroinspect import FeatureSet
+from captum_neuroinspect._shares import share_with_interval
 from captum_neuroinspect.inspection.errors import confusions, worst_classes
 
 
@@ -39,10 +40,24 @@ def test_confusions_by_number_then_share() -> None:
     assert len(confusions(FEW, 1)) == 1
 
 
+@pytest.mark.parametrize(("n", "shown"), [(19, "18 of 19 (95 %: 0.75 to 0.99)"), (20, "95.0 %")])
+def test_shares_of_few_photos_carry_count_and_interval(n: int, shown: str) -> None:
+    """Of a class, and of a class taken for another."""
+    data = _set([0] * n, [0] * (n - 1) + [1], 2)
+    assert worst_classes(data)[0].cells()[-1] == shown
+    other = share_with_interval(1, n)
+    assert confusions(data)[0].cells()[-1] == other
+    assert ("of" in other) == (n < 20)
+    assert other in confusions(data)._repr_html_()
+
+
 def test_tables_print_slice_and_become_rows() -> None:
     named = _set([0, 1], [0, 0], 2, class_names=("cat", "dog"))
     table = worst_classes(named)
-    assert repr(table).splitlines()[1].split() == ["dog", "1", "1", "0.0", "%"]
+    assert repr(table).splitlines()[1].split(maxsplit=3) == [
+        *("dog", "1", "1"),
+        "0 of 1 (95 %: 0.00 to 0.79)",
+    ]
     assert repr(table[:1]) == "\n".join(repr(table).splitlines()[:2])
     assert table.rows()[0] == {"index": 1, "name": "dog", "n_samples": 1, "n_wrong": 1}
     assert confusions(named).rows()[0]["predicted_name"] == "cat"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -579,13 +580,18 @@ def test_one_output_decides_between_two_classes(tmp_path: Path) -> None:
 # Which class a photo is
 
 
+_SHADES = itertools.count()
+
+
 def _solid(folder: Path, **colours: int) -> Path:
-    """Class name -> which of the three colours its photos have."""
+    """Class name -> which of the three colours its photos have; no two photos are the same."""
     for name, colour in colours.items():
         (folder / name).mkdir(parents=True)
         for number in range(4):
-            rgb = tuple(255 if i == colour else number for i in range(3))
-            Image.new("RGB", (SIZE, SIZE), rgb).save(folder / name / f"{number}.png")
+            shade = next(_SHADES)
+            rgb = [shade % 50, shade // 50 % 50]
+            rgb.insert(colour, 255)
+            Image.new("RGB", (SIZE, SIZE), tuple(rgb)).save(folder / name / f"{number}.png")
     return folder
 
 
@@ -625,8 +631,9 @@ class TestClassNames:
     def test_train_and_test_have_the_classes_of_data(self, tmp_path: Path) -> None:
         data = _solid(tmp_path / "data", ant=0, bee=1, cat=2)
         few = ImageFolder(str(_solid(tmp_path / "few", Cat=2, Bee=1)))
+        test = _solid(tmp_path / "test", ant=0, bee=1, cat=2)
         made = _eye()
-        made.load(data, train=few, test=data)
+        made.load(data, train=few, test=test)
         for part in (made.material.train, made.material.test):
             assert part is not None
             assert part.features.accuracy() == 1

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_neuroinspect import __version__
 from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._shares import FEW, share_with_interval
 from captum_neuroinspect.inspection._session.filling_cards import neuron_cards
 from captum_neuroinspect.inspection._session.filling_edit import edit_result
 from captum_neuroinspect.inspection._session.material import Part
@@ -24,7 +25,7 @@ from captum_neuroinspect.inspection.report.data import (
     Mistake,
     ReportData,
 )
-from captum_neuroinspect.inspection.report.formats import percent
+from captum_neuroinspect.inspection.report.formats import share
 
 if TYPE_CHECKING:
     from captum_neuroinspect.inspection.session import NeuroInspect
@@ -159,12 +160,12 @@ def _verdict(session: NeuroInspect, found: Explanation, count: MistakeCount | No
     features = session.material.inspected.features
     name = features.class_name
     of_class = features.of_class(found.target)
-    right = int((features.is_correct & of_class).sum())
+    right, n_class = int((features.is_correct & of_class).sum()), int(of_class.sum())
     n_wrong = len(features.mistakes(found.target))
     (most,) = session.confusions(1, target=found.target)
     words = (
-        f"\u201c{name(found.target)}\u201d is recognised on {right} of {int(of_class.sum())} "
-        f"photos; of all photos {percent(features.accuracy())} are right. {most.n_samples} of its "
+        f"\u201c{name(found.target)}\u201d is recognised on {_counted(right, n_class)}; of all "
+        f"photos {share(features.accuracy(), len(features))} are right. {most.n_samples} of its "
         f"{n_wrong} mistakes are taken for \u201c{name(most.predicted)}\u201d."
     )
     if count is not None:
@@ -175,6 +176,10 @@ def _verdict(session: NeuroInspect, found: Explanation, count: MistakeCount | No
     kind = {"insufficient": "too quiet", "excessive": "active where it should not be"}
     how = kind.get(str(first["kind"]), "off in both directions")
     return f"{words} The neuron blamed most, {first['neuron']}, is {how}."
+
+
+def _counted(n_right: int, n: int) -> str:
+    return f"{n_right} of {n} photos" if n >= FEW else share_with_interval(n_right, n)
 
 
 def _without_folder(spec: str) -> str:

@@ -66,7 +66,11 @@ def inspect(
     encoder: options.Encoder = "auto",
     guide: options.Guide = None,
     held_out: Annotated[
-        float, typer.Option(help="Share of the photos kept to choose and judge an edit.")
+        float,
+        typer.Option(
+            help="Share of the photos that is not explained: half of it chooses an edit, half "
+            "judges it; with --test all of it chooses."
+        ),
     ] = 0.5,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out photos that cannot be read.")

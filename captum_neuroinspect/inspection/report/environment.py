@@ -22,6 +22,7 @@ def page_environment(package: str) -> Environment:
     )
     environment.filters.update(
         percent=formats.percent,
+        share=formats.share,
         points=formats.points,
         number=formats.number,
         signed=formats.signed,

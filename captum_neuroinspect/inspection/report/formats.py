@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from captum_neuroinspect._shares import FEW, share_with_interval
+
 _NONE = "\u2013"
 _MINUS = "\u2212"
 _SPACE = "\u00a0"  # at which no line ends
@@ -15,6 +17,18 @@ def percent(share: float | None, digits: int = 1) -> str:
         '25.6\xa0%'
     """
     return _NONE if share is None else f"{100 * share:.{digits}f}{_SPACE}%"
+
+
+def share(value: float | None, n: int | None) -> str:
+    r"""A share as a percentage, or, of fewer than 20, as a count with its 95 % interval.
+
+    Example:
+        >>> share(0.5, 2), share(0.5, 40), share(0.5, None)
+        ('1 of 2 (95\xa0%: 0.09 to 0.91)', '50.0\xa0%', '50.0\xa0%')
+    """
+    if value is None or n is None or not 0 < n < FEW:
+        return percent(value)
+    return share_with_interval(round(value * n), n).replace(" %", f"{_SPACE}%")
 
 
 def points(before: float | None, after: float | None, digits: int = 1) -> str:

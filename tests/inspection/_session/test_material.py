@@ -23,7 +23,7 @@ def _load(
     folder: Path, data: Any = None, train: Any = None, test: Any = None, **options: Any
 ) -> Material:
     net = options.pop("net", None) or CountedNet()
-    model = loaded_model(net, None, None, SIZE)
+    model = loaded_model(net, None, NAMES, SIZE)
     defaults = {"on_error": "raise", "seed": 0, "fresh": False, "progress": False}
     options = {"held_out": 0.5, **defaults, **options}
     key, work = model_key(model, net.head), WorkFolder(folder / "work")
@@ -42,7 +42,8 @@ def test_parts_are_what_collect_features_gives(tmp_path: Path) -> None:
         found = _load(tmp_path, *sets, net=net)
     assert torch.equal(torch.random.get_rng_state(), state)
     for part, data in zip((found.inspected, found.train, found.test), sets, strict=True):
-        assert_same_set(part.features, collect_features(net, data, progress=False))
+        expected = collect_features(net, data, progress=False, class_names=NAMES)
+        assert_same_set(part.features, expected)
 
 
 def test_rows_lead_back_to_their_photos(tmp_path: Path) -> None:
