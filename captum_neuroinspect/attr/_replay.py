@@ -58,7 +58,13 @@ class ReplayedTail:
         with torch.enable_grad():
             self._w = w.detach().clone().requires_grad_()
             self._logits = self._run(self._changed(self._w)).to(self._dtype)[self._rows]
-        return self._logits.detach()
+        logits = self._logits.detach()
+        if bool(logits.isnan().any()):  # which would pass for the largest logit
+            raise RuntimeError(
+                "the network's output became NaN when the activations were changed: take smaller "
+                "steps, as SGD(lr=0.001), or feasible=True where they must not be negative"
+            )
+        return logits
 
     def pullback(self, residual: Tensor) -> Tensor:
         padded = torch.zeros_like(self._logits).index_copy_(0, self._live, residual)

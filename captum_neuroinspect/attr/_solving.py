@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from captum_neuroinspect._modules import logits_of
 from captum_neuroinspect._sites import Site, read_activations
 from captum_neuroinspect.attr._last_layer import followed
 from captum_neuroinspect.attr._passes import Passes
@@ -151,7 +152,7 @@ class Readings:
             with followed(site.layer) if watched else nullcontext() as last:
                 read, output = read_activations(run, site, passes.device_ids)
                 is_head &= last is None or last.leads_to(output)
-            logits.append(targets.subset(rows).select_output(output).detach())
+            logits.append(targets.subset(rows).select(logits_of(output).detach()))
             _check_rows(read, rows.stop - rows.start, site)
             activations.append(read)
         where = f"{'inputs' if site.at_input else 'outputs'} of {type(site.layer).__name__}"

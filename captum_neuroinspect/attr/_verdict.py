@@ -37,8 +37,8 @@ def check_and_warn(found: Counterfactual, stacklevel: int) -> None:
         ),
         (
             asked & ~found.ran_out & ~found.converged,
-            "are at a minimum where their class is not predicted (give an ElasticNet with "
-            "smaller l1 and l2)",
+            "are at a minimum that does not reach their class (give an ElasticNet with smaller l1 "
+            "and l2; some classes cannot be reached)",
         ),
     ]
     counts = [(int(rows.sum()), words) for rows, words in parts]

@@ -328,7 +328,7 @@ def _chunks(tensor: Tensor) -> Iterator[Tensor]:
 def _votes(size: Tensor, k: int) -> Tensor:
     """How many mistakes have the neuron among their k largest; a zero is no vote."""
     strongest = size.topk(k, dim=1)
-    votes = torch.zeros_like(size).scatter_(1, strongest.indices, (strongest.values > 0).float())
+    votes = torch.zeros_like(size).scatter_(1, strongest.indices, (strongest.values > 0).to(size))
     return votes.sum(0)
 
 

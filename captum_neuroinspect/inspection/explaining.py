@@ -157,14 +157,18 @@ def _least_share(w: Tensor | Counterfactual) -> float:
 
 
 def check_outputs(head: nn.Linear) -> None:
-    """Refuse a head that gives no output for the class that is missed.
+    """Refuse a head that gives no output for the class that is missed, as a session shows them.
 
     Raises:
         TypeError: when it is not linear.
         ValueError: when it has a single output.
     """
     if check_head(head).out_features == 1:
-        raise ValueError("head has a single output, expected one a class, of which one is missed")
+        raise ValueError(
+            "head has a single output, expected one a class, of which one is missed: illusions and "
+            "edits need an output for each class; explain_mistakes(head, features, target=0 or 1) "
+            "explains the mistakes of one"
+        )
 
 
 def mistakes_about(features: FeatureSet, target: int) -> FeatureSet | None:

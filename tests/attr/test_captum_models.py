@@ -259,7 +259,7 @@ def _scaled(cls):
     ],
 )
 def test_channels_of_sequences_and_volumes(cls, shape, layers):
-    """(N, C, L) behind a convolution is no (N, T, C); (N, C, D, H, W) has channels first."""
+    """(N, C, L) behind a convolution is no (N, T, C), and volumes have channels first."""
     net = _scaled(cls)
     for layer, n_channels in layers.items():
         for forward_func in (net, lambda x: net(x)):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import feature_set, linear
 
-from captum_neuroinspect import rank_neurons
+from captum_neuroinspect import NeuronCounterfactual, rank_neurons
 from captum_neuroinspect.attr import Reference
 
 # Neuron:           0     1     2     3     4
@@ -65,6 +65,55 @@ def test_rank_neurons_min_precision_is_reached_at_3_percent():
     assert rank_neurons(w, k=1).insufficient.neurons == (0, 1)
     w[97, 1], w[97, 2] = 0, 1
     assert rank_neurons(w, k=1).insufficient.neurons == (0,)
+
+
+def test_rank_neurons_samples_that_are_right_do_not_dilute_precision():
+    """No change, no mistake: shares are of the mistakes, and the others are counted."""
+    mixed = torch.cat([W, torch.zeros(36, 5)])[torch.randperm(40)]
+    for options in ({"k": 1}, {"k": 2}, {"by": "mean"}, {"k": 2, "min_precision": 0.5}):
+        alone, among = rank_neurons(W, **options), rank_neurons(mixed, **options)
+        assert among.n_right == 36
+        assert among.n_mistakes == 4
+        for kind in ("insufficient", "excessive", "both"):
+            one, other = getattr(alone, kind), getattr(among, kind)
+            assert one.neurons == other.neurons
+            assert one.precision == pytest.approx(other.precision)
+            assert one.magnitude == pytest.approx(other.magnitude)
+    title = "4 mistakes (without 36 that need no change), top-5 precision"
+    assert str(rank_neurons(mixed)).splitlines()[0] == title
+    assert title in rank_neurons(mixed)._repr_html_()
+    assert "without" not in str(rank_neurons(W))
+
+
+def test_rank_neurons_contrasted_among_samples_that_are_right():
+    w, z, usual = torch.randn(20, 6), torch.rand(20, 6), torch.rand(9, 6)
+    w[5:] = 0
+    alone = rank_neurons(w[:5], features=z[:5], reference=usual)
+    among = rank_neurons(w, features=z, reference=usual)
+    assert among == replace(alone, n_right=15)
+
+
+def test_rank_neurons_takes_details_and_their_contrast():
+    """A contrast is ranked by its mean; with a reference of the ranking's own, w is."""
+    head = linear(2 * torch.eye(4))
+    z, usual = torch.rand(12, 4), torch.rand(9, 4)
+    method = NeuronCounterfactual(head, head)
+    plain = method.attribute_features(z, 1, return_details=True)
+    assert rank_neurons(plain, k=2) == rank_neurons(plain.w, k=2)
+    found = method.attribute_features(z, 1, reference=usual, return_details=True)
+    by_contrast = rank_neurons(found.contrast, k=2, by="mean")
+    assert rank_neurons(found, k=2) == by_contrast
+    options = {"k": 2, "features": z, "reference": usual}
+    assert rank_neurons(found, **options) == rank_neurons(found.w, **options)
+
+
+def test_rank_neurons_keeps_float64():
+    """Sums of float64 changes to the last digits."""
+    w = torch.rand(30, 4, dtype=torch.float64)
+    found = rank_neurons(w, k=4, by="magnitude").insufficient
+    expected = w.sum(0).sort(descending=True)
+    assert found.neurons == tuple(expected.indices.tolist())
+    assert found.magnitude == pytest.approx(tuple(expected.values.tolist()), rel=1e-14)
 
 
 def test_rank_neurons_by_magnitude():

@@ -42,6 +42,21 @@ def test_prox_by_hand():
     assert w[0, 1] == 0
 
 
+@pytest.mark.parametrize("group", [0.0, 0.01, 0.5, 1.2])
+def test_rows_do_not_influence_each_other(group):
+    """Bounded, free and mixed rows side by side: each as alone, to the last bit."""
+    v, l1, l2, lower = _draw(3, group, True, n=6)
+    lower[::2] = -torch.inf
+    w, gradient = prox(v, l1, l2, lower), torch.randn(v.shape, dtype=v.dtype)
+    residual = prox_residual(w, gradient, l1, l2, lower)
+    for i in range(6):
+        row = slice(i, i + 1)
+        bound = lower[row] if i % 2 else None  # a bound of -inf is none
+        assert torch.equal(prox(v[row], l1[row], l2[row], bound), w[row])
+        one = prox_residual(w[row], gradient[row], l1[row], l2[row], bound)
+        assert torch.equal(one, residual[row])
+
+
 def test_prox_with_a_lower_bound_by_hand():
     """(4, -3) after the threshold; w = (3, -1) is sqrt(10) long and shrinks by 3/4."""
     l2 = math.sqrt(10) / 3

@@ -104,6 +104,30 @@ def test_agreement_equals_the_mean_cosine_of_all_pairs(monkeypatch):
     assert agreement(with_zeros) == pytest.approx(agreement(w))
 
 
+@pytest.mark.parametrize("n", [2, 3, 7, 50])
+def test_agreement_of_copies_is_one_and_not_a_hair_more(n):
+    """Mistakes that are copies of one photo: rounding must not refuse them as an effect."""
+    for seed in range(20):
+        one = torch.randn(1, 64, generator=torch.Generator().manual_seed(seed))
+        for dtype in (torch.float32, torch.float64):
+            w = one.to(dtype).expand(n, -1) * torch.arange(1, n + 1)[:, None]
+            found = agreement(w)
+            assert 1 - 1e-12 <= found <= 1
+            reference = Reference.of(torch.randn(9, 64)).for_mistakes(w)
+            assert reference.effect == found
+
+
+def test_reference_keeps_float64_and_refuses_multi_hot_labels():
+    samples = torch.rand(9, 3, dtype=torch.float64)
+    reference = Reference.of(samples)
+    assert reference.level.dtype == reference.spread.dtype == torch.float64
+    torch.testing.assert_close(reference.level[0], samples.mean(0), rtol=1e-15, atol=0)
+    labels = torch.tensor([[1, 0], [1, 1], [0, 1]])
+    data = feature_set(linear(torch.eye(2)), torch.rand(3, 2), labels)
+    with pytest.raises(ValueError, match="reference has multi-hot labels, expected samples of one"):
+        Reference.of(data)
+
+
 def test_agreement_of_opposites_is_zero_and_of_one_change_unknown():
     assert agreement(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])) == 0.0
     assert agreement(torch.tensor([[1.0, 0.0], [0.0, 0.0]])) is None

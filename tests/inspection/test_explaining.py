@@ -88,6 +88,47 @@ def test_both_ways_to_be_wrong_about_a_class() -> None:
     assert mistakes_about(data.correct(), 1) is None
 
 
+def test_heads_with_one_output() -> None:
+    """Classes 0 and 1: what misses 1 needs a higher logit, what misses 0 a lower one."""
+    head = linear([[2.0, -1.0, 0.5]], [-1.0])
+    features = torch.rand(90, 3, generator=torch.Generator().manual_seed(0)) * 2
+    labels = (head(features).flatten() > 0).long()
+    labels[::4] = 1 - labels[::4]
+    data = feature_set(head, features, labels)
+    for target, sign in ((1, 1), (0, -1)):
+        found = explain_mistakes(head, data, target=target)
+        assert found.ranking.n_mistakes == len(found.mistakes) > 5
+        change = head(found.mistakes.features + found.w) - head(found.mistakes.features)
+        assert (sign * change > 0).all()
+        assert found.confused == 1 - target
+        assert found.neurons()
+
+
+@pytest.mark.filterwarnings("ignore:.* did not converge:RuntimeWarning")
+def test_mistakes_that_cannot_be_turned_are_left_out_or_refused() -> None:
+    head = linear([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], [0.0, 0.0, -1e4])
+    features = torch.rand(30, 2, generator=torch.Generator().manual_seed(0))
+    labels = torch.full((30,), 2)
+    labels[:20] = head(features[:20]).argmax(1)
+    data = feature_set(head, features, labels)
+    with pytest.raises(ValueError, match="none of the 10 samples reached its class"):
+        explain_mistakes(head, data, target=2)
+    # Some reach it: the others neither vote nor count.
+    labels = head(features).argmax(1)
+    labels[::3] = 1 - labels[::3]
+    data = feature_set(head, features, labels)
+    wrong = data.mistakes(0)
+    details = NeuronCounterfactual(head, head).attribute_features(
+        wrong.features, 0, return_details=True
+    )
+    details.converged[:2] = False
+    found = explain_mistakes(head, data, target=0, k=2, w=details)
+    assert found.ranking.n_mistakes == len(wrong) - 2
+    assert found.ranking.n_unfinished == 2
+    assert "2 that did not reach their class" in str(found)
+    assert len(found.w) == len(wrong)
+
+
 def test_names_stay_text_in_a_notebook() -> None:
     from dataclasses import replace
 
