@@ -19,9 +19,10 @@ if TYPE_CHECKING:
         saliency_figure,
     )
     from captum_neuroinspect.describe import describe_neurons
-    from captum_neuroinspect.edit import HeadEdit, edit_head, mend, probability_ratio
+    from captum_neuroinspect.edit import HeadEdit, Verdict, edit_head, mend, probability_ratio
     from captum_neuroinspect.encoders import LabelSpaceEncoder, OpenCLIPEncoder
     from captum_neuroinspect.features import FeatureSet, collect_features, find_head
+    from captum_neuroinspect.inspection.preflight import Preflight, preflight
     from captum_neuroinspect.inspection.session import NeuroInspect
     from captum_neuroinspect.optvis import Illusions, activation_mask, render_illusions
 
@@ -36,7 +37,9 @@ _MODULE_OF = {
     "NeuronCounterfactual": "attr",
     "NeuronRanking": "attr",
     "OpenCLIPEncoder": "encoders",
+    "Preflight": "inspection.preflight",
     "Reference": "attr",
+    "Verdict": "edit",
     "activation_mask": "optvis",
     "collect_features": "features",
     "describe_neurons": "describe",
@@ -44,6 +47,7 @@ _MODULE_OF = {
     "find_head": "features",
     "mend": "edit",
     "neuron_saliency": "attr",
+    "preflight": "inspection.preflight",
     "probability_ratio": "edit",
     "rank_neurons": "attr",
     "render_illusions": "optvis",
@@ -59,7 +63,9 @@ __all__ = [
     "NeuronCounterfactual",
     "NeuronRanking",
     "OpenCLIPEncoder",
+    "Preflight",
     "Reference",
+    "Verdict",
     "activation_mask",
     "collect_features",
     "describe_neurons",
@@ -67,6 +73,7 @@ __all__ = [
     "find_head",
     "mend",
     "neuron_saliency",
+    "preflight",
     "probability_ratio",
     "rank_neurons",
     "render_illusions",

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from captum_neuroinspect._class_names import as_names
 from captum_neuroinspect._decisions import (
     accuracy_by_class,
     checked_labels,
@@ -26,6 +27,7 @@ from captum_neuroinspect._fingerprint import head_fingerprint
 from captum_neuroinspect._head import check_head, head_tensors
 from captum_neuroinspect._html import html_table
 from captum_neuroinspect._modules import check_indices
+from captum_neuroinspect._same_samples import row_names
 from captum_neuroinspect._splitting import first_part
 
 _FINGERPRINTS = ("head_fingerprint", "backbone_fingerprint")
@@ -86,6 +88,8 @@ class FeatureSet:
     def __post_init__(self) -> None:
         _check_shapes(self)
         object.__setattr__(self, "labels", checked_labels(self.labels))
+        if self.class_names is not None:
+            object.__setattr__(self, "class_names", as_names(self.class_names))
         if len(self.indices) == 0:
             object.__setattr__(self, "indices", torch.arange(len(self.labels)))
         _check_lengths(self)
@@ -155,6 +159,20 @@ class FeatureSet:
             groups=None if self.groups is None else self.groups[which],
             indices=self.indices[which],
         )
+
+    def without(self, *others: FeatureSet) -> FeatureSet:
+        """The samples that are in none of other sets, by their features.
+
+        Examples::
+
+            >>> z = torch.eye(3)
+            >>> data = FeatureSet(z, z, torch.arange(3))
+            >>> data.without(data.subset(torch.tensor([1]))).indices.tolist()
+            [0, 2]
+        """
+        known = {name for other in others for name in row_names(other.features)}
+        keep = [name not in known for name in row_names(self.features)]
+        return self.subset(torch.tensor(keep, dtype=torch.bool))
 
     def mistakes(self, target: int | None = None, predicted: int | None = None) -> FeatureSet:
         """The samples whose predicted class is not their label.

@@ -5,13 +5,15 @@ Each change to a model has one owner here which undoes it, also on error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from captum_neuroinspect._sites import Site
 
@@ -107,15 +109,104 @@ def logits_of(output: Any) -> Tensor:
     if not isinstance(logits, Tensor):
         raise TypeError(
             f"the model returned {type(output).__name__}, expected a tensor of logits (N, C) "
-            "or an object with a `logits` attribute"
+            f"or an object with a `logits` attribute{_without_name(output)}"
         )
     return logits
+
+
+def _without_name(output: Any) -> str:
+    """What to do about a dictionary of several outputs, of which none is called logits."""
+    if not isinstance(output, Mapping) or not any(isinstance(v, Tensor) for v in output.values()):
+        return ""
+    return f"; of its {', '.join(map(repr, output))}, head= names the one that counts by its layer"
+
+
+def tensors_in(output: Any) -> Iterator[Tensor]:
+    """Every tensor that a model returned, in tuples, lists and mappings of any depth.
+
+    Examples::
+
+        >>> [len(t) for t in tensors_in({"age": torch.zeros(3), "others": (torch.zeros(2), None)})]
+        [3, 2]
+    """
+    if isinstance(output, Tensor):
+        yield output
+        return
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    elif dataclasses.is_dataclass(output) and not isinstance(output, type):
+        output = [getattr(output, field.name) for field in dataclasses.fields(output)]
+    if isinstance(output, (tuple, list)):
+        for value in output:
+            yield from tensors_in(value)
 
 
 def device_of(model: nn.Module) -> torch.device:
     """The device of the model's first parameter or buffer; CPU if it has neither."""
     tensor = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if tensor is None else tensor.device
+
+
+def dtype_of(model: nn.Module) -> torch.dtype | None:
+    """The dtype of the pixels that a model takes; ``None`` where its weights do not tell.
+
+    That of its first convolution or linear layer; else of its first parameter. A module
+    that converts its input by itself says so by an attribute ``input_dtype``.
+
+    Examples::
+
+        >>> dtype_of(nn.Sequential(nn.Conv2d(3, 4, 3).bfloat16(), nn.Linear(4, 2)))
+        torch.bfloat16
+    """
+    said = getattr(model, "input_dtype", None)
+    if isinstance(said, torch.dtype):
+        return said
+    layers = (m for m in model.modules() if isinstance(m, (_ConvNd, nn.Linear)))
+    # Parameters, not `.weight`: some compute that, and change their buffers when asked.
+    weights = chain.from_iterable(layer.parameters() for layer in layers)
+    return next((w.dtype for w in chain(weights, model.parameters()) if _is_float(w)), None)
+
+
+def as_input(model: nn.Module, value: Any) -> Any:
+    """Images on the device of a model, and, where they are floating point, in its dtype.
+
+    Examples::
+
+        >>> as_input(nn.Linear(4, 2).double(), torch.zeros(1, 4)).dtype
+        torch.float64
+    """
+    if not isinstance(value, Tensor):
+        return value
+    dtype = dtype_of(model) if _is_float(value) else None
+    return value.to(device_of(model), dtype or value.dtype)
+
+
+def _is_float(value: Tensor) -> bool:
+    # Some quantisers keep their codes in float8, which nothing can be computed in.
+    return value.is_floating_point() and value.dtype.itemsize > 1
+
+
+def is_close(one: Tensor, other: Tensor, tolerance: float = 1e-4) -> bool:
+    """Whether two results are the same up to the rounding of the coarser dtype.
+
+    Infinite values must be equal; of the others none may differ by more than
+    ``tolerance``, a share of the largest.
+
+    Examples::
+
+        >>> is_close(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.01]))
+        False
+        >>> is_close(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.01]).bfloat16())
+        True
+    """
+    if one.shape != other.shape:
+        return False
+    steps = (torch.finfo(t.dtype).eps for t in (one, other) if t.is_floating_point())
+    tolerance = max(tolerance, 4 * max(steps, default=0.0))
+    first, second = (t.detach().to("cpu", torch.float64) for t in (one, other))
+    finite = second[second.isfinite()]
+    size = float(finite.abs().max()) if finite.numel() else 0.0
+    return torch.allclose(first, second, rtol=0, atol=tolerance * size, equal_nan=True)
 
 
 def module_name(model: nn.Module, module: nn.Module) -> str:

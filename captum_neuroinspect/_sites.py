@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 Visit = Callable[[Tensor], "Tensor | None"]  # an activation -> what replaces it, or None
+VisitAll = Callable[[tuple[Tensor, ...]], "Sequence[Tensor] | None"]
 
 
 @dataclass(frozen=True)
 class Site:
-    """The first tensor that goes into a layer, or that comes out of it.
+    """What goes into a layer, or what comes out of it.
 
     Attributes:
         layer: a module of the network.
@@ -29,16 +30,37 @@ class Site:
 
     @contextmanager
     def visited(self, visit: Visit) -> Iterator[None]:
-        """Call ``visit`` with the activation in each forward pass inside the block."""
+        """Call ``visit`` with the first tensor there, in each forward pass inside the block."""
+        with self._hooked(lambda value: _with_first_tensor(value, visit)):
+            yield
 
+    @contextmanager
+    def all_visited(self, visit: VisitAll) -> Iterator[None]:
+        """The same with all tensors of floating point, also in tuples and lists.
+
+        Where there are none outside of mappings: with the first tensor.
+        """
+
+        def visited(value: Any) -> tuple[Any, bool]:
+            tensors = _floating(value)
+            if not tensors:
+                return _with_first_tensor(value, lambda tensor: _only(visit((tensor,))))
+            replacements = visit(tensors)
+            if replacements is None:
+                return value, True
+            return _with_floating(value, iter(replacements)), True
+
+        with self._hooked(visited):
+            yield
+
+    @contextmanager
+    def _hooked(self, visited: Callable[[Any], tuple[Any, bool]]) -> Iterator[None]:
         def on_input(_: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-            args, found = _with_first_tensor(args, visit)
-            if found:
-                return args, kwargs
-            return args, _with_first_tensor(kwargs, visit)[0]
+            args, found = visited(args)
+            return (args, kwargs) if found else (args, visited(kwargs)[0])
 
         def on_output(_: nn.Module, __: Any, output: Any) -> Any:
-            return _with_first_tensor(output, visit)[0]
+            return visited(output)[0]
 
         if self.at_input:
             handle = self.layer.register_forward_pre_hook(on_input, with_kwargs=True)
@@ -50,10 +72,10 @@ class Site:
             handle.remove()
 
 
-def read_activation(
+def read_activations(
     run: Callable[[], Any], site: Site, device_ids: list[int] | None = None
-) -> tuple[Tensor, Any]:
-    """Run a network once; give the activation at ``site`` and what the network returned.
+) -> tuple[tuple[Tensor, ...], Any]:
+    """Run a network once; give the activations at ``site`` and what the network returned.
 
     Args:
         run: the forward pass.
@@ -65,15 +87,16 @@ def read_activation(
         ValueError: when it runs the layer several times, so that "its" neurons are
             not one set of numbers.
     """
-    parts: dict[torch.device, list[Tensor]] = {}
+    parts: dict[torch.device, list[tuple[Tensor, ...]]] = {}
     lock = threading.Lock()  # DataParallel runs its replicas in threads
 
-    def store(activation: Tensor) -> None:
+    def store(activations: tuple[Tensor, ...]) -> None:
         with lock:
-            # A copy: an in-place operation behind the layer would change what was read.
-            parts.setdefault(activation.device, []).append(activation.detach().clone())
+            # Copies: an in-place operation behind the layer would change what was read.
+            copies = tuple(activation.detach().clone() for activation in activations)
+            parts.setdefault(copies[0].device, []).append(copies)
 
-    with site.visited(store), torch.no_grad():
+    with site.all_visited(store), torch.no_grad():
         output = run()
     if not parts:
         raise RuntimeError(
@@ -86,7 +109,12 @@ def read_activation(
             f"the layer {type(site.layer).__name__} runs {n_calls} times in one forward pass: "
             "choose a layer that runs once, so that its neurons are one set"
         )
-    return _gathered({device: calls[0] for device, calls in parts.items()}, device_ids), output
+    slots = range(min(len(calls[0]) for calls in parts.values()))
+    activations = tuple(
+        _gathered({device: calls[0][i] for device, calls in parts.items()}, device_ids)
+        for i in slots
+    )
+    return activations, output
 
 
 def _gathered(parts: dict[torch.device, Tensor], device_ids: list[int] | None) -> Tensor:
@@ -95,6 +123,32 @@ def _gathered(parts: dict[torch.device, Tensor], device_ids: list[int] | None) -
         order = device_ids if device_ids is not None else sorted(d.index or 0 for d in devices)
         devices.sort(key=lambda device: order.index(device.index or 0))
     return torch.cat([parts[device].to(devices[0]) for device in devices])
+
+
+def _only(tensors: Sequence[Tensor] | None) -> Tensor | None:
+    return None if tensors is None else tensors[0]
+
+
+def _is_activation(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim > 0
+
+
+def _floating(value: Any) -> tuple[Tensor, ...]:
+    """The tensors of floating point in a value and its tuples and lists, in order."""
+    if isinstance(value, (tuple, list)):
+        return tuple(tensor for item in value for tensor in _floating(item))
+    return (value,) if _is_activation(value) else ()
+
+
+def _with_floating(value: Any, replacements: Iterator[Tensor]) -> Any:
+    """The value with the tensors that :func:`_floating` finds replaced, one after the other."""
+    if isinstance(value, (tuple, list)):
+        return _like(value, [_with_floating(item, replacements) for item in value])
+    return next(replacements) if _is_activation(value) else value
+
+
+def _like(value: Any, items: list[Any]) -> Any:
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
 
 def _with_first_tensor(value: Any, visit: Visit) -> tuple[Any, bool]:
@@ -113,9 +167,7 @@ def _in_sequence(value: Any, visit: Visit) -> tuple[Any, bool]:
     for i, item in enumerate(value):
         changed, found = _with_first_tensor(item, visit)
         if found:
-            items = [*value[:i], changed, *value[i + 1 :]]
-            is_named = hasattr(value, "_fields")
-            return (type(value)(*items) if is_named else type(value)(items)), True
+            return _like(value, [*value[:i], changed, *value[i + 1 :]]), True
     return value, False
 
 

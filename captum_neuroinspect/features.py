@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +14,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 from tqdm import tqdm
 
+from captum_neuroinspect._class_names import ClassMatch, as_names, names_of, shortened
 from captum_neuroinspect._decisions import checked_labels
 from captum_neuroinspect._feature_set import FeatureSet as FeatureSet
 from captum_neuroinspect._fingerprint import backbone_fingerprint, head_fingerprint
-from captum_neuroinspect._head import check_head, find_head
-from captum_neuroinspect._modules import captured_input, check_indices, device_of, frozen, logits_of
+from captum_neuroinspect._head import check_head, check_initialised, find_head
+from captum_neuroinspect._head_watch import watched
+from captum_neuroinspect._items import as_group, as_label
+from captum_neuroinspect._modules import as_input, check_indices, device_of, frozen
 
 __all__ = ["FeatureSet", "collect_features", "find_head"]
 
@@ -29,6 +35,7 @@ def collect_features(
     *,
     batch_size: int | None = None,
     class_names: Iterable[str] | None = None,
+    by_position: bool = False,
     progress: bool = True,
 ) -> FeatureSet:
     """Run the backbone once over ``data`` and keep what the decision layer sees.
@@ -38,27 +45,37 @@ def collect_features(
 
     Args:
         model: a classifier that returns logits ``(N, C)`` or an object with
-            ``.logits``; it runs on its own device.
+            ``.logits``; it runs on its own device and in its own dtype.
         data: a ``DataLoader``, a ``Dataset`` or a pair ``(images, labels)`` of
             tensors. Items are ``(image, label)``, ``(image, label, group)`` or
             mappings with ``"pixel_values"`` and ``"labels"``. A shuffling
             loader is taken as it comes; then ``indices`` count its order. A label is
             a class index, a row of C zeros and ones, or, for a head with one output,
-            0 or 1.
-        head: the decision layer; found by :func:`find_head` when not given.
+            0 or 1. Rows with exactly one 1 each are taken as class indices.
+        head: the decision layer; found by :func:`find_head` when not given. Of a model
+            that returns several outputs, its own are the logits.
         batch_size: images a pass, for a ``Dataset`` or tensors. ``None``: 8 on a CPU,
             where larger batches are slower (page faults, measured), else 64.
-        class_names: one name for each output of the head; taken from ``data.classes``
-            when present.
+        class_names: one name for each output of the head. When ``data`` has names of its
+            own (``classes``, also behind ``Subset`` and loaders), they are found among
+            these and the labels brought to their order. ``None``: those of ``data``.
+        by_position: take the names of ``data`` in their order as ``class_names``, whatever
+            they are called.
         progress: show a progress bar.
 
     Returns:
-        A :class:`FeatureSet` on the CPU.
+        A :class:`FeatureSet` on the CPU, in float32, in which ``head(features)`` equals
+        ``logits``, also where a softmax follows the head.
 
     Raises:
         TypeError: when ``head`` is not linear or items are not (image, label).
         ValueError: when data is empty, pixels or features are not finite, a label
-            is outside ``0..C-1``, ``class_names`` are not C, or no linear head is found.
+            is outside ``0..C-1``, ``class_names`` are not C or do not fit those of
+            ``data``, no linear head is found, or the one that is given does not compute
+            an output of the model.
+
+    Warns:
+        UserWarning: when labels are one-hot.
 
     Examples::
 
@@ -68,13 +85,35 @@ def collect_features(
         >>> features.features.shape, features.logits.shape
         (torch.Size([5, 4]), torch.Size([5, 3]))
     """
+    collected = collect_as_given(
+        model,
+        data,
+        head,
+        batch_size=batch_size,
+        class_names=class_names,
+        by_position=by_position,
+        progress=progress,
+    )
+    return without_one_hot(collected)
+
+
+def collect_as_given(
+    model: nn.Module,
+    data: Any,
+    head: nn.Linear | None = None,
+    *,
+    batch_size: int | None = None,
+    class_names: Iterable[str] | None = None,
+    by_position: bool = False,
+    progress: bool = True,
+) -> FeatureSet:
+    """:func:`collect_features` with one-hot labels as rows: some of the data may look so."""
     if batch_size is None:
         batch_size = _default_batch_size(model)
     loader = _as_loader(data, batch_size)
-    if class_names is None:
-        class_names = getattr(getattr(loader, "dataset", None), "classes", None)
-    names = None if class_names is None else tuple(class_names)
-    collected = list(_run(model, head, loader, names, progress))
+    names = None if class_names is None else as_names(class_names)
+    match = names_of(loader).onto(names, by_position=by_position)
+    collected = list(_run(model, head, loader, match, progress))
     if not collected:
         raise ValueError("data is empty: expected at least one (image, label)")
     features, logits, labels, groups, heads = zip(*collected, strict=True)
@@ -83,34 +122,58 @@ def collect_features(
         torch.cat(logits),
         torch.cat(labels),
         groups=None if groups[0] is None else torch.cat(groups),
-        class_names=names,
+        class_names=match.names,
         head_fingerprint=head_fingerprint(heads[0]),
         backbone_fingerprint=backbone_fingerprint(model, heads[0]),
     )
+
+
+def without_one_hot(features: FeatureSet) -> FeatureSet:
+    """Labels with exactly one 1 in each row as class indices.
+
+    Read as multi-hot, each logit would be judged by its sign, which a softmax leaves open.
+
+    Warns:
+        UserWarning: when the labels are of that kind.
+    """
+    if not features.is_multi_hot or not bool((features.labels.sum(1) == 1).all()):
+        return features
+    warnings.warn(
+        f"the labels {tuple(features.labels.shape)} have exactly one 1 in each row (one-hot): "
+        "they are taken as class indices, for a head whose largest output decides",
+        stacklevel=3,
+    )
+    return replace(features, labels=features.labels.argmax(1))
 
 
 def _run(
     model: nn.Module,
     head: nn.Linear | None,
     loader: DataLoader[Any],
-    class_names: tuple[str, ...] | None,
+    match: ClassMatch,
     progress: bool,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None, nn.Linear]]:
+    if isinstance(model, nn.DataParallel):
+        model = model.module  # parts of a batch on several devices would be read as one
+    check_initialised(model)
     if head is not None:
         check_head(head)
-    device = device_of(model)
+    n_before = 0
     with frozen(model), torch.no_grad():
         for number, batch in enumerate(tqdm(loader, "features", disable=not progress)):
-            images, labels, groups = _unpack(batch)
+            images, labels, groups = _unpack(batch, n_before)
+            n_before += len(labels)
             _check_finite("images", images, number)
-            images = images.to(device)
+            images = as_input(model, images)
             head = head or find_head(model, images[:1])
-            _check_classes(labels, class_names, head.out_features)
-            with captured_input(head) as captured:
-                logits = logits_of(model(images)).float().cpu()
-                features = captured.value.detach().float().cpu()
-            _check_features(features, len(images), number)
-            yield features, logits, labels, groups, head
+            labels = match.rows(labels)
+            _check_classes(labels, match.names, head.out_features)
+            with watched(model, head) as watch:
+                output = model(images)
+                features = watch.features
+                _check_features(features, len(images), number)
+                logits = watch.logits(output)
+            yield features.float().cpu(), logits.float().cpu(), labels, groups, head
 
 
 def _default_batch_size(model: nn.Module) -> int:
@@ -132,14 +195,40 @@ def _as_loader(data: Any, batch_size: int) -> DataLoader[Any]:
         raise ValueError("data is empty: expected at least one (image, label)")
     # With a generator of its own, for a loader draws a number from the caller's otherwise.
     own = torch.Generator()
-    return DataLoader(data, batch_size=batch_size, collate_fn=_collate, generator=own)
+    return DataLoader(data, batch_size=batch_size, collate_fn=_Collate(), generator=own)
 
 
-def _collate(items: list[Any]) -> Any:
-    # Told here, because torch's own message knows nothing of images and transforms.
-    first = items[0].get("pixel_values") if isinstance(items[0], Mapping) else items[0]
-    _check_image(first[0] if isinstance(first, (tuple, list)) and first else first)
-    return default_collate(items)
+class _Collate:
+    """Joins items, and says what is wrong with one: torch's messages know nothing of images."""
+
+    def __init__(self) -> None:
+        self._n_seen = 0
+
+    def __call__(self, items: list[Any]) -> Any:
+        first = items[0].get("pixel_values") if isinstance(items[0], Mapping) else items[0]
+        _check_image(first[0] if isinstance(first, (tuple, list)) and first else first)
+        for number, item in enumerate(items, self._n_seen):
+            _check_item(number, item)
+        self._n_seen += len(items)
+        return default_collate(items)
+
+
+def _check_item(number: int, item: Any) -> None:
+    if isinstance(item, Mapping):
+        item = (None, item["labels"]) if "labels" in item else ()
+    if isinstance(item, (tuple, list)) and len(item) in (2, 3):
+        with _naming(number):
+            as_label(item[1])
+            if len(item) == 3:
+                as_group(item[2])
+
+
+@contextmanager
+def _naming(number: int) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"item {number}: {error}") from None
 
 
 def _pair_of_tensors(data: Any) -> TensorDataset:
@@ -153,7 +242,7 @@ def _pair_of_tensors(data: Any) -> TensorDataset:
     return TensorDataset(*data)
 
 
-def _unpack(batch: Any) -> _Batch:
+def _unpack(batch: Any, n_before: int = 0) -> _Batch:
     if isinstance(batch, Mapping):
         batch = (batch.get("pixel_values"), batch.get("labels"))
     if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3) or batch[1] is None:
@@ -162,8 +251,27 @@ def _unpack(batch: Any) -> _Batch:
             "(images, labels, groups) or a mapping with 'pixel_values' and 'labels'"
         )
     _check_image(batch[0])
-    groups = torch.as_tensor(batch[2]).long() if len(batch) == 3 else None
-    return torch.as_tensor(batch[0]), _integer_labels(torch.as_tensor(batch[1])), groups
+    # A user's own loader has not looked at its items.
+    labels = _checked_rows(batch[1], as_label, n_before)
+    groups = None
+    if len(batch) == 3:
+        groups = _checked_rows(batch[2], as_group, n_before).long().reshape(-1)
+    return torch.as_tensor(batch[0]), _integer_labels(labels), groups
+
+
+def _checked_rows(rows: Any, check: Callable[[Any], Any], n_before: int) -> Tensor:
+    if isinstance(rows, (Tensor, np.ndarray)) and rows.ndim == 1 and len(rows):
+        rows = torch.as_tensor(rows)
+        if rows.is_floating_point():
+            return rows  # refused with their shape and type
+        smallest = int(rows.argmin())
+        with _naming(n_before + smallest):
+            check(rows[smallest])
+        return rows
+    for number, row in enumerate(rows, n_before):
+        with _naming(number):
+            check(row)
+    return torch.as_tensor(rows)
 
 
 def _check_image(image: Any) -> None:
@@ -184,10 +292,15 @@ def _check_classes(labels: Tensor, class_names: tuple[str, ...] | None, n_output
             f"labels (N, {n_outputs})"
         )
     if class_names is not None and len(class_names) != n_classes:
-        raise ValueError(f"{len(class_names)} class_names for a head with {n_classes} classes")
+        raise ValueError(
+            f"{len(class_names)} class_names ({shortened(class_names)}) for a head with "
+            f"{n_classes} classes: give class_names= one for each of its outputs"
+        )
 
 
 def _integer_labels(labels: Tensor) -> Tensor:
+    if labels.ndim == 2 and labels.shape[1] == 1 and not labels.is_floating_point():
+        labels = labels[:, 0]  # class indices in a column, as MedMNIST has them
     if labels.ndim == 2:
         return checked_labels(labels)
     if labels.is_floating_point() or labels.ndim != 1:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import Boom, ConvNet, assert_same_set, feature_set, left_unchanged, linear
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from captum_neuroinspect import FeatureSet, collect_features, find_head
 from captum_neuroinspect._files import write_atomically
@@ -258,10 +258,92 @@ def test_collect_features_takes_class_names_from_the_data(as_loader):
     assert collected.class_name(2) == "eel"
 
 
-def test_collect_features_class_names_given_win():
+def test_collect_features_brings_labels_to_the_order_of_the_names_given():
     data = Rows(lambda image, label: (image, label))
-    collected = collect_features(ConvNet(N_CLASSES), data, class_names="abcd", progress=False)
-    assert collected.class_names == ("a", "b", "c", "d")
+    model = ConvNet(N_CLASSES)
+    own = collect_features(model, data, progress=False)
+    names = ["Fox", "eel", "dog", "cat"]
+    turned = collect_features(model, Subset(data, range(len(data))), class_names=names,
+                              progress=False)  # fmt: skip
+    assert turned.class_names == tuple(names)
+    assert torch.equal(turned.labels, 3 - own.labels)
+    with pytest.raises(ValueError, match=r"no class of the model is called cat, dog, eel, fox"):
+        collect_features(model, data, class_names=list("abcd"), progress=False)
+    renamed = collect_features(
+        model, DataLoader(data), class_names=list("abcd"), by_position=True, progress=False
+    )
+    assert renamed.class_names == tuple("abcd")
+    assert torch.equal(renamed.labels, own.labels)
+
+
+def test_labels_that_do_not_fit_the_names_of_their_own_data():
+    data = Rows(lambda image, label: (image, label))
+    data.classes = ["cat", "dog"]
+    with pytest.raises(ValueError, match=r"label 2, but the data names only 2 classes, cat, dog"):
+        collect_features(ConvNet(N_CLASSES), data, class_names=["cat", "dog", "e", "f"],
+                         progress=False)  # fmt: skip
+
+
+def test_one_hot_labels_are_class_indices():
+    images, labels = _pictures()
+    model = ConvNet(N_CLASSES)
+    expected = collect_features(model, (images, labels), progress=False)
+    rows = nn.functional.one_hot(labels, N_CLASSES)
+    for data in ((images, rows), DataLoader(TensorDataset(images, rows.float()), batch_size=3)):
+        with pytest.warns(UserWarning, match=r"exactly one 1 in each row \(one-hot\)"):
+            found = collect_features(model, data, progress=False)
+        assert torch.equal(found.labels, expected.labels)
+        assert found.accuracy() == expected.accuracy()
+    rows[0, :2] = 1  # a single row with two classes: they are multi-hot
+    assert collect_features(model, (images, rows), progress=False).is_multi_hot
+
+
+def test_class_indices_in_a_column():
+    images, labels = _pictures()
+    found = collect_features(ConvNet(N_CLASSES), (images, labels[:, None]), progress=False)
+    assert torch.equal(found.labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("rest", "error", "message"),
+    [
+        (("cat",), TypeError, "item 3: the label is the text 'cat', expected a class number"),
+        ((-1,), ValueError, "item 3: the label is -1, expected 0 or more"),
+        ((None,), TypeError, "item 3: the label is None, expected a class number"),
+        ((0.5,), TypeError, "item 3: the label is 0.5, expected a class number"),
+        ((1, "a/b.jpg"), TypeError, "item 3: the third entry is the text 'a/b.jpg', expected a g"),
+        ((1, torch.tensor([1, 0])), TypeError, r"item 3: the third entry is a Tensor of shape \("),
+        ((1, -1), ValueError, "item 3: the group is -1"),
+        ((1, 0.5), TypeError, "item 3: the group is 0.5, expected a whole number"),
+    ],
+)
+def test_an_item_that_is_no_sample_is_named(rest, error, message):
+    good = (1,) if len(rest) == 1 else (1, 0)
+    data = [(torch.rand(3, 8, 8), *(rest if i == 3 else good)) for i in range(5)]
+    with pytest.raises(error, match=message):
+        collect_features(ConvNet(N_CLASSES), data, batch_size=2, progress=False)
+
+
+def test_items_of_a_users_loader_are_named_too():
+    model = ConvNet(N_CLASSES)
+    texts = [(torch.rand(3, 8, 8), "cat") for _ in range(3)]
+    metadata = [(torch.rand(3, 8, 8), 0, torch.tensor([1, 2, 3])) for _ in range(3)]
+    labels = [(torch.rand(3, 8, 8), -(i == 2)) for i in range(4)]
+    for data, error, message in (
+        (texts, TypeError, "item 0: the label is the text 'cat'"),
+        (metadata, TypeError, r"item 0: the third entry is a Tensor of shape \(3,\)"),
+        (labels, ValueError, "item 2: the label is -1"),
+    ):
+        with pytest.raises(error, match=message):
+            collect_features(model, DataLoader(data, batch_size=2), progress=False)
+
+
+def test_synonyms_and_numbers_become_texts():
+    data = Rows(lambda image, label: (image, label))
+    data.classes = [("tench", "Tinca tinca"), "goldfish", 7, b"ray"]
+    found = collect_features(ConvNet(N_CLASSES), data, progress=False)
+    assert found.class_names == ("tench, Tinca tinca", "goldfish", "7", "ray")
+    assert FeatureSet.__name__ in repr(found)
 
 
 def test_collect_features_unwraps_hugging_face():
@@ -346,8 +428,8 @@ def _with(index, value):
     ("data", "error", "message"),
     [
         ((_pictures()[0], torch.arange(10)), ValueError, "label=4 is out of range: expected 0..3"),
-        ((_pictures()[0], torch.arange(10) - 1), ValueError, "label=-1 is out of range"),
-        ((_pictures()[0], torch.rand(10)), ValueError, "labels have dtype torch.float32"),
+        ((_pictures()[0], torch.arange(10) - 1), ValueError, "item 0: the label is -1"),
+        ((_pictures()[0], torch.rand(10)), TypeError, "item 0: the label is"),
         ((_pictures()[0], torch.eye(10).long()), ValueError, r"shape \(4, 10\), expected class"),
         (_with(5, torch.nan), ValueError, "images: sample 1 of batch 1 has NaN"),
         (_with(0, torch.inf), ValueError, "images: sample 0 of batch 0 has NaN or infinite"),
@@ -412,7 +494,8 @@ def test_collect_features_refuses_class_names_before_the_second_batch():
     """Names of another data set must not cost a pass over all pictures first."""
     read = []
     data = Rows(lambda image, label: read.append(label) or (image, label))
-    with pytest.raises(ValueError, match="2 class_names for a head with 4 classes"):
+    data.classes = None
+    with pytest.raises(ValueError, match=r"2 class_names \(a, b\) for a head with 4 classes"):
         collect_features(
             ConvNet(N_CLASSES), data, batch_size=2, class_names=["a", "b"], progress=False
         )

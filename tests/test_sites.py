@@ -10,7 +10,7 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from captum_neuroinspect import _sites
-from captum_neuroinspect._sites import Site, read_activation
+from captum_neuroinspect._sites import Site, read_activations
 
 Pair = namedtuple("Pair", "first second")
 X = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -59,7 +59,7 @@ def test_visited_output_is_the_first_tensor_in_any_container(pack):
     """Reading leaves the output as it is; replacing changes that tensor alone, in a new object."""
     layer = Packs(pack)
     with left_unchanged(layer):
-        activation, output = read_activation(lambda: layer(X), Site(layer, False))
+        (activation, *_), output = read_activations(lambda: layer(X), Site(layer, False))
         assert torch.equal(activation, X)
         assert _same(output, pack(X, torch.zeros(3)))
         with Site(layer, False).visited(lambda z: z + 1):
@@ -96,7 +96,7 @@ def test_visited_input_is_the_first_tensor_of_the_call(call):
     layer.register_forward_hook(
         lambda m, args, kwargs, _: seen.append((args, kwargs)), with_kwargs=True
     )
-    activation, _ = read_activation(lambda: call(layer), Site(layer, True))
+    (activation, *_), _ = read_activations(lambda: call(layer), Site(layer, True))
     assert torch.equal(activation, X)
     with Site(layer, True).visited(lambda z: z - 5):
         call(layer)
@@ -113,26 +113,55 @@ def _replaced(value):
     return X - 5 if isinstance(value, torch.Tensor) and value.shape == X.shape else value
 
 
-def test_read_activation_is_a_copy():
+def test_read_activations_are_copies():
     """In-place work on either side of the layer does not reach what was read."""
     net = nn.Sequential(nn.Identity(), nn.ReLU(inplace=True))
     for at_input in (True, False):
         x = torch.tensor([[-1.0, 1.0]], requires_grad=True)
-        activation, output = read_activation(lambda x=x: net(x * 1), Site(net[0], at_input))
+        (activation,), output = read_activations(lambda x=x: net(x * 1), Site(net[0], at_input))
         assert activation.tolist() == [[-1.0, 1.0]]
         assert output.tolist() == [[0.0, 1.0]]
         assert not activation.requires_grad
 
 
-def test_read_activation_refuses_layers_that_run_never_or_often():
+def test_read_activations_refuse_layers_that_run_never_or_often():
     layer = nn.Linear(2, 2)
     with pytest.raises(RuntimeError, match="did not run the layer Linear"):
-        read_activation(lambda: X, Site(layer, False))
+        read_activations(lambda: X, Site(layer, False))
     with pytest.raises(ValueError, match="Linear runs 3 times in one forward pass"):
-        read_activation(lambda: layer(layer(layer(X))), Site(layer, True))
+        read_activations(lambda: layer(layer(layer(X))), Site(layer, True))
     nothing = Packs(lambda x, rest: (None, 3))
     with pytest.raises(RuntimeError, match="gave it no tensor"):
-        read_activation(lambda: nothing(X), Site(nothing, False))
+        read_activations(lambda: nothing(X), Site(nothing, False))
+
+
+@pytest.mark.parametrize(
+    ("pack", "n_tensors"),
+    [
+        (lambda x, rest: x, 1),
+        (lambda x, rest: (x, rest), 2),
+        (lambda x, rest: [x, (rest, [rest + 1])], 3),
+        (lambda x, rest: (3, x, None, torch.arange(2), torch.tensor(1.0), rest), 2),
+        (lambda x, rest: BaseModelOutputWithPooling(x, rest), 1),  # a mapping: as `visited`
+        (lambda x, rest: {"a": x, "b": rest}, 1),
+    ],
+)
+def test_all_visited_are_the_floating_tensors_in_order(pack, n_tensors):
+    """Whole numbers and single numbers are no activations; each is replaced where it stood."""
+    layer = Packs(pack)
+    rest = torch.zeros(3)
+    with left_unchanged(layer):
+        activations, output = read_activations(lambda: layer(X), Site(layer, False))
+        assert len(activations) == n_tensors
+        assert torch.equal(activations[0], X)
+        assert _same(output, pack(X, rest))
+        with Site(layer, False).all_visited(lambda tensors: [t * 1 for t in tensors]):
+            assert _same(layer(X), pack(X, rest))
+        numbers = iter(range(7, 10))
+        with Site(layer, False).all_visited(lambda z: [t * 0 + next(numbers) for t in z]):
+            (first, *others), _ = read_activations(lambda: layer(X), Site(layer, False))
+    assert first.eq(7).all()
+    assert [int(other.flatten()[0]) for other in others] == [8, 9][: n_tensors - 1]
 
 
 def test_visited_unhooks_after_an_error_in_the_visit():

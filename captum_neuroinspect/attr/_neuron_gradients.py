@@ -67,14 +67,22 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def activation(value: Tensor, selector: Selector) -> Tensor:
+def activation(value: Tensor, selector: Selector, axis: int) -> Tensor:
     """One number per image from a layer's value ``(N, ...)``, shape ``(N,)``.
+
+    Args:
+        value: ``(N, ...)``.
+        selector: what is one number.
+        axis: the dimension that counts units.
 
     Raises:
         ValueError: when the selector does not fit the value.
     """
     if isinstance(selector, int):
-        axis = _unit_axis(value)
+        if value.ndim < 2:
+            raise ValueError(
+                f"the layer's value has shape {tuple(value.shape)}, expected (N, F, ...)"
+            )
         _check_index(selector, value, axis)
         return value.select(axis, selector).reshape(len(value), -1).mean(1)
     if isinstance(selector, tuple):
@@ -88,13 +96,6 @@ def activation(value: Tensor, selector: Selector) -> Tensor:
             f"expected ({len(value)},): one number per image"
         )
     return chosen
-
-
-def _unit_axis(value: Tensor) -> int:
-    """Tokens ``(N, T, D)`` have their units last, all other values second."""
-    if value.ndim < 2:
-        raise ValueError(f"the layer's value has shape {tuple(value.shape)}, expected (N, F, ...)")
-    return 2 if value.ndim == 3 else 1
 
 
 def _check_index(index: int, value: Tensor, axis: int) -> None:
@@ -121,6 +122,7 @@ class NeuronReader:
     layer: nn.Module
     at_input: bool
     selectors: tuple[Selector, ...]
+    axis: int  # of the layer's value, that counts units
     neurons_per_pass: int | None
     report: Callable[[int], object]  # called with the number of products that are done
 
@@ -150,19 +152,20 @@ class NeuronReader:
         self, value: Tensor, leaf: Tensor, default: int
     ) -> Iterator[tuple[slice, Tensor]]:
         for selector in self.selectors:  # a wrong one is refused before any work is done
-            activation(value.detach(), selector)
+            activation(value.detach(), selector, self.axis)
         per_pass = self.neurons_per_pass or default
         for start in range(0, len(self.selectors), per_pass):
             chosen = slice(start, start + per_pass)
-            cotangents = _cotangents(value, self.selectors[chosen])
+            cotangents = _cotangents(value, self.selectors[chosen], self.axis)
             yield chosen, pull_back(value, leaf, cotangents)
             self.report(len(value) * len(cotangents))
 
 
-def _cotangents(value: Tensor, selectors: Sequence[Selector]) -> Tensor:
+def _cotangents(value: Tensor, selectors: Sequence[Selector], axis: int) -> Tensor:
     """The gradients of the neurons at the layer itself, ``(k, *value.shape)``."""
     leaf = value.detach().requires_grad_()
-    return torch.stack([torch.autograd.grad(activation(leaf, s).sum(), leaf)[0] for s in selectors])
+    sums = (activation(leaf, selector, axis).sum() for selector in selectors)
+    return torch.stack([torch.autograd.grad(total, leaf)[0] for total in sums])
 
 
 def pull_back(value: Tensor, leaf: Tensor, cotangents: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._modules import Captured, logits_of
+from captum_neuroinspect._layout import Shapes, shapes_noted
+from captum_neuroinspect._modules import Captured
 from captum_neuroinspect._sites import Site
 
 
@@ -24,7 +25,7 @@ def read_neurons(layer: nn.Module, at_input: bool) -> Iterator[Captured]:
 
 @contextmanager
 def starting_at(layer: nn.Module) -> Iterator[Captured]:
-    """Let the graph start at the maps of ``layer``, which become leaves."""
+    """Let the graph start at the maps of ``layer``, in its own layout, which become leaves."""
     captured = Captured()
 
     def cut(output: Tensor) -> Tensor:
@@ -46,14 +47,16 @@ class Probe:
     """What one forward pass says of a layer; :func:`probe` makes it.
 
     Attributes:
-        is_decision_layer: the layer is linear and computes the model's output.
+        shapes: what modules take and give, which tells channels from positions.
+        value: what the layer took or gave.
         calls: every module that ran, in the order in which they ended, and whether
             it gave maps ``(N, C, h, w)``.
         n_before_input: how many of them had ended when the layer began.
         n_before_output: and when it ended, itself included.
     """
 
-    is_decision_layer: bool
+    shapes: Shapes
+    value: Tensor
     calls: tuple[tuple[nn.Module, bool], ...]
     n_before_input: int
     n_before_output: int
@@ -76,7 +79,9 @@ class Probe:
         )
 
 
-def probe(model: nn.Module, layer: nn.Module, inputs: Tensor, args: Sequence[Any]) -> Probe:
+def probe(
+    model: nn.Module, layer: nn.Module, at_input: bool, inputs: Tensor, args: Sequence[Any]
+) -> Probe:
     """Run the model once, without gradients, and watch what runs when."""
     calls: list[tuple[nn.Module, bool]] = []
     n_before = {"input": 0, "output": 0}
@@ -93,12 +98,7 @@ def probe(model: nn.Module, layer: nn.Module, inputs: Tensor, args: Sequence[Any
         for module in model.modules():
             hooks.callback(module.register_forward_hook(ended).remove)
         hooks.callback(layer.register_forward_pre_hook(began).remove)
-        value = hooks.enter_context(read_neurons(layer, at_input=False))
-        output = model(inputs.clone(), *args)
-        is_decision_layer = isinstance(layer, nn.Linear) and _equal(value.value, logits_of(output))
-    return Probe(is_decision_layer, tuple(calls), n_before["input"], n_before["output"])
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    same_shape = one.shape == other.shape
-    return same_shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+        shapes = hooks.enter_context(shapes_noted(model))
+        seen = hooks.enter_context(read_neurons(layer, at_input))
+        model(inputs.clone(), *args)
+        return Probe(shapes, seen.value, tuple(calls), n_before["input"], n_before["output"])

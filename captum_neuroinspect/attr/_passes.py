@@ -73,15 +73,20 @@ class Passes:
         return len(self.inputs[0])
 
     @property
+    def is_parallel(self) -> bool:
+        """Whether replicas on several devices may share a batch."""
+        return isinstance(self.forward_func, nn.DataParallel)
+
+    @property
     def modules(self) -> list[nn.Module]:
         """What can be frozen while passes run."""
         return [self.forward_func] if isinstance(self.forward_func, nn.Module) else []
 
     def on_one_device(self) -> Passes:
         """Without ``DataParallel``: for passes whose activations are replaced."""
-        if not isinstance(self.forward_func, nn.DataParallel):
+        if not self.is_parallel:
             return self
-        inner = self.forward_func.module
+        inner: nn.Module = self.forward_func.module  # type: ignore[attr-defined]
         device = device_of(inner)  # DataParallel takes inputs there, from wherever they are
 
         def moved(value: Any) -> Any:

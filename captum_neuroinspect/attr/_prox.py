@@ -25,7 +25,8 @@ def prox(v: Tensor, l1: Tensor, l2: Tensor, lower: Tensor | None = None) -> Tens
         v: ``(n, D)``.
         l1: ``(n, 1)`` weight of ``||w||_1``, 0 or more.
         l2: ``(n, 1)`` weight of ``||w||_2``, 0 or more.
-        lower: ``(n, D)`` smallest ``w`` allowed, at most 0, or None.
+        lower: ``(n, D)`` smallest ``w`` allowed, at most 0, or None. ``-inf`` in the rows
+            of samples without a bound.
 
     Returns:
         ``(n, D)``, with exact zeros.
@@ -77,7 +78,8 @@ def _shrinkage(s: Tensor, l2: Tensor, lower: Tensor | None) -> Tensor:
     """``l2 / (t + l2)`` (n, 1), which a long vector keeps exact; 1 where the prox is zero."""
     t = (s.norm(dim=1, keepdim=True) - l2).clamp_min(0)
     if lower is not None:
-        t = _bounded_length(s, l2, lower, t)
+        bounded = (lower > -torch.inf).any(1, keepdim=True)
+        t = torch.where(bounded, _bounded_length(s, l2, lower, t), t)
     return torch.where(t > 0, l2 / (t + l2), 1)
 
 
@@ -90,6 +92,7 @@ def _bounded_length(s: Tensor, l2: Tensor, lower: Tensor, longest: Tensor) -> Te
     low = (torch.maximum(s, lower).norm(dim=1, keepdim=True) - l2).clamp_min(0)
     high, t = longest, longest
     precision = 4 * torch.finfo(s.dtype).eps
+    done = torch.zeros_like(t, dtype=torch.bool)  # or the steps of one sample were another's
     for _ in range(_MAX_NEWTON_STEPS):
         shrinkage = torch.where(t > 0, l2 / (t + l2), 1)
         free = s * (1 - shrinkage)
@@ -99,7 +102,8 @@ def _bounded_length(s: Tensor, l2: Tensor, lower: Tensor, longest: Tensor) -> Te
         low, high = torch.where(excess > 0, t, low), torch.where(excess > 0, high, t)
         newton = t + excess / (1 - shrinkage * free_square / square)
         inside = (newton >= low) & (newton <= high)
-        previous, t = t, torch.where(inside, newton, (low + high) / 2)
-        if bool((shrinkage * (t - previous).abs() <= precision * t).all()):
+        previous, t = t, torch.where(done, t, torch.where(inside, newton, (low + high) / 2))
+        done |= shrinkage * (t - previous).abs() <= precision * t
+        if bool(done.all()):
             break
     return t

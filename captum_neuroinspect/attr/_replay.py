@@ -11,45 +11,53 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._front import recorded_front, skipped
 from captum_neuroinspect._sites import Site
+from captum_neuroinspect.attr._tails import lower_bound, working_dtype
+
+Activations = tuple[Tensor, ...]
 
 
 class ReplayedTail:
     """A :class:`~captum_neuroinspect.attr._tails.Tail` that runs part of a network.
 
     The whole batch runs until the last sample is done: a network may treat its inputs
-    in ways that cannot be cut by sample.
+    in ways that cannot be cut by sample. The change ``w`` (n, D) holds the changes of all
+    tensors at the layer, one behind the other.
 
     Args:
-        run: activation -> logits (N, C), differentiable.
-        activation: ``(N, *shape)`` at the layer.
-        channel_dim: None: one change an element. Else one for all positions of a
-            channel; the dimension that counts channels.
-        feasible: keep ``activation + w >= 0``.
+        run: activations -> logits (N, C), differentiable.
+        activations: ``(N, *shape)`` each, at the layer.
+        channel_dims: None: one change an element. Else one for all positions of a
+            channel; the dimension of each activation that counts channels.
+        feasible: ``(N,)`` for which samples to keep ``activation + w >= 0``.
     """
 
     def __init__(
         self,
-        run: Callable[[Tensor], Tensor],
-        activation: Tensor,
-        channel_dim: int | None,
-        feasible: bool,
+        run: Callable[[Activations], Tensor],
+        activations: Activations,
+        channel_dims: tuple[int, ...] | None,
+        feasible: Tensor,
     ) -> None:
-        self._run, self._activation = run, activation
-        self._shape = _change_shape(activation, channel_dim)
+        self._run, self._activations = run, activations
+        dims = channel_dims or (None,) * len(activations)
+        self._shapes = [_change_shape(z, dim) for z, dim in zip(activations, dims, strict=True)]
         # One change for all positions can only switch a channel off where it is on.
-        self._clamp = feasible and channel_dim is not None
-        self._rows = self._live = torch.arange(len(activation), device=activation.device)
+        self._clamped = feasible if channel_dims and feasible.any() else None
+        self._dtype = working_dtype(*activations)
+        self._rows = self._live = torch.arange(len(feasible), device=feasible.device)
         self._w = self._logits = torch.empty(0)
-        self.lower = -_largest(activation, self._shape) if feasible else None
+        largest = [_largest(z, s) for z, s in zip(activations, self._shapes, strict=True)]
+        self.lower = lower_bound(torch.cat(largest, 1).to(self._dtype), feasible)
 
     def zeros(self) -> Tensor:
-        return torch.zeros(len(self._rows), self._shape.numel(), device=self._activation.device)
+        n_changes = sum(shape.numel() for shape in self._shapes)
+        return torch.zeros(len(self._rows), n_changes, dtype=self._dtype, device=self._rows.device)
 
     def logits(self, w: Tensor) -> Tensor:
         self._live = torch.arange(len(w), device=w.device)
         with torch.enable_grad():
             self._w = w.detach().clone().requires_grad_()
-            self._logits = self._run(self._changed(self._w)).float()[self._rows]
+            self._logits = self._run(self._changed(self._w)).to(self._dtype)[self._rows]
         return self._logits.detach()
 
     def pullback(self, residual: Tensor) -> Tensor:
@@ -67,11 +75,21 @@ class ReplayedTail:
     def keep(self, mask: Tensor) -> None:
         self._rows, self._live = self._rows[mask], self._live[mask]
 
-    def _changed(self, w: Tensor) -> Tensor:
-        change = w.new_zeros(len(self._activation), w.shape[1]).index_copy(0, self._rows, w)
-        changed = self._activation.float() + change.view(-1, *self._shape)
-        changed = changed.clamp(min=0) if self._clamp else changed
-        return changed.to(self._activation.dtype)
+    def _changed(self, w: Tensor) -> Activations:
+        n_samples = len(self._activations[0])
+        change = w.new_zeros(n_samples, w.shape[1]).index_copy(0, self._rows, w)
+        parts = change.split([shape.numel() for shape in self._shapes], 1)
+        return tuple(
+            self._changed_one(z, part.view(-1, *shape))
+            for z, part, shape in zip(self._activations, parts, self._shapes, strict=True)
+        )
+
+    def _changed_one(self, activation: Tensor, change: Tensor) -> Tensor:
+        changed = activation.to(self._dtype) + change
+        if self._clamped is not None:
+            rows = self._clamped.view(-1, *[1] * (changed.ndim - 1))
+            changed = torch.where(rows, changed.clamp(min=0), changed)
+        return changed.to(activation.dtype)
 
 
 @contextmanager
@@ -80,14 +98,14 @@ def replayed(
     root: nn.Module | None,
     site: Site,
     select: Callable[[Any], Tensor],
-) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Make a function activation -> logits of a forward pass.
+) -> Iterator[Callable[[Activations], Tensor]]:
+    """Make a function activations -> logits of a forward pass.
 
     Args:
         forward: the pass, for one batch.
         root: the module that the pass runs; what comes before ``site`` in it runs
             once. None for a plain function: all of it runs each time.
-        site: where the activation is put in.
+        site: where the activations are put in.
         select: what the pass returns -> logits (N, C).
     """
     with ExitStack() as stack:
@@ -97,37 +115,16 @@ def replayed(
                 forward()
             restart = stack.enter_context(skipped(front))
 
-        current: list[Tensor] = []
+        current: list[Activations] = []
 
-        def run(activation: Tensor) -> Tensor:
+        def run(activations: Activations) -> Tensor:
             restart()
-            current[:] = [activation]
+            current[:] = [activations]
             return select(forward())
 
         # Also between passes: under gradient checkpointing, layers run in the backward pass.
-        with site.visited(lambda _: current[0]):
+        with site.all_visited(lambda _: current[0]):
             yield run
-
-
-def find_channel_dim(activation: Tensor, channelwise: bool, dim: int | None) -> int | None:
-    """The dimension that counts channels, 1 for a map and the last for tokens; None: no channels.
-
-    Raises:
-        ValueError: when ``dim`` is no such dimension, or is given without ``channelwise``.
-    """
-    if not channelwise:
-        if dim is not None:
-            raise ValueError(f"channel_dim={dim} is given but channelwise is False")
-        return None
-    n = activation.ndim
-    if dim is None:
-        dim = 1 if n in (2, 4) else n - 1
-    if not 1 <= dim % n < n or not -n <= dim < n:
-        raise ValueError(
-            f"channel_dim={dim}, expected a dimension of an activation {tuple(activation.shape)} "
-            "other than the first"
-        )
-    return dim % n
 
 
 def _change_shape(activation: Tensor, channel_dim: int | None) -> torch.Size:
@@ -142,10 +139,11 @@ def _largest(activation: Tensor, shape: torch.Size) -> Tensor:
     """``(N, D)`` the largest activation under each entry of a change of that shape."""
     shared = [dim for dim, n in enumerate(shape, start=1) if n == 1]
     largest = activation.amax(shared, keepdim=True) if shared else activation
-    return largest.float().flatten(1)
+    return largest.flatten(1)
 
 
 def channel_means(activation: Tensor, channel_dim: int) -> Tensor:
-    """``(N, C)`` in float32: what a channel is as a whole."""
+    """``(N, C)``: what a channel is as a whole."""
     positions = [dim for dim in range(1, activation.ndim) if dim != channel_dim]
-    return activation.float().mean(positions) if positions else activation.float()
+    activation = activation.to(working_dtype(activation))
+    return activation.mean(positions) if positions else activation

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from captum_neuroinspect._head import computes_output, is_linear
-from captum_neuroinspect._sites import Site, read_activation
+from captum_neuroinspect._sites import Site, read_activations
+from captum_neuroinspect.attr._last_layer import followed
 from captum_neuroinspect.attr._passes import Passes
-from captum_neuroinspect.attr._replay import ReplayedTail, channel_means, replayed
-from captum_neuroinspect.attr._tails import LinearTail, Tail
+from captum_neuroinspect.attr._replay import (
+    Activations,
+    ReplayedTail,
+    channel_means,
+    replayed,
+)
+from captum_neuroinspect.attr._tails import LinearTail, Tail, lower_bound, working_dtype
 from captum_neuroinspect.attr._targets import Targets
 from captum_neuroinspect.attr.elastic_net import Counterfactual, ElasticNet
 from captum_neuroinspect.attr.reference import Reference
@@ -44,7 +50,7 @@ class Problem:
     Attributes:
         solver: the way to the answer.
         penalty: the two norms.
-        feasible: keep ``z + w >= 0``; None: where no activation is negative.
+        feasible: keep ``z + w >= 0``; None: for each sample that has no negative activation.
         reference: contrast the changes with it, or None.
         progress: show a progress bar.
     """
@@ -56,25 +62,25 @@ class Problem:
     progress: bool
 
     def contrasted(self, found: Counterfactual, usual: Tensor, target: Tensor) -> Counterfactual:
-        """Add the contrast; ``usual`` (n, F) is what the reference's numbers describe."""
+        """Add the contrast; ``usual`` (n, D) is what the reference's numbers describe."""
         if self.reference is None:
             return found
-        contrast = self.reference.contrast(found.w.flatten(1), usual.flatten(1), target)
-        return replace(found, contrast=contrast.view_as(found.w))
+        return replace(found, contrast=self.reference.contrast(found.w, usual, target))
 
-    def keeps_feasible(self, activations: Sequence[Tensor]) -> bool:
-        """Decide ``feasible`` once for all samples.
+    def feasible_rows(self, activations: Sequence[Tensor]) -> Tensor:
+        """``(n,)`` the samples whose changes are bounded: each decides for itself.
 
         Raises:
             ValueError: when it is asked for and activations are negative.
         """
-        smallest = min(float(activation.min()) for activation in activations)
-        if self.feasible and smallest < 0:
+        negative = torch.stack([(z < 0).flatten(1).any(1) for z in activations]).any(0)
+        if self.feasible and bool(negative.any()):
+            smallest = min(float(z.min()) for z in activations)
             raise ValueError(
                 f"feasible=True but activations reach {smallest:.3g}: z + w >= 0 is only meant "
                 "for activations that are never negative"
             )
-        return smallest >= 0 if self.feasible is None else self.feasible
+        return ~negative if self.feasible is None else torch.full_like(negative, self.feasible)
 
 
 def solve_head(
@@ -84,24 +90,24 @@ def solve_head(
 
     Args:
         features: ``(N, F)``.
-        weight: ``(C, F)``.
+        weight: ``(C, F)``, in the precision of the descent.
         bias: ``(C,)``.
         target: ``(N,)`` class that each sample should get.
         problem: how.
     """
     batch_size = max(1, _BATCH_NUMBERS // sum(weight.shape))
     batches = _batches(len(features), batch_size)
-    check_finite("features", (features[rows] for rows in batches))
-    feasible = problem.keeps_feasible([features])
+    check_finite("features", [features[rows] for rows in batches])
+    feasible = torch.cat([problem.feasible_rows([features[rows]]) for rows in batches])
     one = len(batches) == 1
 
     def parts() -> Iterator[Counterfactual]:
         for rows in tqdm(batches, "counterfactual", disable=one or not problem.progress):
-            z = features[rows].float()
+            z = features[rows].to(weight.dtype)
             found = problem.solver.solve(
                 LinearTail(z, weight, bias),
                 target[rows],
-                -z if feasible else None,
+                lower_bound(z, feasible[rows]),
                 problem.penalty,
                 progress=problem.progress and one,
             )
@@ -118,46 +124,70 @@ class Readings:
 
     Attributes:
         site: where.
-        activations: ``(n, *shape)`` each.
+        activations: ``(n, *shape)`` each: the tensors there, batch by batch.
         logits: ``(n, C)`` each, that the target is one of.
+        are_inputs_of_head: whether the network returns what a linear layer makes of these
+            activations.
     """
 
     site: Site
-    activations: list[Tensor]
+    activations: list[Activations]
     logits: list[Tensor]
+    are_inputs_of_head: bool
 
     @classmethod
     def take(cls, passes: Passes, site: Site, targets: Targets) -> Readings:
         """Run the network once.
 
         Raises:
-            ValueError: when target does not fit the output, or activations are not finite.
+            ValueError: when target does not fit the output, activations are not finite, or
+                a tensor at the site has not a row for each sample.
         """
         activations, logits = [], []
+        # The parts that replicas return are copies: there one sample on one device tells.
+        watched = site.at_input and not passes.is_parallel
+        is_head = watched or (site.at_input and _leads_to_output(passes, site))
         for rows, run in passes:
-            activation, output = read_activation(run, site, passes.device_ids)
+            with followed(site.layer) if watched else nullcontext() as last:
+                read, output = read_activations(run, site, passes.device_ids)
+                is_head &= last is None or last.leads_to(output)
             logits.append(targets.subset(rows).select_output(output).detach())
-            activations.append(activation)
-        check_finite("features", activations)
-        if any(bool(batch.isnan().any()) for batch in logits):
-            raise ValueError("the network's output has NaN: look for NaN in the weights")
-        return cls(site, activations, logits)
+            _check_rows(read, rows.stop - rows.start, site)
+            activations.append(read)
+        where = f"{'inputs' if site.at_input else 'outputs'} of {type(site.layer).__name__}"
+        for tensors in zip(*activations, strict=True):
+            check_finite(where, tensors)
+        if any(bool((batch.isnan() | (batch == torch.inf)).any()) for batch in logits):
+            raise ValueError(
+                "the network's output has NaN or infinity: look for NaN in the weights"
+            )
+        is_flat = all(len(read) == 1 and read[0].ndim == 2 for read in activations)
+        return cls(site, activations, logits, is_head and is_flat)
 
-    @property
-    def are_inputs_of_head(self) -> bool:
-        """Whether the network returns what a linear layer makes of these activations."""
-        layer = self.site.layer
-        if not self.site.at_input or not isinstance(layer, nn.Linear):
-            return False
-        with torch.no_grad():
-            return all(
-                z.ndim == 2 and is_linear(layer, z) and computes_output(layer, z, output)
-                for z, output in zip(self.activations, self.logits, strict=True)
+
+def _leads_to_output(passes: Passes, site: Site) -> bool:
+    _, run = next(iter(replace(passes.on_one_device(), batch_size=1)))
+    with followed(site.layer) as last:
+        return last.leads_to(run())
+
+
+def _check_rows(activations: Activations, n_samples: int, site: Site) -> None:
+    for activation in activations:
+        if len(activation) != n_samples:
+            raise ValueError(
+                f"the layer {type(site.layer).__name__} {'takes' if site.at_input else 'gives'} "
+                f"a tensor of shape {tuple(activation.shape)} for {n_samples} sample(s), expected "
+                "one row a sample: choose another layer, or its other side by "
+                "attribute_to_layer_input"
             )
 
 
 def solve_layer(
-    passes: Passes, readings: Readings, targets: Targets, channel_dim: int | None, problem: Problem
+    passes: Passes,
+    readings: Readings,
+    targets: Targets,
+    channel_dims: tuple[int, ...] | None,
+    problem: Problem,
 ) -> Counterfactual:
     """Solve behind any layer, by running what follows it again and again.
 
@@ -165,48 +195,76 @@ def solve_layer(
         passes: the network's forward passes.
         readings: what they gave before.
         targets: class that each sample should get.
-        channel_dim: None: a change for each element. Else one for each channel.
+        channel_dims: None: a change for each element. Else one for each channel.
         problem: how.
     """
-    passes, feasible = passes.on_one_device(), problem.keeps_feasible(readings.activations)
+    passes = passes.on_one_device()
+    feasible = [problem.feasible_rows(activations) for activations in readings.activations]
     root = passes.modules[0] if passes.modules else None
 
     def parts() -> Iterator[Counterfactual]:
         for i, (rows, run) in enumerate(passes):
-            mine, activation = targets.subset(rows), readings.activations[i]
+            mine, activations = targets.subset(rows), readings.activations[i]
             with replayed(run, root, readings.site, mine.select_output) as logits_from:
-                tail = ReplayedTail(logits_from, activation, channel_dim, feasible)
+                tail = ReplayedTail(logits_from, activations, channel_dims, feasible[i])
                 _check_replay(tail, readings.logits[i])
                 found = problem.solver.solve(
                     tail,
-                    mine.classes.to(activation.device),
+                    mine.classes.to(activations[0].device),
                     tail.lower,
                     problem.penalty,
                     progress=problem.progress,
                 )
-            usual = activation.float()
-            if channel_dim is None:
-                found = replace(found, w=found.w.view_as(activation))
-            else:
-                usual = channel_means(activation, channel_dim)
-            yield problem.contrasted(found, usual, mine.classes)
+            usual = _usual(activations, channel_dims)
+            joined = torch.cat([z.flatten(1) for z in usual], 1)
+            yield problem.contrasted(found, joined, mine.classes)
 
-    return _joined(parts(), passes.n_samples)
+    found = _joined(parts(), passes.n_samples)
+    return _shaped(found, [z.shape[1:] for z in _usual(readings.activations[0], channel_dims)])
+
+
+def _usual(activations: Activations, channel_dims: tuple[int, ...] | None) -> list[Tensor]:
+    """What changes: each element of the activations, or each channel as a whole."""
+    if channel_dims is None:
+        return [z.to(working_dtype(*activations)) for z in activations]
+    return [channel_means(z, dim) for z, dim in zip(activations, channel_dims, strict=True)]
+
+
+def _shaped(found: Counterfactual, shapes: list[torch.Size]) -> Counterfactual:
+    """Changes in the shape of the activation; of several, the shapes beside joined changes."""
+    if len(shapes) > 1:
+        return replace(found, shapes=tuple(shapes))
+    w, contrast = (None if t is None else t.view(-1, *shapes[0]) for t in (found.w, found.contrast))
+    assert w is not None
+    return replace(found, w=w, contrast=contrast)
 
 
 def _check_replay(tail: Tail, logits: Tensor) -> None:
-    again, logits = tail.logits(tail.zeros()), logits.float()
-    if not torch.allclose(again, logits, rtol=1e-2, atol=1e-2 * float(logits.abs().max())):
+    again = tail.logits(tail.zeros())
+    logits = logits.to(again.dtype)
+    largest = float(logits.abs().nan_to_num(posinf=0).max())
+    if not torch.allclose(again, logits, rtol=1e-2, atol=1e-2 * largest):
         raise RuntimeError(
             "the network gives other logits when it runs again on the same inputs: something in "
             "it is random or keeps a state (dropout outside of modules, a cache)"
         )
 
 
-def check_finite(name: str, tensors: Iterator[Tensor] | list[Tensor]) -> None:
-    """Refuse NaN and infinite values."""
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
-        raise ValueError(f"{name} have NaN or infinite values")
+def check_finite(name: str, tensors: Iterable[Tensor]) -> None:
+    """Refuse NaN and infinite values, and say in which samples they are.
+
+    Args:
+        name: what the values are, in the plural.
+        tensors: ``(n, ...)`` of the same samples' batches, in their order.
+    """
+    tensors = list(tensors)
+    if all(bool(tensor.isfinite().all()) for tensor in tensors):
+        return
+    bad = torch.cat([~tensor.isfinite().flatten(1).all(1) for tensor in tensors])
+    raise ValueError(
+        f"{name} have NaN or infinite values in {int(bad.sum())} of {len(bad)} sample(s), the "
+        f"first in sample {int(bad.nonzero()[0])}"
+    )
 
 
 def _batches(n: int, size: int) -> list[slice]:
@@ -230,7 +288,8 @@ def _joined(parts: Iterator[Counterfactual], n: int) -> Counterfactual:
         n_steps=torch.cat([part.n_steps for part in rest]),
         already_correct=torch.cat([part.already_correct for part in rest]),
         residual=torch.cat([part.residual for part in rest]),
-        feasible=rest[0].feasible,
+        feasible=torch.cat([part.feasible for part in rest]),
+        ran_out=torch.cat([part.ran_out for part in rest]),
         contrast=contrast,
     )
 

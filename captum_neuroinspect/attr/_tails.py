@@ -53,3 +53,28 @@ class LinearTail:
 
     def keep(self, mask: Tensor) -> None:
         self._features = self._features[mask]
+
+
+def working_dtype(*tensors: Tensor) -> torch.dtype:
+    """What a descent computes in: float64 where a tensor has it, else float32."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def lower_bound(activations: Tensor, feasible: Tensor) -> Tensor | None:
+    """``(n, D)`` the smallest change that keeps activations (n, D) at 0 or more; else -inf.
+
+    Args:
+        activations: what a change may take away.
+        feasible: ``(n,)`` whether a sample's change is bounded; None is returned where no
+            sample's is.
+    """
+    if not feasible.any():
+        return None
+    return torch.where(feasible[:, None], -activations, -torch.inf)
+
+
+def is_bounded(lower: Tensor | None, w: Tensor) -> Tensor:
+    """``(n,)`` of which samples the changes ``w`` (n, D) had a bound."""
+    if lower is None:
+        return torch.zeros(len(w), dtype=torch.bool, device=w.device)
+    return (lower > -torch.inf).any(1)

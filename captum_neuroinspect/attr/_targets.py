@@ -11,10 +11,23 @@ from torch import Tensor
 from captum_neuroinspect._captum import TargetType
 from captum_neuroinspect._modules import as_indices, check_indices, logits_of
 
+# Operations of autograd that change no number, behind which a sigmoid may stand.
+_RESHAPING = tuple(
+    f"{name}Backward"
+    for name in (
+        *("View", "UnsafeView", "Squeeze", "Unsqueeze", "Select", "Slice"),
+        *("Alias", "Clone", "ToCopy"),
+    )
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Targets:
     """The right class of each sample, and where in a larger output its logits stand.
+
+    A network with one output ``(N, 1)`` or ``(N,)`` decides between the classes 0 and 1: its
+    output is the logit of class 1 against a 0 for class 0. The cross entropy of the two is the
+    binary cross entropy of the one.
 
     Attributes:
         index: ``(N, K)`` one row a sample: the class, then a position in an output of
@@ -58,8 +71,10 @@ class Targets:
         """The logits ``(N, C)`` that the classes are chosen from.
 
         Raises:
-            ValueError: when target does not fit the output, or a class is out of range.
+            ValueError: when target does not fit the output, or a class is out of range; when
+                a single output is the probability that a sigmoid gives.
         """
+        logits = logits[:, None] if logits.ndim == 1 else logits
         n_indices = self.index.shape[1]
         if logits.ndim < 2 or logits.ndim - 1 != n_indices or len(logits) != len(self.index):
             raise ValueError(
@@ -67,9 +82,15 @@ class Targets:
                 f"network's output has shape {tuple(logits.shape)}: expected (N, C) and the class, "
                 "or (N, C, *positions) and a tuple (class, *position)"
             )
-        index = self.index.to(logits.device)
+        index, n_outputs = self.index.to(logits.device), logits.shape[1]
+        logits = with_both_classes(logits)
         for dim in range(n_indices):
-            check_indices("target", index[:, dim], logits.shape[dim + 1], _axis_name(dim, logits))
+            of = (
+                f"position {dim} of an output {tuple(logits.shape)}"
+                if dim
+                else classes_of(n_outputs)
+            )
+            check_indices("target", index[:, dim], logits.shape[dim + 1], of)
         rows = torch.arange(len(index), device=logits.device)
         where = (rows, slice(None), *index[:, 1:].T)
         return logits[where] if n_indices > 1 else logits
@@ -84,6 +105,30 @@ class Targets:
         return self.index[:, 0]
 
 
+def with_both_classes(logits: Tensor) -> Tensor:
+    """Logits ``(N, C, ...)``; of one output ``(N, 1, ...)`` those of the classes 0 and 1.
+
+    Raises:
+        ValueError: when the output is the probability that a sigmoid gives.
+    """
+    if logits.shape[1] != 1:
+        return logits
+    if _is_of_sigmoid(logits):
+        raise ValueError(
+            "the network's single output is the probability that a sigmoid gives: give a "
+            "forward_func that returns the logit before it, which is positive for class 1"
+        )
+    return torch.cat([torch.zeros_like(logits), logits], 1)
+
+
+def _is_of_sigmoid(output: Tensor) -> bool:
+    """Whether the last operation was a sigmoid, as far as autograd has noted it."""
+    node = output.grad_fn
+    while node is not None and node.name().startswith(_RESHAPING):
+        node = node.next_functions[0][0]
+    return node is not None and node.name() == "SigmoidBackward0"
+
+
 def _rows(target: list[tuple[int, ...]], n_samples: int) -> Tensor:
     _check_length(len(target), n_samples)
     if len({len(entry) for entry in target}) != 1:
@@ -96,7 +141,8 @@ def _check_length(n_entries: int, n_samples: int) -> None:
         raise ValueError(f"target has {n_entries} entries for {n_samples} samples")
 
 
-def _axis_name(dim: int, logits: Tensor) -> str:
-    if dim:
-        return f"position {dim} of an output {tuple(logits.shape)}"
-    return f"the network has {logits.shape[1]} classes"
+def classes_of(n_outputs: int) -> str:
+    """How many classes there are, in words."""
+    if n_outputs == 1:
+        return "one output decides between two classes"
+    return f"the network has {n_outputs} classes"

@@ -59,16 +59,21 @@ class Counterfactual:
 
     Attributes:
         w: ``(N, F)`` the change (for a map ``(N, C, H, W)``, or ``(N, C)`` with one
-            change a channel); zero for a sample that was right from the start.
+            change a channel; for a layer with several tensors ``(N, D)``, their changes
+            one behind the other, see :attr:`attribution`); zero for a sample that was
+            right from the start.
         converged: ``(N,)`` whether the network predicts the target at ``z + w``.
         n_steps: ``(N,)`` steps that each sample took.
         already_correct: ``(N,)`` whether the network predicted the target at ``z``.
         residual: ``(N,)`` how far ``w`` is from being the minimiser of equation (1):
             the largest entry of ``w - prox(w - gradient)``, 0 at a minimiser. NaN
             where no minimiser was sought: for ``sgd``, and for samples already right.
-        feasible: whether ``z + w >= 0`` was kept.
+        feasible: ``(N,)`` whether ``z + w >= 0`` was kept.
+        ran_out: ``(N,)`` whether the solver ran out of steps before it was done: before
+            the prediction was right (``sgd``), or the residual small (``fista``).
         contrast: ``w`` against correct samples, in its shape
             (:class:`~captum_neuroinspect.attr.Reference`), or None without a reference.
+        shapes: shape of each tensor's change in one sample, for a layer with several.
     """
 
     w: Tensor
@@ -76,13 +81,24 @@ class Counterfactual:
     n_steps: Tensor
     already_correct: Tensor
     residual: Tensor
-    feasible: bool
+    feasible: Tensor
+    ran_out: Tensor
     contrast: Tensor | None = None
+    shapes: tuple[torch.Size, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.w)
 
     @property
-    def attribution(self) -> Tensor:
-        """The contrast where there is one, else ``w``."""
-        return self.w if self.contrast is None else self.contrast
+    def attribution(self) -> Tensor | tuple[Tensor, ...]:
+        """The contrast where there is one, else ``w``; a tuple for a layer with several tensors."""
+        joined = self.w if self.contrast is None else self.contrast
+        if not self.shapes:
+            return joined
+        parts = joined.split([shape.numel() for shape in self.shapes], 1)
+        return tuple(
+            part.reshape(-1, *shape) for part, shape in zip(parts, self.shapes, strict=True)
+        )
 
 
 def cross_entropy_residual(logits: Tensor, target: Tensor) -> Tensor:

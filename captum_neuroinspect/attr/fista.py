@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_neuroinspect.attr._prox import prox, prox_residual
-from captum_neuroinspect.attr._tails import Tail
+from captum_neuroinspect.attr._tails import Tail, is_bounded
 from captum_neuroinspect.attr.elastic_net import (
     Counterfactual,
     ElasticNet,
@@ -85,7 +85,7 @@ class FISTA:
         Args:
             tail: from changes to logits, for the ``n`` samples.
             target: ``(n,)`` class that each sample should get.
-            lower: ``(n, D)`` smallest change allowed (at most 0), or None.
+            lower: ``(n, D)`` smallest change allowed (at most 0; -inf: any), or None.
             penalty: the two norms.
             progress: show a progress bar over steps.
 
@@ -103,12 +103,14 @@ class FISTA:
                 done |= found.already_correct
             if done.any():
                 running.write(found, done, n_steps, residual)
+                found.ran_out[running.rows[done]] = (residual > self.tolerance)[done]
                 tail.keep(~done)
                 running = _keep(running, ~done)
             if not len(running.rows):
                 break
             running = running.advance(tail, penalty)
         found.residual[found.already_correct] = torch.nan
+        found.ran_out[found.already_correct] = False
         return found
 
 
@@ -161,7 +163,8 @@ class _Running:
             n_steps=torch.zeros_like(self.rows),
             already_correct=right.clone(),
             residual=unknown,
-            feasible=self.lower is not None,
+            feasible=is_bounded(self.lower, self.best.w),
+            ran_out=torch.zeros_like(right),
         )
 
     def write(self, found: Counterfactual, done: Tensor, n_steps: int, residual: Tensor) -> None:

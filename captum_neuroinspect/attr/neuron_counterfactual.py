@@ -12,19 +12,22 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._captum import TargetType
 from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._head import head_tensors, is_linear
 from captum_neuroinspect._modules import check_indices, frozen
 from captum_neuroinspect._sites import Site
 from captum_neuroinspect.attr._arguments import (
+    Samples,
     check_features,
     find_layer,
     find_solver,
-    usual_of_channels,
+    head_in_working_dtype,
+    usual_activations,
 )
+from captum_neuroinspect.attr._last_layer import is_plain_linear
 from captum_neuroinspect.attr._passes import Passes
-from captum_neuroinspect.attr._replay import find_channel_dim
+from captum_neuroinspect.attr._places import find_channel_dims, is_at_input
 from captum_neuroinspect.attr._solving import Problem, Readings, Solver, solve_head, solve_layer
-from captum_neuroinspect.attr._targets import Targets
+from captum_neuroinspect.attr._targets import Targets, classes_of
+from captum_neuroinspect.attr._verdict import check_and_warn
 from captum_neuroinspect.attr.elastic_net import Counterfactual, ElasticNet
 from captum_neuroinspect.attr.reference import Reference
 
@@ -100,12 +103,12 @@ class NeuronCounterfactual(LayerAttribution):
         *,
         channelwise: bool = ...,
         channel_dim: int | None = ...,
-        reference: FeatureSet | Reference | Tensor | None = ...,
+        reference: Samples | None = ...,
         feasible: bool | None = ...,
         internal_batch_size: int | None = ...,
         return_details: Literal[False] = ...,
         progress: bool = ...,
-    ) -> Tensor: ...
+    ) -> Tensor | tuple[Tensor, ...]: ...
 
     @overload
     def attribute(
@@ -117,7 +120,7 @@ class NeuronCounterfactual(LayerAttribution):
         *,
         channelwise: bool = ...,
         channel_dim: int | None = ...,
-        reference: FeatureSet | Reference | Tensor | None = ...,
+        reference: Samples | None = ...,
         feasible: bool | None = ...,
         internal_batch_size: int | None = ...,
         return_details: Literal[True],
@@ -134,12 +137,12 @@ class NeuronCounterfactual(LayerAttribution):
         *,
         channelwise: bool = False,
         channel_dim: int | None = None,
-        reference: FeatureSet | Reference | Tensor | None = None,
+        reference: Samples | None = None,
         feasible: bool | None = None,
         internal_batch_size: int | None = None,
         return_details: bool = False,
         progress: bool = False,
-    ) -> Tensor | Counterfactual:
+    ) -> Tensor | tuple[Tensor, ...] | Counterfactual:
         r"""
         Args:
 
@@ -147,54 +150,67 @@ class NeuronCounterfactual(LayerAttribution):
             target (int, tuple, list or Tensor): The *right* class, in Captum's formats:
                         one number for all samples; a list or a tensor ``(N,)`` with
                         one a sample; for an output ``(N, C, *positions)`` a tuple
-                        ``(class, *position)``, or a list of such tuples.
+                        ``(class, *position)``, or a list of such tuples. For a
+                        network with one output (a sigmoid) the label 0 or 1.
             additional_forward_args (Any, optional): Further arguments of
                         ``forward_func``, as in every Captum method.
                         Default: None
             attribute_to_layer_input (bool, optional): Change the layer's input, or its
-                        output. None: the input of the decision layer, the output of
-                        any other.
+                        output. None: the input of every ``nn.Linear``, the output of
+                        any other layer, whatever the network computes.
                         Default: None
             channelwise (bool, optional): One change for each channel, the same at all
                         positions, instead of one for each element.
                         Default: False
             channel_dim (int, optional): The dimension of the activation that counts
-                        channels. None: 1 for maps ``(N, C, H, W)``, the last for
-                        tokens ``(N, T, D)``.
+                        channels. None: the one that illusions take, 1 for maps
+                        ``(N, C, H, W)``, the last for tokens ``(N, T, D)`` and for maps
+                        ``(N, H, W, C)``, as in a Swin transformer.
                         Default: None
-            reference (FeatureSet or Tensor, optional): Samples that the model gets
+            reference (FeatureSet, Tensor or tuple, optional): Samples that the model gets
                         right; attributions then are their contrast
                         (:class:`~captum_neuroinspect.attr.Reference`): ``w`` weighted by
                         how far each activation lies from its natural level. Activations
-                        ``(R, ...)`` of the layer (or ``(R, C)`` if ``channelwise``), or a
-                        FeatureSet with classes.
+                        ``(R, ...)`` of the layer (or ``(R, C)`` if ``channelwise``), a
+                        tuple of them for a layer with several tensors, or a FeatureSet
+                        with classes.
                         Default: None
-            feasible (bool, optional): Keep ``z + w >= 0``. None: when no activation of
-                        these samples is negative, as behind a ReLU.
+            feasible (bool, optional): Keep ``z + w >= 0``. None: for each sample that
+                        has no negative activation, as behind a ReLU; the samples
+                        beside it do not count.
                         Default: None
             internal_batch_size (int, optional): Samples that run together.
                         Default: None (all)
             return_details (bool, optional): Return the
                         :class:`~captum_neuroinspect.attr.Counterfactual` with
-                        ``.converged``, ``.n_steps``, ``.already_correct`` and
-                        ``.residual`` of each sample beside ``.w``, and
-                        ``.contrast`` with the reference.
+                        ``.converged``, ``.n_steps``, ``.already_correct``,
+                        ``.feasible``, ``.ran_out`` and ``.residual`` of each sample
+                        beside ``.w``, and ``.contrast`` with the reference.
                         Default: False
             progress (bool, optional): Show a progress bar.
                         Default: False
 
         Returns:
-            *Tensor* of **attributions**:
-            - **attributions** (*Tensor*):
-                        The change ``w`` in float32, the size of the layer's input or
-                        output (of its first tensor); ``(N, C)`` if ``channelwise``.
-                        Zero for samples that are already right.
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**:
+            - **attributions** (*Tensor* or *tuple[Tensor, ...]*):
+                        The change ``w``, the size of the layer's input or output;
+                        ``(N, C)`` if ``channelwise``. For a layer with several tensors
+                        a tuple, with the parts of one joint change. Zero for samples
+                        that are already right. Float64 where the layer's activations
+                        are, else float32: layers in float16 and bfloat16 are solved in
+                        float32.
 
         Raises:
             ValueError: when ``target`` is missing, does not fit the output or is out of
                         range; when activations are not finite, or negative although
-                        ``feasible=True``; when the layer runs several times.
-            RuntimeError: when the layer is not run, or the network is random.
+                        ``feasible=True``; when the layer runs several times, or has not
+                        a row for each sample; when the single output of the network is
+                        a probability; when a map's channels cannot be told.
+            RuntimeError: when the layer is not run, or the network is random or becomes
+                        NaN on the way.
+
+        Warns:
+            RuntimeWarning: when samples do not converge: how many, and what to do.
 
         Examples::
 
@@ -216,15 +232,17 @@ class NeuronCounterfactual(LayerAttribution):
             targets = Targets.read(target, passes.n_samples)
             # In training mode a network would drop features at random and change its statistics.
             with frozen(*passes.modules, self.layer):
-                readings = self._read(passes, targets, attribute_to_layer_input)
-                z = readings.activations[0]
-                dim = find_channel_dim(z, channelwise, channel_dim)
-                problem = self._problem(feasible, usual_of_channels(reference, z, dim), progress)
+                site = Site(self.layer, is_at_input(self.layer, attribute_to_layer_input))
+                readings = Readings.take(passes, site, targets)
+                dims = self._channel_dims(passes, readings, channelwise, channel_dim)
+                usual = usual_activations(reference, readings.activations[0], dims)
+                problem = self._problem(feasible, usual, progress)
                 if readings.are_inputs_of_head:
-                    features = torch.cat(readings.activations)
+                    features = torch.cat([z for (z,) in readings.activations])
                     found = self._solve_head(features, targets, problem)
                 else:
-                    found = solve_layer(passes, readings, targets, dim, problem)
+                    found = solve_layer(passes, readings, targets, dims, problem)
+        check_and_warn(found, stacklevel=4)
         return found if return_details else found.attribution
 
     @overload
@@ -299,24 +317,19 @@ class NeuronCounterfactual(LayerAttribution):
             True
         """
         check_features(features, self.layer)
-        if not is_linear(self.layer, features[:1]):
-            tail = NeuronCounterfactual(
-                self.layer, self.layer, solver=self.solver, penalty=self.penalty
-            )
-            found = tail.attribute(
-                features,
-                target,
-                attribute_to_layer_input=True,
-                reference=reference,
-                feasible=feasible,
-                return_details=True,
-                progress=progress,
-            )
-        else:
-            targets = Targets.read(target, len(features))
-            problem = self._problem(feasible, reference, progress)
+        targets = Targets.read(target, len(features))
+        problem = self._problem(feasible, reference, progress)
+        if is_plain_linear(self.layer):
             found = self._solve_head(features.detach(), targets, problem)
-        return found if return_details else found.attribution
+        else:
+            with torch.inference_mode(False), frozen(self.layer):
+                passes = Passes.prepare(self.layer, features, None, None)
+                readings = Readings.take(passes, Site(self.layer, True), targets)
+                found = solve_layer(passes, readings, targets, None, problem)
+        check_and_warn(found, stacklevel=3)
+        if return_details:
+            return found
+        return found.w if found.contrast is None else found.contrast
 
     def _problem(
         self,
@@ -327,17 +340,19 @@ class NeuronCounterfactual(LayerAttribution):
         usual = None if reference is None else Reference.of(reference)
         return Problem(self.solver, self.penalty, feasible, usual, progress)
 
-    def _read(self, passes: Passes, targets: Targets, at_input: bool | None) -> Readings:
-        """Run the network once; of a linear layer see first whether it is the last."""
-        if at_input is not None or not isinstance(self.layer, nn.Linear):
-            return Readings.take(passes, Site(self.layer, bool(at_input)), targets)
-        readings = Readings.take(passes, Site(self.layer, True), targets)
-        if readings.are_inputs_of_head:
-            return readings
-        return Readings.take(passes, Site(self.layer, False), targets)
+    def _channel_dims(
+        self, passes: Passes, readings: Readings, channelwise: bool, dim: int | None
+    ) -> tuple[int, ...] | None:
+        alone = passes.on_one_device()
+        _, run = next(iter(alone))
+        root = alone.modules[0] if alone.modules else None
+        return find_channel_dims(
+            readings.activations[0], channelwise, dim, readings.site, root, run
+        )
 
     def _solve_head(self, features: Tensor, targets: Targets, problem: Problem) -> Counterfactual:
-        weight, bias = (t.to(features.device) for t in head_tensors(self.layer))
-        n_classes = len(weight)
-        check_indices("target", targets.classes, n_classes, f"the network has {n_classes} classes")
+        assert isinstance(self.layer, nn.Linear)
+        weight, bias = head_in_working_dtype(self.layer, features)
+        of = classes_of(self.layer.out_features)
+        check_indices("target", targets.classes, len(weight), of)
         return solve_head(features, weight, bias, targets.classes.to(features.device), problem)

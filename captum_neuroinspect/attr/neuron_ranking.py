@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._html import html_table
+from captum_neuroinspect.attr._tails import working_dtype
+from captum_neuroinspect.attr.elastic_net import Counterfactual
 from captum_neuroinspect.attr.reference import Reference
 
 Order = Literal["precision", "magnitude", "mean"]
@@ -26,8 +28,8 @@ class NeuronList:
 
     Attributes:
         neurons: indices of features.
-        precision: share of the mistakes (0..1) that have the neuron among their k
-            strongest.
+        precision: share of the mistakes that voted (0..1) that have the neuron among
+            their k strongest.
         magnitude: summed size of its change over all mistakes, contrasted with the
             reference where one was given; for ``by="mean"`` the size of the signed sum.
     """
@@ -49,7 +51,9 @@ class NeuronRanking:
         excessive: undesired activation.
         both: neurons that reach ``min_precision`` in both directions; they stand in
             neither of the other lists. Precision and magnitude are sums of the two.
-        n_mistakes: how many mistakes voted.
+        n_mistakes: how many mistakes voted. Samples left out are in no share and no sum:
+        n_right: samples without a change, which are right already;
+        n_unfinished: samples whose change does not reach their class.
         k: votes of each mistake in each direction.
         effect: with a reference, the weight (0..1) of what the decision feels against
             what is unusual (:class:`Reference`), as it was used; else None.
@@ -61,6 +65,8 @@ class NeuronRanking:
     n_mistakes: int
     k: int
     effect: float | None = None
+    n_right: int = 0
+    n_unfinished: int = 0
 
     def rows(self) -> list[dict[str, str | int | float]]:
         """One dictionary a neuron, ready for ``pandas.DataFrame``."""
@@ -81,11 +87,22 @@ class NeuronRanking:
             if int(r["rank"]) <= _SHOWN
         )
         columns = ("neuron", "kind", "rank", "precision", "magnitude")
-        caption = f"{self.n_mistakes} mistakes, top-{self.k} precision, the first {_SHOWN}"
-        return html_table(columns, cells, caption)
+        return html_table(columns, cells, f"{self._title()}, the first {_SHOWN}")
+
+    def _title(self) -> str:
+        left_out = [
+            f"{n} {words}"
+            for n, words in (
+                (self.n_right, "that need no change"),
+                (self.n_unfinished, "that did not reach their class"),
+            )
+            if n
+        ]
+        without = f" (without {' and '.join(left_out)})" if left_out else ""
+        return f"{self.n_mistakes} mistakes{without}, top-{self.k} precision"
 
     def __str__(self) -> str:
-        lines = [f"{self.n_mistakes} mistakes, top-{self.k} precision"]
+        lines = [self._title()]
         lines.append(f"{'kind':<13}{'rank':>5}{'neuron':>8}{'precision':>11}{'magnitude':>11}")
         lines += [
             f"{r['kind']:<13}{r['rank']:>5}{r['neuron']:>8}{r['precision']:>11.3f}"
@@ -102,7 +119,7 @@ class NeuronRanking:
 
 
 def rank_neurons(
-    w: Tensor,
+    w: Tensor | Counterfactual,
     k: int = 5,
     min_precision: float | None = None,
     *,
@@ -123,16 +140,20 @@ def rank_neurons(
     of their mean over the mistakes, in which what differs from photo to photo cancels
     out. This finds causes of mistakes that the paper's votes miss (``docs/measurements.md``).
 
+    Samples without a change are right already: they are no mistakes and count in no share.
+
     Args:
         w: ``(N, F)`` counterfactual changes of N mistakes; or attributions made with a
             ``reference``, which are contrasted already: give them alone, ``by="mean"``.
+            Or the details of either (``return_details=True``), which tell more: samples
+            whose change does not reach their class are then left out.
         k: votes a mistake and direction.
         min_precision: smallest share of mistakes (0..1) that a neuron needs. None: 0.03
             as in the paper, but none for ``by="mean"``.
         by: ``"precision"`` (ties by magnitude), ``"magnitude"`` (sums of the changes in
             each direction) or ``"mean"`` (sums of the changes with their signs; a neuron
             is on the side of its sum). None: ``"mean"`` with a reference, else
-            ``"precision"``.
+            ``"precision"``. Details with a contrast are ranked by ``"mean"`` as well.
         features: ``(N, F)`` features of the same mistakes, or their FeatureSet.
         reference: samples that the model gets right: a FeatureSet (its correct samples
             are taken, class by class), or ``(R, F)`` features of the right class.
@@ -143,10 +164,11 @@ def rank_neurons(
         A :class:`NeuronRanking`.
 
     Raises:
-        TypeError: when ``w`` is no tensor.
+        TypeError: when ``w`` is neither a tensor nor details.
         ValueError: for empty or non-finite ``w``, ``w`` that is zero everywhere (no
-            mistakes), a bad ``k``, ``min_precision`` or ``by``, only one of ``features``
-            and ``reference``, or two that do not fit ``w`` or are not finite.
+            mistakes), details of which no sample reached its class, a bad ``k``,
+            ``min_precision`` or ``by``, only one of ``features`` and ``reference``, or two
+            that do not fit ``w`` or are not finite.
 
     Examples::
 
@@ -158,12 +180,19 @@ def rank_neurons(
         ((2,), (0.5,))
     """
     if by is None:
-        by = "precision" if reference is None else "mean"
+        has_contrast = isinstance(w, Counterfactual) and w.contrast is not None
+        by = "mean" if has_contrast or reference is not None else "precision"
     if min_precision is None:
         min_precision = 0.0 if by == "mean" else _PAPER_MIN_PRECISION
-    _check(w, k, min_precision, by)
-    usual = _usual(w, features, reference)
-    totals = _Totals.of(w, _contrast(w, features, usual, target), k)
+    changes, unfinished = _changes(w, reference)
+    _check(changes, k, min_precision, by)
+    voters = _voters(changes, unfinished)
+    if unfinished is not None:  # those without a change add nothing to the sums as they are
+        changes = changes.where(voters[:, None], 0)
+    n_voters = int(voters.sum())
+    usual = _usual(changes, features, reference)
+    totals = _Totals.of(changes, _contrast(changes, features, usual, target), k, n_voters)
+    n_unfinished = 0 if unfinished is None else int(unfinished.sum())
     more, less = totals.sides(by)
     wanted, unwanted = totals.more_votes, totals.less_votes
     is_wanted, is_unwanted = (
@@ -174,15 +203,46 @@ def rank_neurons(
         insufficient=_ordered(is_wanted & ~is_unwanted, wanted, more, by),
         excessive=_ordered(is_unwanted & ~is_wanted, unwanted, less, by),
         both=_ordered(is_wanted & is_unwanted, wanted + unwanted, more + less, by),
-        n_mistakes=len(w),
+        n_mistakes=n_voters,
         k=k,
         effect=None if usual is None else usual.effect,
+        n_right=len(changes) - n_voters - n_unfinished,
+        n_unfinished=n_unfinished,
     )
+
+
+def _changes(w: Any, reference: object) -> tuple[Any, Tensor | None]:
+    """The changes, and ``(N,)`` which of them do not reach their class; None: not known."""
+    if not isinstance(w, Counterfactual):
+        return w, None
+    # With a reference for the ranking the contrast is still to be made.
+    changes = w.w if w.contrast is None or reference is not None else w.contrast
+    unfinished = ~(w.converged | w.already_correct)
+    if unfinished.all():
+        raise ValueError(
+            f"none of the {len(w)} samples reached its class: there is no change to rank (give "
+            "the solver more steps, as SGD(max_steps=10000), or weaker norms)"
+        )
+    return changes, unfinished if unfinished.any() else None
+
+
+def _voters(w: Tensor, unfinished: Tensor | None) -> Tensor:
+    """``(N,)`` the samples that have a change, and that it suffices for."""
+    changed = torch.cat([chunk.ne(0).any(1) for chunk in _chunks(w)])
+    voters = changed if unfinished is None else changed & ~unfinished
+    if not voters.any():
+        raise ValueError(
+            f"none of the {len(w)} samples has a change that reaches its class: there is "
+            "nothing to rank"
+        )
+    return voters
 
 
 def _check(w: Tensor, k: int, min_precision: float, by: str) -> None:
     if not isinstance(w, Tensor):
-        raise TypeError(f"w is {type(w).__name__}, expected a tensor (N, F)")
+        raise TypeError(
+            f"w is {type(w).__name__}, expected a tensor (N, F), or the details of attributions"
+        )
     if w.ndim != 2 or not w.numel():
         raise ValueError(f"w has shape {tuple(w.shape)}, expected (N, F) with at least one mistake")
     if not all(chunk.isfinite().all() for chunk in _chunks(w)):
@@ -218,7 +278,7 @@ def _contrast(
 ) -> Callable[[slice], Tensor]:
     """A function that gives rows of ``w``, contrasted where there is a reference."""
     if features is None or usual is None:
-        return lambda rows: w[rows].float()
+        return lambda rows: w[rows].to(working_dtype(w))
     if isinstance(features, FeatureSet):
         target = features.labels if target is None else target
         features = features.features
@@ -227,7 +287,8 @@ def _contrast(
     if not all(chunk.isfinite().all() for chunk in _chunks(features)):
         raise ValueError("features have NaN or infinite values")
     classes = usual.classes(w, target)
-    return lambda rows: usual.contrast(w[rows].float(), features[rows], classes[rows])
+    dtype = working_dtype(w, features)
+    return lambda rows: usual.contrast(w[rows].to(dtype), features[rows], classes[rows])
 
 
 @dataclass(frozen=True)
@@ -240,7 +301,7 @@ class _Totals:
     less_votes: Tensor
 
     @classmethod
-    def of(cls, w: Tensor, contrast: Callable[[slice], Tensor], k: int) -> _Totals:
+    def of(cls, w: Tensor, contrast: Callable[[slice], Tensor], k: int, n_voters: int) -> _Totals:
         # Chunk by chunk: a hundred thousand mistakes must not be copied several times.
         sums = torch.zeros(4, w.shape[1], dtype=torch.float64, device=w.device)
         start = 0
@@ -250,7 +311,7 @@ class _Totals:
             for i, side in enumerate((change.clamp(min=0), -change.clamp(max=0))):
                 sums[i] += side.sum(0)
                 sums[2 + i] += _votes(side, k)
-        return cls(sums[0], sums[1], sums[2] / len(w), sums[3] / len(w))
+        return cls(sums[0], sums[1], sums[2] / n_voters, sums[3] / n_voters)
 
     def sides(self, by: Order) -> tuple[Tensor, Tensor]:
         """What puts a neuron in a list: for ``mean`` only the side of its sum."""

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from captum_neuroinspect._layout import Shapes
 from captum_neuroinspect._modules import as_layer, device_of, frozen
 from captum_neuroinspect.attr._neuron_gradients import NeuronReader, Selector, as_selectors
-from captum_neuroinspect.attr._neuron_layers import probe
+from captum_neuroinspect.attr._neuron_layers import Probe, probe
+from captum_neuroinspect.attr._places import is_at_input
 from captum_neuroinspect.attr._saliency_figure import saliency_figure as saliency_figure
+from captum_neuroinspect.attr._tails import working_dtype
 from captum_neuroinspect.attr.neuron_ranking import NeuronList
 
 __all__ = ["Method", "neuron_saliency", "saliency_figure"]
@@ -61,15 +64,17 @@ def neuron_saliency(
         neurons: a ``NeuronList`` such as ``ranking.excessive``, or a sequence of
 
             - whole numbers: the unit of features ``(N, F)``, of maps ``(N, C, h, w)``
-              or of tokens ``(N, T, D)``, the MEAN over positions as in ``optvis``;
+              or ``(N, h, w, C)``, or of tokens ``(N, T, D)``, the MEAN over positions
+              as in ``optvis``;
             - tuples as in Captum: ``(c, slice(None), slice(None))`` is the SUM over
               positions, ``(c, 3, 4)`` one position;
             - functions of the layer's value that give one number per image.
         method: one of the four above.
         attribute_to_neuron_input: the neurons are what ``layer`` takes (True) or
-            gives (False). ``None``: what it takes if it is the decision layer (an
-            ``nn.Linear`` whose output is the model's), else what it gives.
-        cam_layer: for gradcam, the module with maps ``(N, C, h, w)``. ``None``: the
+            gives (False). ``None``: what it takes if it is an ``nn.Linear``, else what
+            it gives.
+        cam_layer: for gradcam, the module with maps ``(N, C, h, w)`` or
+            ``(N, h, w, C)``. ``None``: the
             last one with more than one position before the neurons. A transformer
             has only its patches: take another method for it.
         baselines: for integrated gradients, a number or a tensor that broadcasts to
@@ -84,11 +89,11 @@ def neuron_saliency(
         progress: show a progress bar.
 
     Returns:
-        Float32 of shape ``(N, K, *inputs.shape[1:])`` for K neurons in the order
-        given, on the device of ``inputs``; for gradcam ``(N, K, 1, h, w)``, signed
-        as in Captum. ``LayerAttribution.interpolate(maps.flatten(1, 2), (H, W))``
-        brings the latter to the size of the photos; :func:`saliency_figure` draws
-        both.
+        Float32, float64 for a model in float64, of shape ``(N, K, *inputs.shape[1:])``
+        for K neurons in the order given, on the device of ``inputs``; for gradcam
+        ``(N, K, 1, h, w)``, signed as in Captum.
+        ``LayerAttribution.interpolate(maps.flatten(1, 2), (H, W))`` brings the latter to
+        the size of the photos; :func:`saliency_figure` draws both.
 
     Raises:
         TypeError: for ``inputs`` that are no floating point tensor, or a ``layer`` or
@@ -126,15 +131,21 @@ def neuron_saliency(
         tqdm(desc="saliency", total=n_products, disable=not progress) as bar,
     ):
         images = _Images.of(inputs, baselines, additional_forward_args, device_of(model))
-        at_input, maps_of = _places(
-            model, module, images[:1], attribute_to_neuron_input, cam_layer, method == "gradcam"
+        maps_of = None if cam_layer is None else as_layer(model, cam_layer, "cam_layer")
+        at_input = is_at_input(module, attribute_to_neuron_input)
+        one = images[:1]
+        seen = probe(model, module, at_input, one.inputs, one.args)
+        if method == "gradcam" and maps_of is None:
+            maps_of = seen.last_maps(at_input)
+        axis = _unit_axis(seen, module, selectors)
+        reader = NeuronReader(
+            model, module, at_input, selectors, axis, neurons_per_pass, bar.update
         )
-        reader = NeuronReader(model, module, at_input, selectors, neurons_per_pass, bar.update)
         size = internal_batch_size or (4 if images.inputs.device.type == "cpu" else 16)
         batches = (images[start : start + size] for start in range(0, len(inputs), size))
         parts: Iterable[Tensor]
         if maps_of is not None:
-            parts = (_gradcam(reader, batch, maps_of) for batch in batches)
+            parts = (_gradcam(reader, batch, maps_of, seen.shapes) for batch in batches)
         elif method == "integrated_gradients":
             parts = (_integrated_gradients(reader, batch, n_steps, size) for batch in batches)
         else:
@@ -188,21 +199,14 @@ def _expanded(baselines: Any, inputs: Tensor) -> Tensor:
         ) from None
 
 
-def _places(
-    model: nn.Module,
-    layer: nn.Module,
-    example: _Images,
-    at_input: bool | None,
-    cam_layer: nn.Module | str | None,
-    needs_maps: bool,
-) -> tuple[bool, nn.Module | None]:
-    """Whether the neurons are the layer's inputs, and the module with the maps if needed."""
-    maps_of = None if cam_layer is None else as_layer(model, cam_layer, "cam_layer")
-    if at_input is None or (needs_maps and maps_of is None):
-        seen = probe(model, layer, example.inputs, example.args)
-        at_input = seen.is_decision_layer if at_input is None else at_input
-        maps_of = seen.last_maps(at_input) if needs_maps and maps_of is None else maps_of
-    return at_input, maps_of
+def _unit_axis(seen: Probe, layer: nn.Module, selectors: Sequence[Selector]) -> int:
+    """The dimension of the layer's value that counts units, if whole numbers ask for it."""
+    if not any(isinstance(selector, int) for selector in selectors):
+        return 1
+    try:
+        return seen.shapes.channel_dim(layer, seen.value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or give neurons as tuples of indices and slices") from None
 
 
 def _gradient(reader: NeuronReader, images: _Images, times_input: bool) -> Tensor:
@@ -236,18 +240,25 @@ def _zeros(reader: NeuronReader, images: _Images) -> Tensor:
     return images.inputs.new_zeros(n_images, len(reader.selectors), *shape)
 
 
-def _gradcam(reader: NeuronReader, images: _Images, cam_layer: nn.Module) -> Tensor:
+def _gradcam(reader: NeuronReader, images: _Images, cam_layer: nn.Module, shapes: Shapes) -> Tensor:
     maps, gradients = reader.map_gradients(cam_layer, images.inputs, images.args)
-    parts = [torch.einsum("knc,nchw->nkhw", g.mean((3, 4)), maps) for _, g in gradients]
+    channels = shapes.channel_dim(cam_layer, maps)
+    maps = maps.movedim(channels, 1)
+    parts = [_weighted(g.movedim(channels + 1, 2), maps) for _, g in gradients]
     return torch.cat(parts, 1).unsqueeze(2)
 
 
+def _weighted(gradients: Tensor, maps: Tensor) -> Tensor:
+    return torch.einsum("knc,nchw->nkhw", gradients.mean((3, 4)), maps)
+
+
 def _gathered(parts: Iterable[Tensor], inputs: Tensor) -> Tensor:
-    """The parts in one float32 tensor, made once the first says which shape it has."""
+    """The parts in one tensor, made once the first says which shape it has."""
     result, start = torch.empty(0), 0
     for part in parts:
         if not start:
-            result = torch.empty(len(inputs), *part.shape[1:], device=inputs.device)
+            shape, dtype = (len(inputs), *part.shape[1:]), working_dtype(part)
+            result = torch.empty(shape, dtype=dtype, device=inputs.device)
         result[start : start + len(part)] = part.detach()
         start += len(part)
     return result

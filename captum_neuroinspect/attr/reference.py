@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._modules import as_indices, check_indices
+from captum_neuroinspect.attr._tails import working_dtype
 
 # A neuron that never moves in the reference would turn any difference into a sensation.
 _SMALLEST_SPREAD = 1e-2
@@ -70,7 +71,8 @@ class Reference:
 
         Raises:
             TypeError: for anything else.
-            ValueError: for fewer than two correct samples, or values that are not finite.
+            ValueError: for fewer than two correct samples, values that are not finite, or
+                multi-hot labels.
 
         Examples::
 
@@ -86,6 +88,11 @@ class Reference:
         if isinstance(samples, Reference):
             return samples
         if isinstance(samples, FeatureSet):
+            if samples.is_multi_hot:
+                raise ValueError(
+                    "reference has multi-hot labels, expected samples of one class each: give "
+                    "the activations (R, F) of correct samples"
+                )
             right = samples.correct()
             return cls._measured(right.features, right.labels, samples.n_classes, effect)
         if not isinstance(samples, Tensor):
@@ -93,7 +100,8 @@ class Reference:
                 f"reference is {type(samples).__name__}, expected a FeatureSet or activations "
                 "(R, F) of correct samples"
             )
-        rows = samples.detach().float().flatten(1) if samples.ndim > 1 else samples[:0]
+        rows = samples.detach().flatten(1) if samples.ndim > 1 else samples[:0]
+        rows = rows.to(working_dtype(rows))
         return cls._measured(rows, torch.zeros(len(rows), dtype=torch.int64), 1, effect)
 
     @classmethod
@@ -182,13 +190,15 @@ def agreement(w: Tensor) -> float | None:
     """
     total, n = torch.zeros(w.shape[1], dtype=torch.float64, device=w.device), 0
     for chunk in w.split(_CHUNK):
+        chunk = chunk.double()
         length = chunk.norm(dim=1, keepdim=True)
         total += (chunk / length.where(length > 0, 1.0)).sum(0)
         n += int((length > 0).sum())
     if n < 2:
         return None
-    # The square of the sum holds every pair twice, and each change with itself.
-    return max(0.0, float((total @ total - n) / (n * (n - 1))))
+    # The square of the sum holds every pair twice, and each change with itself. Rounding leaves
+    # changes that are all alike a hair above 1.
+    return min(max(0.0, float((total @ total - n) / (n * (n - 1)))), 1.0)
 
 
 def _floored(spread: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_neuroinspect.attr._tails import Tail
+from captum_neuroinspect.attr._tails import Tail, is_bounded
 from captum_neuroinspect.attr.elastic_net import (
     Counterfactual,
     ElasticNet,
@@ -55,7 +55,7 @@ class SGD:
         Args:
             tail: from changes to logits, for the ``n`` samples.
             target: ``(n,)`` class that each sample should get.
-            lower: ``(n, D)`` smallest change allowed (at most 0), or None.
+            lower: ``(n, D)`` smallest change allowed (at most 0; -inf: any), or None.
             penalty: the two norms.
             progress: show a progress bar over steps.
 
@@ -81,7 +81,9 @@ class SGD:
             n_steps[rows] += 1
         w[rows] = running.w
         unknown = w.new_full((len(w),), torch.nan)
-        return Counterfactual(w, right, n_steps, n_steps == 0, unknown, lower is not None)
+        already_correct = right & (n_steps == 0)
+        bounded = is_bounded(lower, w)
+        return Counterfactual(w, right, n_steps, already_correct, unknown, bounded, ~right)
 
 
 @dataclass

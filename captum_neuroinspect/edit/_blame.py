@@ -13,6 +13,8 @@ from captum_neuroinspect._feature_set import FeatureSet
 if TYPE_CHECKING:
     from captum_neuroinspect.attr import NeuronRanking
 
+_N_VOTES = 5  # of each mistake, in each direction
+
 
 def blamed_neurons(judged: Iterable[tuple[nn.Linear, FeatureSet]], reference: FeatureSet) -> Tensor:
     """Rank neurons by the mistakes of one or several heads.
@@ -38,7 +40,8 @@ def blamed_neurons(judged: Iterable[tuple[nn.Linear, FeatureSet]], reference: Fe
     features, labels = (
         torch.cat([getattr(m, n) for _, m in pairs]) for n in ("features", "labels")
     )
-    ranking = rank_neurons(w, features=features, reference=reference, target=labels)
+    k = min(_N_VOTES, w.shape[1])  # a head may have fewer features
+    ranking = rank_neurons(w, k, features=features, reference=reference, target=labels)
     return by_magnitude(ranking)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
+from itertools import combinations
 
+import torch
 from torch import nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._fingerprint import head_fingerprint
+from captum_neuroinspect._same_samples import row_names
 from captum_neuroinspect.edit._link import Link
 
 
@@ -41,6 +45,58 @@ def check_sets(head: nn.Linear, link: Link, **sets: FeatureSet | None) -> None:
     for name, data in given.items():
         _check_kind(name, data, link)
     _check_fingerprints(head, given)
+
+
+def check_disjoint(**sets: FeatureSet | None) -> None:
+    """Refuse sets that share samples: the same features with the same label; ``None`` is no set.
+
+    Raises:
+        ValueError: says how many, and names both sets.
+    """
+    names = {
+        name: row_names(data.features, data.labels)
+        for name, data in sets.items()
+        if data is not None
+    }
+    for (one, of_one), (other, of_other) in combinations(names.items(), 2):
+        known = set(of_one)
+        shared = [row for row, name in enumerate(of_other) if name in known]
+        if shared:
+            raise ValueError(
+                f"{len(shared)} of {len(of_other)} samples of {other} are in {one} too, the first "
+                f"in row {shared[0]}: expected each sample in only one of {', '.join(names)}, as "
+                "a head must not be judged by what it was fitted to; deal the samples out with "
+                f"split(), or take them out with {other}.without({one})"
+            )
+
+
+def apart_from(train: FeatureSet, stacklevel: int = 3, **met: FeatureSet | None) -> FeatureSet:
+    """Training samples without those that were met in use too, such as its own mistakes.
+
+    Both teach, but those that were met are dealt out in parts that judge each other.
+
+    Args:
+        train: to take them from.
+        stacklevel: of the warning.
+        met: one set, by its name; ``None`` is no set.
+
+    Warns:
+        UserWarning: when samples are left out.
+    """
+    ((name, other),) = met.items()
+    if other is None:
+        return train
+    known = set(row_names(other.features, other.labels))
+    keep = [row not in known for row in row_names(train.features, train.labels)]
+    n_left = len(keep) - sum(keep)
+    if not n_left:
+        return train
+    warnings.warn(
+        f"{n_left} of {len(train)} samples of train are in {name} too, and are left out of train: "
+        "a sample has one role",
+        stacklevel=stacklevel,
+    )
+    return train.subset(torch.tensor(keep))
 
 
 def check_training(train: FeatureSet, targets: Iterable[int]) -> None:

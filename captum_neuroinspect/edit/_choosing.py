@@ -15,12 +15,13 @@ from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import check_head
 from captum_neuroinspect.edit._blame import blamed_neurons, by_magnitude
 from captum_neuroinspect.edit._candidates import Candidate, Grid, Setting
-from captum_neuroinspect.edit._checks import check_sets
+from captum_neuroinspect.edit._checks import apart_from, check_disjoint, check_sets
 from captum_neuroinspect.edit._fitting import as_edit, checked_problem
-from captum_neuroinspect.edit._mistake_parts import Parts, divided, is_of, n_shared
+from captum_neuroinspect.edit._mistake_parts import Parts, divided, is_of
 from captum_neuroinspect.edit._objective import Problem
 from captum_neuroinspect.edit._options import FitOptions, Scope
 from captum_neuroinspect.edit._samples import with_mistakes
+from captum_neuroinspect.edit._seen import names_of
 from captum_neuroinspect.edit._selection import Judge
 from captum_neuroinspect.edit._targets import Neurons, Ratio, checked_targets, plain_ratios
 from captum_neuroinspect.edit._training import Fit, fit_head
@@ -63,13 +64,8 @@ def chosen_edit(
     targets = _checked_targets(head, asked, mistakes)
     check_sets(head, "softmax", train=train, validation=validation, mistakes=mistakes)
     assert mistakes is not None
-    if n := n_shared(mistakes, train, validation):
-        warnings.warn(
-            f"{n} of {len(mistakes)} samples of mistakes are in train or validation too: what is "
-            "reported on may have been learned from",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+    train = apart_from(train, stacklevel=4, mistakes=mistakes)
+    check_disjoint(train=train, validation=validation, mistakes=mistakes)
     parts = divided(head, validation, mistakes, targets, asked.options.seed)
     ranked = _ranked(head, train, parts.learning, asked, ranking)
     trials = _tried(head, train, parts, asked, ranked)
@@ -95,6 +91,7 @@ def chosen_edit(
             **_report(edit, parts, asked.options),
         },
         candidates=tuple(trial.candidate for trial in trials),
+        seen=names_of(train, parts.choosing, parts.learning),
     )
 
 

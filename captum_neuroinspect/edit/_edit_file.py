@@ -12,11 +12,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._files import write_atomically
 from captum_neuroinspect.edit._candidates import Candidate
 from captum_neuroinspect.edit._evaluation import Evaluation
 from captum_neuroinspect.edit._mend_rounds import MendRound
 from captum_neuroinspect.edit._selection import EpochRecord
+from captum_neuroinspect.edit.judged import Judged
+from captum_neuroinspect.edit.verdict import Verdict
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit._result import HeadEdit
@@ -27,7 +30,16 @@ _RECORDS: dict[str, Any] = {
     "rounds": MendRound,
     "candidates": Candidate,
 }
-_PLAIN = ("scope", "strength", "link", "settings", "best_epoch", "class_names", "group_shares")
+_PLAIN = (
+    "scope",
+    "strength",
+    "link",
+    "settings",
+    "best_epoch",
+    "class_names",
+    "group_shares",
+    "is_kept",
+)
 
 
 def save_edit(edit: HeadEdit, path: str | Path) -> Path:
@@ -37,7 +49,12 @@ def save_edit(edit: HeadEdit, path: str | Path) -> Path:
         for name in _HEADS
         for key, value in getattr(edit, name).state_dict().items()
     }
+    if edit.seen is not None:
+        tensors["seen"] = edit.seen
+    tensors |= _tensors_of(edit.judged)
     record: dict[str, Any] = {name: getattr(edit, name) for name in _PLAIN}
+    record["verdict"] = edit.verdict.as_dict()
+    record["judged"] = None if edit.judged is None else edit.judged.how
     # Pairs, because JSON's keys are text.
     record["targets"] = list(edit.targets.items())
     record["ratio"] = _plain_ratio(edit.ratio)
@@ -70,7 +87,36 @@ def read_edit(path: str | Path) -> dict[str, Any]:
     for name, kind in _RECORDS.items():
         # Files of before there were rounds and candidates have none.
         record[name] = tuple(kind(**_restored(one)) for one in record.get(name, ()))
+    record["verdict"] = Verdict.from_dict(record["verdict"])
+    record["seen"] = tensors.get("seen")
+    record["judged"] = _judged(tensors, record["judged"], record["class_names"])
     return record | {name: _linear(tensors, name) for name in _HEADS}
+
+
+def _tensors_of(judged: Judged | None) -> dict[str, Tensor]:
+    if judged is None:
+        return {}
+    before = judged.before
+    found = {"labels": before.labels, "indices": before.indices, "groups": before.groups}
+    logits = {"before": before.logits, "after": judged.after.logits}
+    # Copies, because safetensors refuses tensors that share memory.
+    return {f"judged.{n}": t.clone() for n, t in (found | logits).items() if t is not None}
+
+
+def _judged(
+    tensors: dict[str, Tensor], how: str | None, names: tuple[str, ...] | None
+) -> Judged | None:
+    if how is None:
+        return None
+    labels, groups = tensors["judged.labels"], tensors.get("judged.groups")
+    nothing = torch.empty(len(labels), 0)
+    before, after = (
+        FeatureSet(
+            nothing, tensors[f"judged.{when}"], labels, groups, names, tensors["judged.indices"]
+        )
+        for when in ("before", "after")
+    )
+    return Judged(before, after, how)
 
 
 def _plain_ratio(value: Any) -> Any:

@@ -35,6 +35,9 @@ class Evaluation:
             shares of the training set; ``None`` when either set has no groups, NaN
             when a group of the training set is absent here.
         calibration_error: ECE with 15 bins, 0..1.
+        n_samples: that were judged.
+        class_samples: how many are of each class; ``None`` for multi-hot labels.
+        group_samples: how many are of each group, or ``None`` without group labels.
     """
 
     accuracy: float
@@ -43,6 +46,9 @@ class Evaluation:
     ratios: tuple[float, ...]
     adjusted_accuracy: float | None = None
     calibration_error: float = math.nan
+    n_samples: int = 0
+    class_samples: tuple[int, ...] | None = None
+    group_samples: tuple[int, ...] | None = None
 
     @property
     def worst_group_accuracy(self) -> float | None:
@@ -73,14 +79,25 @@ def evaluate(
         group_shares: share of each group of the training set.
     """
     judged = features.with_head(head)
+    return evaluate_decisions(judged, _ratios(head, features, targets, link), group_shares)
+
+
+def evaluate_decisions(
+    judged: FeatureSet, ratios: tuple[float, ...], group_shares: Sequence[float] | None = None
+) -> Evaluation:
+    """The same by logits alone, with ratios that are known."""
     groups = None if judged.groups is None else judged.group_accuracy()
+    counts = None if judged.is_multi_hot else judged.labels.bincount(minlength=judged.n_classes)
     return Evaluation(
         accuracy=judged.accuracy(),
         class_accuracy=tuple(judged.class_accuracy().tolist()),
         group_accuracy=None if groups is None else tuple(groups.tolist()),
-        ratios=_ratios(head, features, targets, link),
+        ratios=ratios,
         adjusted_accuracy=_adjusted(groups, group_shares),
         calibration_error=calibration_error(judged),
+        n_samples=len(judged),
+        class_samples=None if counts is None else tuple(counts.tolist()),
+        group_samples=None if judged.groups is None else tuple(judged.groups.bincount().tolist()),
     )
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from torch import nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import check_head, head_tensors
-from captum_neuroinspect.edit._checks import check_sets, check_training
+from captum_neuroinspect.edit._checks import check_disjoint, check_sets, check_training
 from captum_neuroinspect.edit._layers import changed
 from captum_neuroinspect.edit._link import n_classes_of
 from captum_neuroinspect.edit._objective import Problem
 from captum_neuroinspect.edit._options import FitOptions
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
+from captum_neuroinspect.edit._seen import names_of
 from captum_neuroinspect.edit._targets import (
     Neurons,
     Ratio,
@@ -47,19 +48,27 @@ def checked_problem(
     n_classes = n_classes_of(head.out_features, options.link)
     targets = checked_targets(target, neurons, n_classes, head.in_features)
     check_sets(head, options.link, train=train, validation=validation, mistakes=mistakes)
+    # Both teach: a sample may be among both, as each epoch's crops of it are.
+    check_disjoint(train=train, validation=validation)
+    check_disjoint(validation=validation, mistakes=mistakes)
     check_training(train, targets)
     ratios = checked_ratios(ratio, targets, weight, bias, train, options.link)
     return Problem(weight, bias, head.bias is not None, targets, ratios, options)
 
 
 def as_edit(
-    head: nn.Linear, fit: Fit, problem: Problem, train: FeatureSet, validation: FeatureSet
+    head: nn.Linear,
+    fit: Fit,
+    problem: Problem,
+    train: FeatureSet,
+    validation: FeatureSet,
+    mistakes: FeatureSet | None = None,
 ) -> HeadEdit:
-    """What a fit means for a head: both judged on ``validation``."""
+    """What a fit means for a head: both judged on ``validation``, which has chosen the epoch."""
     settings = asdict(problem.options)
     for name in ("scope", "strength", "link", "progress"):
         del settings[name]
-    return compare_heads(
+    edit = compare_heads(
         head,
         changed(head, fit.d_weight, fit.d_bias),
         validation,
@@ -73,6 +82,7 @@ def as_edit(
         link=problem.options.link,
         settings=settings,
     )
+    return replace(edit, seen=names_of(train, validation, mistakes))
 
 
 def warn_of_failure(fit: Fit, options: FitOptions) -> None:

@@ -1,4 +1,4 @@
-"""Decision layers as things: made like another, found in a model by their values, filled."""
+"""Decision layers as things: made like another, and compared."""
 
 from __future__ import annotations
 
@@ -48,39 +48,12 @@ def difference(head: nn.Linear, original: nn.Linear) -> tuple[Tensor, Tensor]:
     return d_weight, _bias(head) - _bias(original)
 
 
-def find_layer(model: nn.Module, head: nn.Linear, what: str) -> nn.Linear:
-    """The one linear layer of ``model`` with exactly these values.
-
-    Raises:
-        ValueError: when none or more than one has them.
-    """
-    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    same = [layer for layer in linears if same_values(layer, head)]
-    if len(same) != 1:
-        raise ValueError(f"{len(same)} layers of {type(model).__name__} have the weights of {what}")
-    return same[0]
-
-
 def same_values(layer: nn.Linear, head: nn.Linear) -> bool:
     """Whether two layers compute the same; no bias counts as a bias of zero."""
     if layer.weight.shape != head.weight.shape:
         return False
     pairs = zip(head_tensors(head), head_tensors(layer), strict=True)
     return all(torch.equal(one, other) for one, other in pairs)
-
-
-def fill(layer: nn.Linear, head: nn.Linear) -> None:
-    """Copy the values of ``head`` into ``layer``.
-
-    Raises:
-        ValueError: when the head has a bias that the layer has no place for.
-    """
-    if layer.bias is None and head.bias is not None and head.bias.any():
-        raise ValueError("the model's decision layer has no bias but the edited one has")
-    with torch.no_grad():
-        layer.weight.copy_(head.weight)
-        if layer.bias is not None:
-            layer.bias.copy_(_bias(head))
 
 
 def _bias(head: nn.Linear) -> Tensor:

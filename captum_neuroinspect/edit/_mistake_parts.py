@@ -71,9 +71,3 @@ def _telling(met: FeatureSet, head: nn.Linear, targets: list[int]) -> FeatureSet
 
 def is_of(data: FeatureSet, targets: Iterable[int]) -> Tensor:
     return torch.isin(data.labels, torch.tensor(list(targets)))
-
-
-def n_shared(data: FeatureSet, *others: FeatureSet) -> int:
-    """How many samples are in one of the other sets too, by their features."""
-    known = {row.tobytes() for other in others for row in other.features.numpy()}
-    return sum(row.tobytes() in known for row in data.features.numpy())

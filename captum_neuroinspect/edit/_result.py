@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect.edit._candidates import Candidate
 from captum_neuroinspect.edit._edit_file import read_edit, save_edit
 from captum_neuroinspect.edit._evaluation import Evaluation, evaluate, shares_of_groups
 from captum_neuroinspect.edit._figure import edit_figure
-from captum_neuroinspect.edit._layers import copy_of, fill, find_layer
+from captum_neuroinspect.edit._layers import copy_of, same_values
 from captum_neuroinspect.edit._link import Link
 from captum_neuroinspect.edit._mend_rounds import MendRound
 from captum_neuroinspect.edit._options import Scope
+from captum_neuroinspect.edit._seen import is_in
 from captum_neuroinspect.edit._selection import EpochRecord
 from captum_neuroinspect.edit._summary import as_html, as_text
+from captum_neuroinspect.edit._writing import find_layer, write_head
+from captum_neuroinspect.edit.controls import Control
 from captum_neuroinspect.edit.head_diff import HeadDiff
+from captum_neuroinspect.edit.judged import Judged, judged_by
+from captum_neuroinspect.edit.paired import Paired
+from captum_neuroinspect.edit.verdict import MULTI_HOT, UNJUDGED, Verdict, verdict_on
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,6 +58,13 @@ class HeadEdit:
         group_shares: share of each group of the training set, or ``None``.
         rounds: of :func:`mend`, with the neurons that each one found.
         candidates: the settings among which :func:`edit_head` chose.
+        verdict: whether to keep the edit; it cannot tell until :meth:`judge` was called.
+        is_kept: whether the edited head is to be used. A session puts the original back,
+            ``False``, unless the verdict is "keep" or its user insists.
+        seen: names of the samples that the edit was fitted to or chosen by, by which
+            :meth:`judge` finds them again; ``None`` where they are not known.
+        judged: samples that the edit was neither fitted to nor chosen by, before and after,
+            as :meth:`judge`, :func:`fit_and_judge` and :func:`cross_fit` give them; else ``None``.
     """
 
     head: nn.Linear
@@ -70,6 +83,10 @@ class HeadEdit:
     group_shares: tuple[float, ...] | None = None
     rounds: tuple[MendRound, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    verdict: Verdict = UNJUDGED
+    is_kept: bool = True
+    seen: Tensor | None = None
+    judged: Judged | None = None
 
     @property
     def target(self) -> int:
@@ -102,6 +119,77 @@ class HeadEdit:
         )
         return before, after
 
+    def judge(self, features: FeatureSet) -> HeadEdit:
+        """This edit with a verdict, by samples that served for nothing else.
+
+        Args:
+            features: samples that the edit was neither fitted to nor chosen by, at least 20.
+                Those that it was are left out, as far as the edit knows them.
+
+        Returns:
+            The edit with :attr:`judged` and :attr:`verdict`; all else is as it was.
+
+        Raises:
+            ValueError: for features of another length.
+
+        Warns:
+            UserWarning: when samples are left out.
+
+        Examples::
+
+            >>> import torch
+            >>> head, other = nn.Linear(2, 3), nn.Linear(2, 3)
+            >>> z = torch.rand(60, 2)
+            >>> data = FeatureSet(z, head(z).detach(), torch.arange(60) % 3)
+            >>> edit = compare_heads(head, other, data, {1: [0]})
+            >>> edit.verdict.decision, edit.judge(data).verdict.n_judged
+            ('cannot tell', 60)
+        """
+        untouched = self.untouched(features)
+        if n_left := len(features) - len(untouched):
+            warnings.warn(
+                f"{n_left} of {len(features)} samples are left out of the verdict: the edit was "
+                "fitted to them or chosen by them",
+                stacklevel=2,
+            )
+        judged = judged_by(self.original, self.head, untouched)
+        return replace(self, judged=judged).with_verdict()
+
+    def with_verdict(self, controls: Iterable[Control] = ()) -> HeadEdit:
+        """This edit with the verdict that follows from :attr:`judged`.
+
+        With multi-hot labels, whose decisions hang together, there is none.
+
+        Args:
+            controls: the same fit without the neurons, on the same samples:
+                :func:`run_controls`.
+        """
+        if self.judged is None or self.judged.before.is_multi_hot:
+            return replace(self, verdict=UNJUDGED if self.judged is None else MULTI_HOT)
+        verdict = verdict_on(
+            Paired.of(self.judged),
+            self.targets,
+            class_names=self.judged.before.class_names or self.class_names,
+            controls=controls,
+            rests_on=self.judged.how,
+        )
+        return replace(self, verdict=verdict)
+
+    def untouched(self, features: FeatureSet) -> FeatureSet:
+        """Those samples that the edit was neither fitted to nor chosen by, by what it knows."""
+        if self.seen is None:
+            return features
+        return features.subset(~is_in(features, self.seen))
+
+    def as_decided(self) -> HeadEdit:
+        """This edit, with the original in place of the edited head unless it is kept."""
+        return self if self.is_kept else replace(self, head=copy_of(self.original))
+
+    @property
+    def is_original(self) -> bool:
+        """Whether the fit gave the original head back, so that there is nothing to keep."""
+        return same_values(self.head, self.original)
+
     def neuron_ratios(self) -> dict[tuple[int, int], tuple[float, float]]:
         """``(class, neuron)`` to the neuron's probability ratio before and after."""
         pairs = [(c, neuron) for c, neurons in self.targets.items() for neuron in neurons]
@@ -126,49 +214,85 @@ class HeadEdit:
         return edit_figure(self)
 
     @contextmanager
-    def applied(self, model: nn.Module) -> Iterator[nn.Module]:
+    def applied(
+        self, model: nn.Module, *, layer: nn.Module | str | None = None, example: Any = None
+    ) -> Iterator[nn.Module]:
         """Put the edited head into ``model`` inside the block, and take it out again.
 
+        To look at, whatever the verdict says.
+
         The layer is found by its values: the one ``nn.Linear`` of the model with
-        exactly the original's weights.
+        exactly the original's weights. After it is written its outputs are compared with
+        the edited head's. A weight that is computed from others (weight norm) is written
+        through them.
+
+        Args:
+            model: that the edited head came from.
+            layer: which layer, as a module or its dotted name, where several have these
+                weights.
+            example: one batch as the model takes it, such as a few photos: then the
+                logits of the whole model are compared too.
 
         Raises:
-            ValueError: when no layer of the model, or more than one, has the
-                original's weights.
+            ValueError: when no layer of the model, or more than one, has the original's
+                weights, or they cannot be written.
+            RuntimeError: when the layer or the model computes something else than the edited
+                head; the original is back then.
         """
-        layer = self._original_layer(model)
-        kept = [p.detach().clone() for p in layer.parameters()]
+        undo = write_head(model, self._original_layer(model, layer), self.head, example)
         try:
-            fill(layer, self.head)
             yield model
         finally:
-            with torch.no_grad():
-                for parameter, value in zip(layer.parameters(), kept, strict=True):
-                    parameter.copy_(value)
+            undo()
 
-    def apply_(self, model: nn.Module) -> nn.Module:
+    def apply_(
+        self, model: nn.Module, *, layer: nn.Module | str | None = None, example: Any = None
+    ) -> nn.Module:
         """Put the edited head into ``model`` for good, and return the model.
+
+        The original stays where the edit is not kept (:attr:`is_kept`).
+
+        Args:
+            model: as in :meth:`applied`.
+            layer: as in :meth:`applied`.
+            example: as in :meth:`applied`.
 
         Raises:
             ValueError: as :meth:`applied`.
+            RuntimeError: as :meth:`applied`.
+
+        Warns:
+            UserWarning: when the original stays.
         """
-        fill(self._original_layer(model), self.head)
+        found = self._original_layer(model, layer)
+        if self.is_kept:
+            write_head(model, found, self.head, example)
+        else:
+            warnings.warn(f"the original head stays in the model. {self.verdict}", stacklevel=2)
         return model
 
-    def revert_(self, model: nn.Module) -> nn.Module:
+    def revert_(
+        self, model: nn.Module, *, layer: nn.Module | str | None = None, example: Any = None
+    ) -> nn.Module:
         """Undo :meth:`apply_`: put the original's values back, and return the model.
+
+        Args:
+            model: as in :meth:`applied`.
+            layer: as in :meth:`applied`.
+            example: as in :meth:`applied`.
 
         Raises:
             ValueError: when no layer of the model, or more than one, has the edited
                 head's weights.
+            RuntimeError: as :meth:`applied`.
         """
         try:
-            layer = find_layer(model, self.head, "the edited head")
+            found = find_layer(model, self.as_decided().head, "the edited head", layer)
         except ValueError as error:
             raise ValueError(
                 f"{error}, expected exactly one: the edit is not applied to this model"
             ) from None
-        fill(layer, self.original)
+        write_head(model, found, self.original, example)
         return model
 
     def save(self, path: str | Path) -> Path:
@@ -184,9 +308,9 @@ class HeadEdit:
         """
         return cls(**read_edit(path))
 
-    def _original_layer(self, model: nn.Module) -> nn.Linear:
+    def _original_layer(self, model: nn.Module, layer: nn.Module | str | None) -> nn.Linear:
         try:
-            return find_layer(model, self.original, "the head that was edited")
+            return find_layer(model, self.original, "the head that was edited", layer)
         except ValueError as error:
             raise ValueError(
                 f"{error}, expected exactly one: the edit belongs to another model, "
@@ -196,7 +320,8 @@ class HeadEdit:
     def __repr__(self) -> str:
         return (
             f"HeadEdit(targets {list(self.targets)}, scope {self.scope!r}, epoch "
-            f"{self.best_epoch}, accuracy {self.before.accuracy:.3f} -> {self.after.accuracy:.3f})"
+            f"{self.best_epoch}, accuracy {self.before.accuracy:.3f} -> {self.after.accuracy:.3f}, "
+            f"verdict {self.verdict.decision!r})"
         )
 
     def _repr_html_(self) -> str:
@@ -236,6 +361,7 @@ def compare_heads(
 
     Examples::
 
+        >>> import torch
         >>> head, other = nn.Linear(2, 3), nn.Linear(2, 3)
         >>> z = torch.rand(6, 2)
         >>> data = FeatureSet(z, head(z).detach(), torch.arange(6) % 3)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from captum_neuroinspect._html import html_table
 from captum_neuroinspect.edit._steps_table import steps_as_html, steps_as_text
+from captum_neuroinspect.edit._verdict_text import verdict_lines
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit._result import HeadEdit
@@ -66,7 +67,8 @@ def as_text(edit: HeadEdit) -> str:
     """The table in plain text."""
     rows = list(rows_of(edit))
     width = max(len(name) for name, _, _ in rows)
-    lines = [_title(edit), "", f"{'':{width}}  before   after  change"]
+    lines = [_title(edit), edit.verdict.sentence, *verdict_lines(edit.verdict)]
+    lines += ["", f"{'':{width}}  before   after  change"]
     lines += [f"{name:{width}}  {a:6.3f}  {b:6.3f}  {b - a:+6.3f}" for name, a, b in rows]
     return "\n".join([*lines, *_hidden(edit), *steps_as_text(edit)])
 
@@ -77,7 +79,7 @@ def as_html(edit: HeadEdit) -> str:
     table = html_table(("", "before", "after", "change"), rows)
     hidden = "".join(f"<p>{html.escape(line)}</p>" for line in _hidden(edit))
     title = f"<p>{html.escape(_title(edit))}</p>"
-    return f"{title}{table}{hidden}{steps_as_html(edit)}"
+    return f"{title}{edit.verdict._repr_html_()}{table}{hidden}{steps_as_html(edit)}"
 
 
 def _title(edit: HeadEdit) -> str:

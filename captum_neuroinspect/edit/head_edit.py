@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from torch import nn
 
 from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect.edit._checks import apart_from
 from captum_neuroinspect.edit._choosing import Asked, chosen_edit
 from captum_neuroinspect.edit._fitting import as_edit, checked_problem, warn_of_failure
 from captum_neuroinspect.edit._link import Link
@@ -131,29 +132,33 @@ def edit_head(
         ``"auto"`` on the half of it that did not choose; ``candidates`` has what was tried,
         and ``settings`` what was kept for the report, before and after:
         ``held_out_target_...`` (the targets there and in the last third of the mistakes),
-        ``held_out_mistakes_...`` (only the latter) and ``held_out_others_...``.
+        ``held_out_mistakes_...`` (only the latter) and ``held_out_others_...``. Its ``verdict``
+        cannot tell before :meth:`HeadEdit.judge` is called with samples that served for nothing
+        else.
 
     Raises:
         TypeError: when ``head`` is not linear, indices are not whole numbers, or
             ``strength`` is another text than ``"auto"``.
         ValueError: when an index is out of range, ``neurons`` is empty or repeats
             one, a target is absent from ``train`` or alone in it, sets are empty, do
-            not fit the head or were judged by another head, or an option is out of
-            its range; with ``"auto"`` when there are no mistakes or too few.
+            not fit the head or were judged by another head, a sample of ``validation`` is
+            in another one, or an option is out of its range; with ``"auto"`` when there are
+            no mistakes or too few.
 
     Warns:
         RuntimeWarning: when every epoch was worse than the original by ``select``, so
             that the original is returned (``best_epoch`` 0), or when the loss became
-            infinite or NaN and training stopped; with ``"auto"`` when no candidate gains,
-            or mistakes are in ``train`` or ``validation`` too.
+            infinite or NaN and training stopped; with ``"auto"`` when no candidate gains.
+        UserWarning: when samples of ``train`` are in ``mistakes`` too, and are left out of it.
 
     Examples::
 
         >>> import torch
         >>> _ = torch.manual_seed(0)
-        >>> head, z = nn.Linear(4, 2), torch.rand(32, 4)
+        >>> head, z = nn.Linear(4, 2), torch.rand(64, 4)
         >>> data = FeatureSet(z, head(z).detach(), (z[:, 0] > z[:, 1]).long())
-        >>> edit = edit_head(head, data, data, target=1, neurons=[2], n_epochs=5)
+        >>> train, validation = data.split()
+        >>> edit = edit_head(head, train, validation, target=1, neurons=[2], n_epochs=5)
         >>> edit.after.accuracy >= edit.before.accuracy
         True
     """
@@ -188,6 +193,7 @@ def edit_head(
             options=options,
         )
         return chosen_edit(head, train, validation, mistakes, asked, ranking)
+    train = apart_from(train, mistakes=mistakes)
     problem = checked_problem(
         head,
         train,
@@ -200,7 +206,7 @@ def edit_head(
     )
     fit = fit_head(problem, train, validation, mistakes)
     warn_of_failure(fit, options)
-    return as_edit(head, fit, problem, train, validation)
+    return as_edit(head, fit, problem, train, validation, mistakes)
 
 
 def _is_auto(value: Any) -> bool:

@@ -39,6 +39,7 @@ def edit_through_images(
     train_data: DataLoader[Any] | Dataset[Any] | tuple[Tensor, Tensor],
     validation: FeatureSet,
     *,
+    head: nn.Linear | None = None,
     target: int | None = None,
     neurons: Neurons,
     ratio: Ratio = 1.0,
@@ -53,10 +54,11 @@ def edit_through_images(
     model is bit-identical afterwards: put the result in with :meth:`HeadEdit.apply_`.
 
     Args:
-        model: a classifier whose decision layer :func:`find_head` finds.
+        model: a classifier.
         train_data: images with labels, as :func:`collect_features` takes them. A loader
             that draws at random draws anew in each epoch.
         validation: features with labels that choose the epoch, collected from this model.
+        head: the decision layer; found by :func:`find_head` when not given.
         target: as in :func:`edit_head`.
         neurons: as in :func:`edit_head`.
         ratio: as in :func:`edit_head`; ``"rule"`` looks at the first epoch's features.
@@ -101,7 +103,8 @@ def edit_through_images(
     if image_batch_size is None:
         image_batch_size = _default_batch_size(model)
     loader = _as_loader(train_data, image_batch_size)
-    head = _head_of(model, loader, checked.seed)
+    if head is None:
+        head = _head_of(model, loader, checked.seed)
 
     def features_of(epoch: int) -> FeatureSet:
         with _seeded(checked.seed + epoch, device_of(model)):
@@ -114,7 +117,7 @@ def edit_through_images(
     train = first if augment is None else _Epochs(first, features_of)
     fit = fit_head(problem, train, validation, mistakes)
     warn_of_failure(fit, checked)
-    return as_edit(head, fit, problem, first, validation)
+    return as_edit(head, fit, problem, first, validation, mistakes)
 
 
 class _Epochs:
@@ -133,7 +136,7 @@ def _head_of(model: nn.Module, loader: DataLoader[Any], seed: int) -> nn.Linear:
         batch = next(iter(loader), None)
     if batch is None:
         raise ValueError("train_data is empty: expected at least one (image, label)")
-    return find_head(model, _unpack(batch)[0][:1].to(device))
+    return find_head(model, _unpack(batch)[0][:1])
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from torch import nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import check_head
-from captum_neuroinspect.edit._checks import check_sets, check_training
+from captum_neuroinspect.edit._checks import apart_from, check_disjoint, check_sets, check_training
 from captum_neuroinspect.edit._layers import copy_of
 from captum_neuroinspect.edit._mend_rounds import Mending, MendRound, worthwhile_rounds
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
+from captum_neuroinspect.edit._seen import names_of
 from captum_neuroinspect.edit.probability_ratio import check_target, checked_neurons
 
 _FEWEST_MET = 5
@@ -41,7 +42,9 @@ def mend(
     these neurons moved to where they are in the samples met in use, the other classes' moved
     the other way. One convex regression, anchored at the original head, does the rest.
 
-    The samples met in use are split in three; a head fitted without a part is judged on it.
+    The samples met in use are split in three; a head fitted without a part is judged on it,
+    so that no sample judges a head that was fitted to it. Those of ``train`` that were met too,
+    such as its mistakes, count as met only.
     Where the mean accuracy of the classes falls there by more than ``max_cost``, or too few
     samples of the target were met, the original head is returned with a warning.
 
@@ -76,30 +79,37 @@ def mend(
         A :class:`HeadEdit`, judged on ``validation``; ``settings`` has the held-out
         accuracies: ``held_out_target_before``, ``held_out_target_after``,
         ``held_out_mean_before`` and ``held_out_mean_after``, and why the rounds ended
-        (``stopped``); ``rounds`` has one record each. With many rounds these accuracies also
-        choose how many are kept, so that they flatter. ``best_epoch`` is 0 where the original
-        stayed, else the number of rounds that were kept.
+        (``stopped``); ``rounds`` has one record each. These samples were not fitted to, but they
+        decide what is kept, and neurons that were given may have been found in them: judge the
+        edit on others (:func:`fit_and_judge`, :func:`cross_fit`). ``best_epoch`` is 0 where the
+        original stayed, else the number of rounds that were kept. Its ``verdict`` cannot tell
+        before :meth:`HeadEdit.judge` is called with samples that served for nothing else.
 
     Raises:
         TypeError: when ``head`` is not linear, or neurons are not whole numbers.
-        ValueError: when sets do not fit the head or are empty, the target is absent from
-            ``train`` or alone in it, or a number is out of its range.
+        ValueError: when sets do not fit the head or are empty, a sample of ``validation`` is in
+            another one, the target is absent from ``train`` or alone in it, or a number is out
+            of its range.
 
     Warns:
         RuntimeWarning: when the original head is returned.
+        UserWarning: when samples of ``train`` are in ``met`` too, and are left out of it.
 
     Examples::
 
         >>> _ = torch.manual_seed(0)
-        >>> head, labels = nn.Linear(8, 2), torch.arange(60) % 2
-        >>> z = torch.rand(60, 8) + torch.nn.functional.one_hot(labels, 8)
-        >>> data = FeatureSet(z, head(z).detach(), labels)
-        >>> edit = mend(head, data, data, data, target=1)
+        >>> head, labels = nn.Linear(8, 2), torch.arange(120) % 2
+        >>> z = torch.rand(120, 8) + torch.nn.functional.one_hot(labels, 8)
+        >>> train, others = FeatureSet(z, head(z).detach(), labels).split()
+        >>> validation, met = others.split()
+        >>> edit = mend(head, train, validation, met, target=1)
         >>> edit.after.accuracy >= edit.before.accuracy
         True
     """
     check_target(target, check_head(head).out_features)
     check_sets(head, "softmax", train=train, validation=validation, met=met)
+    train = apart_from(train, met=met)
+    check_disjoint(train=train, validation=validation, met=met)
     check_training(train, [int(target)])
     _check(n_neurons, target_weight, max_cost, n_rounds)
     given = None if neurons is None else checked_neurons(list(neurons), head.in_features)
@@ -129,7 +139,7 @@ def mend(
             **_held_out(mending, rounds[: max(n_kept, 1)]),
         },
     )
-    return replace(edit, rounds=rounds)
+    return replace(edit, rounds=rounds, seen=names_of(train, validation, met))
 
 
 def _check(n_neurons: int, target_weight: float, max_cost: float, n_rounds: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect.edit import HeadEdit
+from captum_neuroinspect.edit._evaluation import evaluate_decisions
 
 __all__ = ["Comparison", "compare_photos"]
 
@@ -22,12 +23,15 @@ class Comparison:
     Attributes:
         edit: with ``before`` and ``after`` measured on these data.
         before: the samples, judged by the original head.
-        after: the same, judged by the edited one.
+        after: the same, judged by the edited one; in cross-fitting each by a head that was made
+            in the same way without it.
+        how: which samples these are, in words; empty for any.
     """
 
     edit: HeadEdit
     before: FeatureSet
     after: FeatureSet
+    how: str = ""
 
     def rows(self, outcome: Outcome | None = None) -> Tensor:
         """Rows of the samples that are judged differently now.
@@ -60,7 +64,7 @@ class Comparison:
 
     def _counts(self) -> str:
         n_mended, n_broken = len(self.rows("mended")), len(self.rows("broken"))
-        return f"{n_mended} mended, {n_broken} broken"
+        return f"{n_mended} mended, {n_broken} broken{self.how and f' of {self.how}'}"
 
 
 def compare_photos(edit: HeadEdit, features: FeatureSet) -> Comparison:
@@ -91,3 +95,23 @@ def compare_photos(edit: HeadEdit, features: FeatureSet) -> Comparison:
         features.with_head(edit.original),
         features.with_head(edit.head),
     )
+
+
+def compare_judged(edit: HeadEdit) -> Comparison:
+    """An edit on the samples that judged it, which served for nothing else.
+
+    The neurons' ratios stay those of the edit: they are not about single samples.
+
+    Raises:
+        ValueError: when nothing judged the edit.
+    """
+    judged = edit.judged
+    if judged is None:
+        raise ValueError("nothing judged the edit: give it to compare_photos with features")
+    before, after = (
+        evaluate_decisions(one, known.ratios, edit.group_shares)
+        for one, known in ((judged.before, edit.before), (judged.after, edit.after))
+    )
+    names = judged.before.class_names or edit.class_names
+    changed = replace(edit, before=before, after=after, class_names=names)
+    return Comparison(changed, judged.before, judged.after, judged.how)

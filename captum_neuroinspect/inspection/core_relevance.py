@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import check_head
-from captum_neuroinspect._modules import captured_input, check_indices, device_of, frozen
+from captum_neuroinspect._head_watch import watched
+from captum_neuroinspect._modules import as_input, check_indices, device_of, frozen
 from captum_neuroinspect.optvis import Illusions
 
 __all__ = ["class_representatives", "core_relevance"]
@@ -59,7 +60,8 @@ def core_relevance(
 
     Raises:
         TypeError: when ``head`` is not linear.
-        ValueError: when there are no masks or classes, a class is out of range, or the
+        ValueError: when the model does not decide by the head, there are no masks or
+            classes, a class is out of range, or the
             set has another number of features than the head.
     """
     check_head(head)
@@ -104,8 +106,10 @@ def _features(
 ) -> Tensor:
     """``(N, F)`` on the CPU."""
     device, parts = device_of(model), []
-    with frozen(model), torch.no_grad(), captured_input(head) as captured:
+    with frozen(model), torch.no_grad():
         for part in images.to(device).split(_BATCH):
-            model(part if preprocess is None else preprocess(part))
-            parts.append(captured.value.float().cpu())
+            given = as_input(model, part if preprocess is None else preprocess(part))
+            with watched(model, head) as watch:
+                watch.logits(model(given))
+                parts.append(watch.features.float().cpu())
     return torch.cat(parts)

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import check_head
 from captum_neuroinspect._html import html_table
-from captum_neuroinspect.attr import NeuronCounterfactual, NeuronRanking, rank_neurons
+from captum_neuroinspect.attr import (
+    Counterfactual,
+    NeuronCounterfactual,
+    NeuronRanking,
+    rank_neurons,
+)
 
 __all__ = ["Explanation", "explain_mistakes", "mistakes_about"]
 
@@ -75,7 +80,8 @@ class Explanation:
     def _title(self) -> str:
         name = self.mistakes.class_name
         taken = "" if self.predicted is None else f" taken for {name(self.predicted)}"
-        return f"{len(self.mistakes)} mistakes on {name(self.target)}{taken}"
+        plural = "" if len(self.mistakes) == 1 else "s"
+        return f"{len(self.mistakes)} mistake{plural} on {name(self.target)}{taken}"
 
 
 def explain_mistakes(
@@ -86,7 +92,7 @@ def explain_mistakes(
     target: int,
     predicted: int | None = None,
     k: int = _N_VOTES,
-    w: Tensor | None = None,
+    w: Tensor | Counterfactual | None = None,
 ) -> Explanation:
     """Find the neurons behind the mistakes on a class.
 
@@ -102,12 +108,13 @@ def explain_mistakes(
         target: the class whose mistakes are explained.
         predicted: only those that were taken for this class.
         k: votes of each mistake in each direction.
-        w: the mistakes' counterfactuals, if they are known already.
+        w: the mistakes' counterfactuals, if they are known already: the details, or the
+            changes ``(M, F)`` alone.
 
     Raises:
         TypeError: when ``head`` is not linear.
-        ValueError: when there are no such mistakes, a class is out of range, or the head has
-            a single output.
+        ValueError: when there are no such mistakes, none of them can be turned right, or a
+            class is out of range.
 
     Examples::
 
@@ -119,27 +126,32 @@ def explain_mistakes(
         >>> found.w.shape == (len(found.mistakes), 6)
         True
     """
-    check_outputs(head)
+    check_head(head)
     mistakes = features.mistakes(target, predicted)
     if not len(mistakes):
         raise ValueError(_no_mistakes(features, target, predicted))
     if w is None:
-        w = NeuronCounterfactual(head, head).attribute_features(mistakes.features, target)
-    usual = features if reference is None else reference
+        method = NeuronCounterfactual(head, head)
+        w = method.attribute_features(mistakes.features, target, return_details=True)
+    changes = w.w if isinstance(w, Counterfactual) else w
+    if len(changes) != len(mistakes):
+        raise ValueError(f"w has {len(changes)} rows for {len(mistakes)} mistakes")
     ranking = rank_neurons(
         w,
-        k=min(k, w.shape[1]),
-        min_precision=_fewest(len(mistakes)) / len(mistakes),
+        k=min(k, changes.shape[1]),
+        min_precision=_least_share(w),
         features=mistakes,
-        reference=usual,
+        reference=features if reference is None else reference,
     )
-    return Explanation(target, predicted, mistakes, w, ranking)
+    return Explanation(target, predicted, mistakes, changes, ranking)
 
 
-def _fewest(n_mistakes: int) -> int:
-    """Mistakes that must have a neuron among their strongest, of so many."""
+def _least_share(w: Tensor | Counterfactual) -> float:
+    """The share of the mistakes that must have a neuron among their strongest."""
+    counted = w.converged & ~w.already_correct if isinstance(w, Counterfactual) else w.any(1)
+    n_mistakes = max(1, int(counted.sum()))
     # What a single photo of many has of its own is no reason why the class goes wrong.
-    return 2 if n_mistakes >= _FEW else 1
+    return (2 if n_mistakes >= _FEW else 1) / n_mistakes
 
 
 def check_outputs(head: nn.Linear) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._modules import as_input
 from captum_neuroinspect.inspection._models.checkpoints import (
     SUFFIXES,
     fill,
@@ -17,7 +19,7 @@ from captum_neuroinspect.inspection._models.checkpoints import (
     weights_for,
 )
 from captum_neuroinspect.inspection._models.recipe import Built, Preprocess, SizedBy, Wanted
-from captum_neuroinspect.inspection._models.shared import DEFAULT
+from captum_neuroinspect.inspection._models.shared import DEFAULT, checkpoint_names
 from captum_neuroinspect.inspection._models.sources import Source, find_source
 from captum_neuroinspect.inspection._photos.view import ImageSize, Interpolation, Resizing, View
 
@@ -67,7 +69,7 @@ class LoadedModel:
         """One module from images in 0..1 to what ``model`` returns, sharing its layers."""
         first = self.preprocess
         first = first if isinstance(first, nn.Module) else _Called(first).eval()
-        joined = nn.Sequential(first, self.model)
+        joined = _OnPixels(first, self.model)
         joined.training = self.model.training  # not train(), which would set the user's layers
         return joined
 
@@ -167,6 +169,16 @@ def load_model(
     )
 
 
+class _OnPixels(nn.Sequential):
+    """Preprocessing, in float32, and a model, in its own dtype."""
+
+    input_dtype = torch.float32
+
+    def forward(self, images: Tensor) -> Any:
+        preprocess, model = self
+        return model(as_input(model, preprocess(images)))
+
+
 class _Called(nn.Module):
     """A function as a module."""
 
@@ -209,9 +221,7 @@ def _from_checkpoint(
         built = source.build(found)
     source.adapt(built.model, weights.state)
     converted = fill(built.model, weights, path, spec)
-    names = checkpoint.class_names
-    if built.n_classes is not None and names is not None and len(names) != built.n_classes:
-        names = None
+    names = checkpoint_names(checkpoint.class_names, built.class_names, built.n_classes, path.name)
     set_name = f" ({part})" if part else ""
     said = f"checkpoint {path.name}{set_name}{converted and f', {converted}'}"
     return replace(built, weights=said, class_names=names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from captum_neuroinspect._class_names import ClassMatch, as_names
 from captum_neuroinspect._modules import as_indices, check_indices
-from captum_neuroinspect.inspection._photos.folder import FolderSource, Item, Label
+from captum_neuroinspect.inspection._photos.files import Item, Label
+from captum_neuroinspect.inspection._photos.reading import UnfitError
 from captum_neuroinspect.inspection._photos.sources import PhotoSource, find_source
 from captum_neuroinspect.inspection._photos.view import ImageSize, Interpolation, View
 
@@ -32,6 +35,8 @@ class Photos:
         class_names: in the order of the labels, or ``None``.
         skipped: name and reason of each photo that could not be read, with
             ``on_error="skip"``.
+        left_out: how many files of each suffix in the folders are no photos.
+        match: which of the data's own class names each of ``class_names`` is.
 
     Examples::
 
@@ -45,11 +50,12 @@ class Photos:
         source: PhotoSource,
         positions: Sequence[int],
         view: View,
-        class_names: tuple[str, ...] | None,
+        match: ClassMatch,
         skipped: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self._source, self._positions, self._view = source, positions, view
-        self.class_names, self.skipped = class_names, skipped
+        self.match, self.skipped = match, skipped
+        self._digests: dict[int, str] = {}  # by position in the source
 
     @classmethod
     def of(
@@ -63,13 +69,20 @@ class Photos:
         class_names: Iterable[str] | None = None,
         on_error: OnError = "raise",
         key: str | None = None,
+        by_position: bool = False,
+        what: str = "data",
     ) -> Photos:
         """Wrap what the user has.
 
         Args:
             data: one of
 
-                - a folder with one subfolder of photos a class, at any depth below it;
+                - a folder with one subfolder of photos a class, at any depth below it:
+                  what Pillow reads, each photo once;
+                - a table (``.csv``, ``.tsv``, ``.parquet``) with a column ``path``,
+                  ``file`` or ``filename`` (relative to the table's folder), one called
+                  ``label``, ``class`` or ``target`` (names, or numbers from 0), and
+                  perhaps ``group`` and ``split``, of which ``"labels.csv:val"`` takes one;
                 - a ``Dataset`` of ``(image, label)``, ``(image, label, group)`` or
                   mappings; images are Pillow's, arrays ``(H, W, C)``, or tensors in
                   0..1 (or uint8), before normalisation;
@@ -85,32 +98,85 @@ class Photos:
             interpolation: of that resize; tensors are antialiased.
             view: instead of these three, such as :attr:`LoadedModel.view`, which shows
                 photos to a library's model as the library does.
-            class_names: in the order of the logits. A folder's subfolders are found
-                among them by name, so that some may have no photos; when the names
-                differ, the sorted subfolders are taken in this order.
+            class_names: in the order of the logits. The data's own names (of
+                subfolders, ``classes`` of a ``Dataset``, a ``ClassLabel``, in a table)
+                are found among them, also in another case, with other separators (space,
+                ``_``, ``-``) or Unicode form; some classes may have no photos. Labels
+                count in this order. Data without names have its numbers.
             on_error: what happens to photos that cannot be read: an error that names
                 the first when it is read, or ``"skip"``: all are read once now, and
                 those that cannot be are left out and listed in ``skipped``.
             key: stands for the contents of a ``Dataset`` in :meth:`fingerprint`.
+            by_position: take the data's classes in their order (folders: sorted) as
+                those of ``class_names``, whatever they are called.
+            what: the data are called in errors about class names.
 
         Raises:
             TypeError: for another kind of data or item.
             ValueError: for no photos, an unknown ``on_error``, sizes below 1, or
-                class names that do not fit.
-            FileNotFoundError: when a folder does not exist.
+                class names that do not fit, which lists both; for a folder of splits.
+            FileNotFoundError: when a folder or table does not exist.
+            OSError: when a folder cannot be listed.
+            ImportError: when a Parquet file cannot be read.
+
+        Warns:
+            UserWarning: when files are left out or counted once, or class folders empty.
         """
         view = view or View.of(image_size, resize_size, interpolation)
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error={on_error!r}, expected 'raise' or 'skip'")
-        names = None if class_names is None else tuple(map(str, class_names))
-        source = find_source(data, names, key)
+        names = None if class_names is None else as_names(class_names)
+        must_exist = on_error == "raise"
+        source = find_source(data, names, key, must_exist=must_exist)
         if not len(source):
             raise ValueError("data is empty: expected at least one photo")
+        for note in source.notes:
+            warnings.warn(note, stacklevel=2)
+        match = source.classes.onto(
+            names, what, by_position=by_position, unused=source.unused, where=source.where
+        )
         positions: Sequence[int] = range(len(source))
         skipped: tuple[tuple[str, str], ...] = ()
         if on_error == "skip":
             positions, skipped = _readable(source)
-        return cls(source, positions, view, names or source.class_names, skipped)
+        return cls(source, positions, view, match, skipped)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return self.match.names
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        return dict(self._source.left_out)
+
+    def with_classes(
+        self, class_names: Iterable[str], *, by_position: bool = False, what: str = "data"
+    ) -> Photos:
+        """The same photos with labels in the order of these names, as :meth:`of` finds them.
+
+        Args:
+            class_names: in the order of the logits.
+            by_position: as in :meth:`of`.
+            what: these photos are called in errors.
+
+        Raises:
+            ValueError: when the photos' own names do not fit.
+
+        Examples::
+
+            >>> images = torch.zeros(2, 3, 4, 4)
+            >>> own = Photos.of((images, torch.tensor([0, 1])), class_names=["ant", "bee"])
+            >>> own.with_classes(["Bee", "Cat", "Ant"]).labels.tolist()
+            [2, 0]
+        """
+        match = self.match.onto(
+            as_names(class_names),
+            what,
+            by_position=by_position,
+            unused=self._source.unused,
+            where=self._source.where,
+        )
+        return self._copy(self._positions, match)
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -131,7 +197,7 @@ class Photos:
 
     def tensor_size(self) -> tuple[int, int] | None:
         """Height and width of the first photo as given, when it is a tensor."""
-        if isinstance(self._source, FolderSource):
+        if self._source.reads_files:
             return None
         item = self._source.item(self._positions[0])
         height, width = item.image.shape[-2:]
@@ -171,6 +237,33 @@ class Photos:
         of_kind = self._view.of_tensor if item.is_tensor else self._view.of_picture
         return item._replace(image=of_kind(item.image), label=self._checked(item.label, index))
 
+    def digest(self, index: int) -> str:
+        """A hash of the photo's content, to find the same photo in two sets.
+
+        It is that of the file's bytes, also for the files of a torchvision folder; for
+        other datasets and for tensors of the picture's type, shape and values.
+
+        Raises:
+            IndexError: when there is no such photo.
+            ValueError: when it cannot be read; names it.
+        """
+        position = self._position(index)
+        if position not in self._digests:
+            self._digests[position] = self._source.digest(position)
+        return self._digests[position]
+
+    def digests(self) -> tuple[str, ...]:
+        """:meth:`digest` of all photos, remembered.
+
+        Examples::
+
+            >>> same = torch.zeros(2, 3, 4, 4)
+            >>> len(set(Photos.of((same, torch.tensor([0, 1])), image_size=4).digests()))
+            1
+        """
+        with _threads(self._source) as pool:
+            return tuple(pool.map(self.digest, range(len(self))))
+
     def subset(self, indices: Iterable[int] | Tensor) -> Photos:
         """Some of the photos, in the order given.
 
@@ -181,7 +274,7 @@ class Photos:
         wanted = as_indices("indices", given)
         check_indices("index", wanted, len(self), f"{len(self)} photos")
         positions = [self._positions[i] for i in wanted.tolist()]
-        return Photos(self._source, positions, self._view, self.class_names, self.skipped)
+        return self._copy(positions, self.match)
 
     def dataset(self, preprocess: Callable[[Tensor], Tensor] | None = None) -> PhotoDataset:
         """For ``collect_features``: images are read one by one.
@@ -194,16 +287,21 @@ class Photos:
     def fingerprint(self) -> str:
         """A short name of the photos as they are looked at, for caches.
 
-        For a folder from names, sizes and times of the files, which takes moments; for
-        tensors from their bytes; for a ``Dataset`` from ``key``, a Hugging Face
-        dataset's own fingerprint, or else its contents, which reads every item.
+        For files from their names and contents (all are read: about as long as a copy
+        takes); for tensors from their bytes; for a ``Dataset`` from ``key``, a Hugging
+        Face dataset's own fingerprint, or else its contents, which reads every item.
         """
-        view = repr((self._view, self.class_names))
+        view = repr((self._view, self.class_names, self.match.to_class))
         digest = hashlib.sha256(view.encode(errors="surrogateescape"))
-        for part in self._source.identity():
+        digests = self.digests() if self._source.reads_files else ()
+        for part in self._source.identity(self._positions, digests):
             digest.update(part)
-        digest.update(",".join(map(str, self._positions)).encode())
         return digest.hexdigest()[:16]
+
+    def _copy(self, positions: Sequence[int], match: ClassMatch) -> Photos:
+        copy = Photos(self._source, positions, self._view, match, self.skipped)
+        copy._digests = self._digests
+        return copy
 
     def _position(self, index: int) -> int:
         if not -len(self) <= index < len(self):
@@ -211,10 +309,15 @@ class Photos:
         return self._positions[index]
 
     def _checked(self, label: Label, index: int) -> Label:
+        try:
+            label = self.match.label(label)
+        except ValueError as error:
+            raise ValueError(f"photo {self.name(index)}: {error}") from None
         if isinstance(label, int) and self.class_names and label >= len(self.class_names):
             raise ValueError(
                 f"photo {self.name(index)} has label {label}, but there are only "
-                f"{len(self.class_names)} class_names"
+                f"{len(self.class_names)} class_names, whose labels are 0.."
+                f"{len(self.class_names) - 1}"
             )
         return label
 
@@ -243,11 +346,14 @@ class PhotoDataset(Dataset[Any]):
         return (image, label) if group is None else (image, label, group)
 
 
+def _threads(source: PhotoSource) -> ThreadPoolExecutor:
+    # Files are read without Python's lock; a user's Dataset may not bear threads.
+    return ThreadPoolExecutor(_N_THREADS if source.reads_files else 1)
+
+
 def _readable(source: PhotoSource) -> tuple[list[int], tuple[tuple[str, str], ...]]:
     """Positions of the photos that can be read, and the names of the others with reasons."""
-    # Pillow reads files without Python's lock; a user's Dataset may not bear threads.
-    n_threads = _N_THREADS if isinstance(source, FolderSource) else 1
-    with ThreadPoolExecutor(n_threads) as pool:
+    with _threads(source) as pool:
         reasons = list(pool.map(lambda index: _reason(source, index), range(len(source))))
     good = [index for index, reason in enumerate(reasons) if reason is None]
     bad = [(source.name(i), reason) for i, reason in enumerate(reasons) if reason is not None]
@@ -259,6 +365,8 @@ def _readable(source: PhotoSource) -> tuple[list[int], tuple[tuple[str, str], ..
 def _reason(source: PhotoSource, index: int) -> str | None:
     try:
         source.check(index)
+    except UnfitError:  # the data set is not as it should be: no photo of it is
+        raise
     except ValueError as error:
         return str(error.__cause__ or error)
     return None

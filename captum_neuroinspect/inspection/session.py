@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect.inspection._keeping.rendering import render_in_parts
+from captum_neuroinspect.inspection._keeping.rendering import render_in_parts, rendering_plan
 from captum_neuroinspect.inspection._session.arguments import (
     layer_name,
     unit_indices,
 )
+from captum_neuroinspect.inspection._session.fitting import Fitting, Method
 from captum_neuroinspect.inspection._session.material import load_material
 from captum_neuroinspect.inspection._session.state import SessionState
-from captum_neuroinspect.inspection.comparing import Comparison, compare_photos
+from captum_neuroinspect.inspection.comparing import Comparison, compare_judged, compare_photos
 from captum_neuroinspect.inspection.errors import (
     Confusions,
     WorstClasses,
     confusions,
     worst_classes,
 )
-from captum_neuroinspect.inspection.explaining import (
-    Explanation,
-    mistakes_about,
-)
+from captum_neuroinspect.inspection.explaining import Explanation
 from captum_neuroinspect.inspection.top_photos import TopPhotos, top_photos
 
 if TYPE_CHECKING:
     from captum_neuroinspect.describe import Descriptions
     from captum_neuroinspect.edit import HeadEdit
+    from captum_neuroinspect.inspection._preflight.rendering import Clock
     from captum_neuroinspect.inspection.photos import OnError
+    from captum_neuroinspect.inspection.preflight import Preflight
     from captum_neuroinspect.optvis import Illusions
 
 __all__ = ["NeuroInspect"]
 
-Method = Literal["mend", "equation8"]
 _N_NEURONS = 6
 _OF_SESSION = ("head", "layer", "preprocess", "encoder", "class_names")
 
@@ -59,7 +60,8 @@ class NeuroInspect(SessionState):
             encoder, or a text for :func:`find_encoder`; ``None``: neither.
         head: the decision layer or its dotted name; found when not given.
         layer: whose units :meth:`visualize` shows; ``None``: inputs of the decision layer,
-            of which all other steps speak.
+            of which all other steps speak. Of a model without one, such as one that averages
+            heads, only ``visualize(neurons, classes)`` works, with a layer.
         image_size: height and width in pixels at which photos are looked at. ``None``: as
             the model says; where it does not, tensors at their own size and photos at 224.
         resize: how photos are brought there, where that is not as the model's library
@@ -72,7 +74,8 @@ class NeuroInspect(SessionState):
 
     Raises:
         TypeError: for a model, head or encoder of another kind.
-        ValueError: when no decision layer is found, or names do not fit it.
+        ValueError: when no decision layer is found, the model does not decide by the one that
+            is given, or names do not fit it.
 
     Examples::
 
@@ -99,8 +102,17 @@ class NeuroInspect(SessionState):
         test: Any = None,
         held_out: float = 0.5,
         on_error: OnError = "raise",
+        by_position: bool = False,
     ) -> FeatureSet:
-        """Look at photos with the model, once.
+        """Look at photos with the model, once, and deal out four roles.
+
+        No photo has two of them. *Train*: the contrast for mistakes, and what an edit keeps
+        to; *deployment*: their mistakes are explained, and may teach; *validation*: chooses;
+        *test*: judges. Each role has its share of each class, of its mistakes and of what is
+        right. A photo that is in two sets, by its content, is left out of ``test`` or
+        ``train``, with a warning; copies within ``data`` have the same role. Where fewer than
+        twenty test photos of ``data`` are of a class, all held-out photos judge its edit by
+        :func:`cross_fit`. ``material.roles()`` says how many photos have each role.
 
         Args:
             data: the labelled photos that it is about, in any form that
@@ -109,19 +121,29 @@ class NeuroInspect(SessionState):
                 model was not trained on.
             train: photos that the head was trained on, or some of them: the contrast
                 for its mistakes, and what an edit keeps to. ``None``: photos of ``data``.
-            test: photos that judge an edit and serve for nothing else. ``None``: the
-                held-out share does, which has also chosen it.
-            held_out: share of ``data``, drawn class by class, whose mistakes are not
-                explained; they choose and judge an edit.
+            test: photos that judge an edit and serve for nothing else. ``None``: photos
+                of ``data``.
+            held_out: share of ``data`` that is not explained: half of it for validation,
+                half for test, or all for validation with ``test``. The other photos are
+                for deployment, or with ``train=None`` half of them for train.
             on_error: what happens to photos that cannot be read: an error, or ``"skip"``:
                 ``material.inspected.photos.skipped`` lists those of ``data``.
+            by_position: take the classes of the photos in their order (folders: sorted) as
+                the model's, whatever they are called. Otherwise they are found by name:
+                among the model's names, or, when it has none, those of ``data``.
 
         Returns:
             The features of all of ``data``.
 
         Raises:
             TypeError, ValueError, FileNotFoundError: as :meth:`Photos.of`; when classes
-                do not fit the model.
+                do not fit the model, or ``data``, ``train`` and ``test`` each other; when a
+                set has only photos of another one, or a role gets none.
+
+        Warns:
+            UserWarning: when photos are left out, or a photo is there under two labels; when
+                the photos have class names and the model has none, so that their order is
+                all there is.
         """
         self._see_as_given(data)
         self._material = load_material(
@@ -134,11 +156,13 @@ class NeuroInspect(SessionState):
             work=self.work,
             held_out=held_out,
             on_error=on_error,
+            by_position=by_position,
             seed=self.seed,
             fresh=self.fresh,
             progress=self.progress,
         )
         self.explanation = self.illusions = self.descriptions = self.last_edit = None
+        self._checked = None
         return self.material.inspected.features
 
     def worst_classes(self, n: int | None = 10) -> WorstClasses:
@@ -149,6 +173,67 @@ class NeuroInspect(SessionState):
         """:func:`confusions` of the photos."""
         features = self.material.inspected.features
         return confusions(features, n, target=None if target is None else self._class(target))
+
+    def preflight(
+        self,
+        target: int | str | None = None,
+        predicted: int | str | None = None,
+        *,
+        n_neurons: int = _N_NEURONS,
+        guided: bool = True,
+        batch_size: int = 8,
+        clock: Clock | None = time.perf_counter,
+        **options: Any,
+    ) -> Preflight:
+        """What may make every later result wrong, and what is to be done: :func:`preflight`.
+
+        Looks at the accuracy and the confusions, and at a few photos as the model sees them;
+        where nothing normalises them or the accuracy is that of guessing, it tries the usual
+        normalisations on these photos. Two steps of the illusions that are not kept yet say
+        how long they take.
+
+        Args:
+            target: the class to inspect; ``None``: that which was explained last, or else the
+                one that :meth:`explain` would take.
+            predicted: only mistakes that were taken for this class are explained.
+            n_neurons: that will be visualized, each in two classes.
+            guided: as in :meth:`visualize`.
+            batch_size: as in :meth:`visualize`.
+            clock: seconds from any start; ``None``: no step is timed.
+            **options: of :meth:`visualize`, which change how long it takes.
+
+        Raises:
+            ValueError: for an unknown class, or an option that :meth:`visualize` refuses.
+            RuntimeError: before :meth:`load`.
+            KeyboardInterrupt: when it was interrupted.
+        """
+        from captum_neuroinspect.inspection.preflight import preflight
+
+        material = self.material
+        if target is not None:
+            index = self._class(target)
+        else:
+            index = self._worst() if self.explanation is None else self.explanation.target
+        place = None if predicted is None else self._class(predicted)
+        if n_neurons < 1:
+            raise ValueError(f"n_neurons={n_neurons}, expected at least 1")
+        found = preflight(
+            material.inspected.features,
+            material.deployment.features,
+            material.held_out.features,
+            target=index,
+            predicted=place,
+            judges="test" not in material.given,
+        )
+        pixels = self._pixels_check(is_doubtful=found.guessing.is_blind)
+        plan = None
+        if found.mistakes is not None and found.mistakes.n_explained and self.layer is None:
+            neurons = self._explain(index, place).neurons(n_neurons)
+            places = self._places(index, place)
+            if neurons:
+                pairs, arguments = self._rendering(neurons, places, guided, batch_size, options)
+                plan = rendering_plan(self.work, self.model.model, pairs, clock=clock, **arguments)
+        return replace(found, preprocessing=pixels, rendering=plan)
 
     def explain(
         self, target: int | str | None = None, predicted: int | str | None = None
@@ -201,32 +286,8 @@ class NeuroInspect(SessionState):
                 with an inner layer, of which the explanation does not speak.
             KeyboardInterrupt: when it was interrupted; finished batches are kept.
         """
-        for name in _OF_SESSION:
-            if name in options:
-                raise TypeError(f"{name} is the session's: give it to NeuroInspect({name}=...)")
-        if neurons is None and self.layer is not None:
-            raise ValueError("neurons=None: the explanation speaks of the decision layer's inputs")
-        chosen = self._neurons(neurons)
-        places = self._classes(classes) or [None]
-        lazy = self._encoder.guide if self._encoder and guided and None not in places else None
-        key = {"layer": layer_name(self.model.model, self.layer), "encoder": lazy and lazy.key}
-        names = self._names()
-        if None not in places and names is not None and len(names) == self.head.out_features:
-            options["class_names"] = names
-        if lazy is not None:
-            options["encoder"] = lazy
-        self.illusions = render_in_parts(
-            self.work,
-            self.model.model,
-            [(neuron, place) for neuron in chosen for place in places],
-            key={**self.source.key, **key},
-            batch_size=batch_size,
-            fresh=self.fresh,
-            head=self.head if self.layer is None else None,
-            layer=self.layer,
-            preprocess=self.model.preprocess,
-            **{"seed": self.seed, "progress": self.progress, **options},
-        )
+        pairs, arguments = self._rendering(neurons, classes, guided, batch_size, options)
+        self.illusions = render_in_parts(self.work, self.model.model, pairs, **arguments)
         return self.illusions
 
     def describe(self, neurons: Sequence[int] | None = None, *, n_phrases: int = 5) -> Descriptions:
@@ -276,11 +337,17 @@ class NeuroInspect(SessionState):
         neurons: Sequence[int] | None = None,
         *,
         method: Method = "mend",
+        keep_anyway: bool = False,
         **options: Any,
     ) -> HeadEdit:
-        """Change the decision layer so that a class is recognised more often.
+        """Change the decision layer so that a class is recognised more often, and judge that.
 
-        The model itself stays as it is: ``edit.apply_(session.model.model)`` changes it.
+        Deployment photos teach it, train photos are what it keeps to, validation photos choose,
+        and test photos judge: the edit's ``verdict`` is "keep", "do not keep" or "cannot tell"
+        (:func:`verdict_on` has the rule), beside the same fit without neurons and with random
+        ones. ``head`` is the edited layer in any case. Unless the verdict is "keep", the edit's
+        ``is_kept`` is ``False``: then ``edit.apply_(session.model.model)`` leaves the original
+        in the model, which stays as it is until then.
 
         Args:
             target: the class; ``None``: the one that was explained last.
@@ -288,30 +355,28 @@ class NeuroInspect(SessionState):
                 those that the mistakes blame.
             method: ``"mend"``: :func:`mend`, which had the best mean accuracy in the
                 measurements; ``"equation8"``: :func:`edit_head`, the paper's.
+            keep_anyway: keep the edit whatever the verdict is.
             **options: of that function.
 
         Raises:
             ValueError: for an unknown class or method, or as that function.
         """
-        from captum_neuroinspect.edit import edit_head, mend
-
         if method not in ("mend", "equation8"):
             raise ValueError(f"method={method!r}, expected 'mend' or 'equation8'")
         index = self._explained().target if target is None else self._class(target)
-        train, held, shown = self.material.reference, self.material.held, self.material.shown
         picked = None if neurons is None else unit_indices(neurons)
-        options = {"target": index, "seed": self.seed, **options}
-        if method == "mend":
-            edit = mend(self.head, train, held, shown, neurons=picked, **options)
-        else:
-            picked = self._blamed(index) if picked is None else picked
-            about = mistakes_about(shown, index)
-            edit = edit_head(self.head, train, held, neurons=picked, mistakes=about, **options)
-        self.last_edit = edit
-        return edit
+        if picked is None and method == "equation8":
+            picked = self._blamed(index)
+        options = {"seed": self.seed, **options}
+        fitting = Fitting(method, self.head, self.material, index, options)
+        self.last_edit = fitting.edit(picked, keep_anyway=keep_anyway)
+        return self.last_edit
 
     def compare(self, edit: HeadEdit | None = None) -> Comparison:
         """An edit on the photos that judge it, and which of them changed sides.
+
+        The photos that judged an edit of :meth:`edit`; for one that was made elsewhere the test
+        photos.
 
         Args:
             edit: ``None``: the last one.
@@ -322,9 +387,17 @@ class NeuroInspect(SessionState):
         edit = self.last_edit if edit is None else edit
         if edit is None:
             raise RuntimeError("nothing was edited: call edit() first, or give an edit")
-        return compare_photos(edit, self.material.judge.features)
+        if edit.judged is not None:
+            return compare_judged(edit)
+        return compare_photos(edit, self.material.test.features)
 
-    def report(self, path: str | PathLike[str], *, run: str | None = None) -> Path:
+    def report(
+        self,
+        path: str | PathLike[str],
+        *,
+        run: str | None = None,
+        command: Sequence[str] = (),
+    ) -> Path:
         """Write what was found so far as one HTML file: :func:`write_report`.
 
         Mistakes are explained if they were not; illusions, words and an edit are there
@@ -333,6 +406,9 @@ class NeuroInspect(SessionState):
         Args:
             path: of the file.
             run: name that a selection made in the report carries; else the file's folder.
+            command: the words of a shell command that takes up the selection, shown beside
+                its download. The word after ``--run`` becomes the folder that the page lies
+                in when that has the name ``run``.
 
         Raises:
             ValueError: when there are no mistakes to explain.
@@ -345,7 +421,42 @@ class NeuroInspect(SessionState):
         if path.is_dir():
             raise IsADirectoryError(f"path={str(path)!r} is a folder, expected a file.html")
         self._explained()
-        return write_report(report_data(self, run or path.resolve().parent.name), path)
+        name = run or path.resolve().parent.name
+        return write_report(report_data(self, name, tuple(command)), path)
+
+    def _rendering(
+        self,
+        neurons: Sequence[int] | None,
+        classes: Sequence[int | str] | None,
+        guided: bool,
+        batch_size: int,
+        options: dict[str, Any],
+    ) -> tuple[list[tuple[int, int | None]], dict[str, Any]]:
+        """The pairs of :meth:`visualize`, and the arguments of :func:`render_in_parts`."""
+        for name in _OF_SESSION:
+            if name in options:
+                raise TypeError(f"{name} is the session's: give it to NeuroInspect({name}=...)")
+        if neurons is None and self.layer is not None:
+            raise ValueError("neurons=None: the explanation speaks of the decision layer's inputs")
+        chosen = self._neurons(neurons)
+        places = self._classes(classes) or [None]
+        lazy = self._encoder.guide if self._encoder and guided and None not in places else None
+        key = {"layer": layer_name(self.model.model, self.layer), "encoder": lazy and lazy.key}
+        names = self._names()
+        if None not in places and names is not None and len(names) == self._n_classes:
+            options["class_names"] = names
+        if lazy is not None:
+            options["encoder"] = lazy
+        arguments = {
+            "key": {**self._source_key, **key},
+            "batch_size": batch_size,
+            "fresh": self.fresh,
+            "head": self.head if self.layer is None else None,
+            "layer": self.layer,
+            "preprocess": self.model.preprocess,
+            **{"seed": self.seed, "progress": self.progress, **options},
+        }
+        return [(neuron, place) for neuron in chosen for place in places], arguments
 
     def _explained(self) -> Explanation:
         if self.explanation is not None:
@@ -370,7 +481,10 @@ class NeuroInspect(SessionState):
             return [self._class(classes)]
         if classes is not None:
             return [self._class(one) for one in classes]
-        target, predicted = self._explained().target, self._explained().predicted
+        return [*self._places(self._explained().target, self._explained().predicted)]
+
+    def _places(self, target: int, predicted: int | None) -> list[int]:
+        """The class that was missed, and the one that it was taken for, or most often was."""
         if predicted is None:
             predicted = self.confusions(1, target=target)[0].predicted
         return [target, predicted]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._head import find_head
+from captum_neuroinspect._layout import traced
 from captum_neuroinspect._modules import as_layer, device_of, frozen
-from captum_neuroinspect.optvis._units.layout import traced
 from captum_neuroinspect.optvis._units.reader import Preprocess, UnitReader, captured_untouched
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._head import check_one_answer
 from captum_neuroinspect._input_fit import told_what_fits
 from captum_neuroinspect._modules import device_of, frozen
 from captum_neuroinspect.encoders.prompts import DEFAULT_TEMPLATES
@@ -204,6 +205,8 @@ def render_illusions(
             if options.coarse:
                 _check_coarse(reader, example)
         pairs.check(reading, reader.place)
+        if pairs.classes is not None and layer is not None and head is None:
+            check_one_answer(model, example if preprocess is None else preprocess(example))
         scorer = PairScorer(
             reader,
             pairs.targets(n_units(reading.units), example.device),
@@ -213,7 +216,7 @@ def render_illusions(
             None if encoder is None or not negative else prompt_embeddings(encoder, negative),
         )
         with scorer.shortened(example):
-            scorer = scorer.in_precision(precision, example)
+            scorer = scorer.in_format(example).in_precision(precision, example)
             result = render_batches(scorer, starts, moves, options, example.device, progress)
     settings = {
         "model": type(model).__name__,

@@ -8,7 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._modules import captured_input, first_tensor, frozen
+from captum_neuroinspect._modules import (
+    as_input,
+    captured_input,
+    first_tensor,
+    frozen,
+    is_close,
+)
 
 # A unit for each image, int64 (N,), or a direction, weights (N, F) -> their maps (N, h, w).
 UnitMaps = Callable[[Tensor], Tensor]
@@ -161,7 +167,7 @@ def find_feature_map(model: nn.Module, head: nn.Linear, example: Tensor) -> nn.M
     handles = [module.register_forward_hook(remember) for module in model.modules()]
     try:
         with frozen(model), torch.no_grad(), captured_input(head) as features:
-            model(example)
+            model(as_input(model, example))
             candidates = [m for m, out in last_output.items() if _is_mean(features.value, out)]
     finally:
         for handle in handles:
@@ -176,8 +182,7 @@ def _has_positions(output: Tensor, n_channels: int) -> bool:
 def _is_mean(features: Tensor, maps: Tensor) -> bool:
     if features.shape != maps.shape[:2]:
         return False
-    difference = (maps.float().mean((2, 3)) - features.float()).abs().max()
-    return bool(difference <= 1e-4 * features.float().abs().max())
+    return is_close(maps.float().mean((2, 3)), features)
 
 
 def _rows(output: Tensor, neurons: Tensor) -> Tensor:

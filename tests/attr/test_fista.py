@@ -164,7 +164,7 @@ def test_fista_keeps_its_promises(seed, scaling, feasible):
     assert torch.equal(found.residual.isnan(), was_right)
     assert found.w[was_right].eq(0).all()
     assert found.n_steps[was_right].eq(0).all()
-    assert found.feasible is feasible
+    assert found.feasible.eq(feasible).all()
     if feasible:
         assert (found.w >= -problem[0]).all()
 

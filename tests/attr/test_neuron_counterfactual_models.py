@@ -31,7 +31,9 @@ class Case:
         head: name of the decision layer.
         whole: name of the module that ends with it, or None.
         inner: name of an earlier layer.
-        channel_dim: of that layer's output, where it is not the usual one.
+        channels: the dimension of that layer's output that counts them, where it is neither
+            1 of maps nor the last of tokens.
+        is_cube: as many channels as rows and columns, so that it must be said.
     """
 
     build: Callable[[], nn.Module]
@@ -39,7 +41,8 @@ class Case:
     head: str
     whole: str | None
     inner: str
-    channel_dim: int | None = None
+    channels: int | None = None
+    is_cube: bool = False
 
 
 def _vgg():
@@ -86,8 +89,8 @@ CASES = {
         "classifier",
         "features.8",
     ),
-    "convnext": Case(_convnext, 32, "classifier.2", "classifier", "features.1"),
-    "swin": Case(_swin, 32, "head", None, "features.1", channel_dim=-1),
+    "convnext": Case(_convnext, 32, "classifier.2", "classifier", "features.1", is_cube=True),
+    "swin": Case(_swin, 32, "head", None, "features.1", channels=-1, is_cube=True),
     "vision_transformer": Case(
         lambda: models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=4),
         *(32, "heads.head", "heads", "encoder.layers.encoder_layer_0"),
@@ -106,7 +109,7 @@ CASES = {
     ),
     "hf convnext": Case(
         _hugging_face("ConvNext", num_stages=2, **_STAGES),
-        *(32, "classifier", None, "convnext.encoder.stages.0"),
+        *(32, "classifier", None, "convnext.encoder.stages.0", None, True),
     ),
 }
 
@@ -159,13 +162,17 @@ def _replaced(model, images, layer, at_input, change):
 
 
 def _check(found, model, images, target, layer, at_input, channel_dim=None):
+    # What else the layer gives leads nowhere, and so has no change.
+    change_of_first, *others = found.attribution if found.shapes else (found.w,)
+    assert all(other.eq(0).all() for other in others)
+
     def change(z):
-        if found.w.shape == z.shape:
-            return z + found.w
+        if change_of_first.shape == z.shape:
+            return z + change_of_first
         usual = 1 if z.ndim == 4 else -1
-        w = found.w.view(len(z), -1, *[1] * (z.ndim - 2)).movedim(1, channel_dim or usual)
-        changed = z + w
-        return changed.clamp(min=0) if found.feasible else changed
+        w = change_of_first.view(len(z), -1, *[1] * (z.ndim - 2)).movedim(1, channel_dim or usual)
+        bounded = found.feasible.view(-1, *[1] * (z.ndim - 1))
+        return torch.where(bounded, (z + w).clamp(min=0), z + w)
 
     right = _logits(model, images).argmax(1) == target
     assert torch.equal(found.already_correct, right)
@@ -214,10 +221,13 @@ def test_inner_layer(name, channelwise):
     """The same with an earlier layer, by element and by channel: nothing is skipped that counts."""
     case, model, images, target = _prepared(name)
     layer = model.get_submodule(case.inner)
-    dim = case.channel_dim if channelwise else None
+    dim = (case.channels or 1) if channelwise and case.is_cube else None
     method = NeuronCounterfactual(model, case.inner, solver=FAST)
+    if dim is not None:
+        with pytest.raises(ValueError, match=r"\(4, 8, 8, 8\), which this model .*channel_dim"):
+            method.attribute(images, target, channelwise=True)
     with left_unchanged(model):
         found = method.attribute(
             images, target, channelwise=channelwise, channel_dim=dim, return_details=True
         )
-    _check(found, model, images, target, layer, False, dim)
+    _check(found, model, images, target, layer, False, case.channels if channelwise else None)

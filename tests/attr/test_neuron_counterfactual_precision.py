@@ -13,6 +13,8 @@ from captum_neuroinspect import NeuronCounterfactual
 from captum_neuroinspect.attr import FISTA, SGD
 
 PAPER = SGD(max_steps=500)
+# Behind a ReLU no residual vanishes at its kinks: that it is said is tested apart.
+pytestmark = pytest.mark.filterwarnings("ignore:.* but not the minimum:RuntimeWarning")
 # The head; an inner layer with signed activations, one without, and the pooled features.
 LAYERS = pytest.mark.parametrize("layer", ["head", "backbone.0", "backbone.2", "backbone.4"])
 
@@ -64,22 +66,21 @@ def _in_precision(net, images, name):
 
 @LAYERS
 @pytest.mark.parametrize("name", PRECISIONS)
-def test_attributions_are_float32_whatever_the_network_computes_in(
-    net, images, target, layer, name
-):
+def test_attributions_are_float32_or_float64_as_the_network(net, images, target, layer, name):
     """Close to those of the float32 network; a rounded logit may cost or save one step."""
     expected = _attribute(net, layer, images, target)
     other, pictures, context, tolerance = _in_precision(net, images, name)
     with left_unchanged(other), context:
         found = _attribute(other, layer, pictures, target)
-    assert found.w.dtype == torch.float32
-    assert found.feasible == expected.feasible
+    dtype = torch.float64 if name == "float64" else torch.float32
+    assert found.w.dtype == dtype
+    assert torch.equal(found.feasible, expected.feasible)
     assert torch.equal(found.converged, expected.converged)
     assert torch.equal(found.already_correct, expected.already_correct)
     apart = (found.n_steps - expected.n_steps).abs()
     assert apart.max() <= 1
     assert (apart == 0).sum() >= 4
-    error = (found.w - expected.w).flatten(1).norm(dim=1)
+    error = (found.w - expected.w).float().flatten(1).norm(dim=1)
     assert (error <= tolerance * expected.w.flatten(1).norm(dim=1))[apart == 0].all()
     assert expected.w.flatten(1).ne(0).any(1).tolist() == [True] * 5 + [False]
 
@@ -202,4 +203,5 @@ def test_probabilities_of_the_head_are_its_logits(net, images, target, function)
     found = _attribute(lambda x: function(net(x), 1), net.head, images, target)
     assert torch.equal(found.w, expected.w)
     doubled = _attribute(lambda x: function(2 * net(x), 1), net.head, images, target)
-    assert doubled.w.shape == (6, 4)  # of another head's logits: an output like any other
+    assert doubled.w.shape == expected.w.shape  # the layer is the same, if not what follows it
+    assert not torch.allclose(doubled.w, expected.w)

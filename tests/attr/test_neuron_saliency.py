@@ -15,6 +15,7 @@ from captum.attr import (
 from captum.attr import visualization as captum_pictures
 from helpers import Boom, ConvNet, hooks_of, left_unchanged
 from torch import nn
+from torchvision import models
 
 from captum_neuroinspect import rank_neurons
 from captum_neuroinspect.attr import NeuronList, _neuron_gradients
@@ -186,7 +187,8 @@ def test_layers_before_and_of_in_place_operations(images, name):
         _assert_equal(cams[:, 0], expected.detach())
 
 
-def test_neurons_of_the_decision_layer_are_its_inputs_of_others_the_outputs(net, images):
+def test_neurons_of_linear_layers_are_their_inputs_of_others_the_outputs(net, images):
+    """The type decides, not what the network makes of the layer's output."""
     as_captum = {"attribute_to_neuron_input": True}
     head = neuron_saliency(net, net.head, images, [3])
     assert torch.equal(head, neuron_saliency(net, net.head, images, [3], **as_captum))
@@ -196,9 +198,13 @@ def test_neurons_of_the_decision_layer_are_its_inputs_of_others_the_outputs(net,
     assert not torch.equal(classes, head)
     two = nn.Sequential(nn.Flatten(), nn.Linear(240, 6), nn.ReLU(), nn.Linear(6, 3))
     inner = neuron_saliency(two, two[1], images, [5])
-    _assert_equal(inner[:, 0], _reference_gradient(two, two[1], images, 5, False))
+    _assert_equal(inner[:, 0], _reference_gradient(two, two[1], images, 5, True))
+    _assert_equal(
+        neuron_saliency(two, two[2], images, [5])[:, 0],
+        _reference_gradient(two, two[2], images, 5, False),
+    )
     in_place = nn.Sequential(net, nn.ReLU(inplace=True))
-    assert torch.equal(neuron_saliency(in_place, net.head, images, [3]), classes)
+    assert torch.equal(neuron_saliency(in_place, net.head, images, [3]), head)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -479,11 +485,49 @@ def test_works_where_gradients_are_off(net, images, surrounding, method):
     assert torch.equal(inside, expected)
 
 
-def test_float64_model_gives_float32(net, images):
-    expected = neuron_saliency(net, net.head, images, NEURONS)
-    double = neuron_saliency(net.double(), net.head, images.double(), NEURONS)
-    assert double.dtype == torch.float32
-    _assert_equal(double, expected)
+@pytest.mark.parametrize("method", METHODS)
+def test_float64_models_give_float64(net, images, method):
+    expected = neuron_saliency(net, net.head, images, NEURONS, method)
+    double = neuron_saliency(net.double(), net.head, images.double(), NEURONS, method)
+    assert (expected.dtype, double.dtype) == (torch.float32, torch.float64)
+    _assert_equal(double.float(), expected)
+    assert not torch.equal(double.float().double(), double)  # no copy of float32
+
+
+def test_units_of_maps_with_channels_last():
+    """Swin's maps are (N, H, W, C): whole numbers count its channels, and so does gradcam."""
+    net = models.SwinTransformer([4, 4], 6, [1, 1], [1, 2], [4, 4], num_classes=3).eval()
+    images = torch.rand(2, 3, 32, 32)
+    maps = net.features[:2](images).detach()
+    assert maps.shape == (2, 8, 8, 6)
+    found = neuron_saliency(net, "features.1", images, [5, 0])
+    sums = neuron_saliency(net, "features.1", images, [(ALL, ALL, 5), (ALL, ALL, 0)])
+    _assert_equal(found * 64, sums, atol=1e-4)
+    with pytest.raises(ValueError, match=r"neurons=6 is out of range: expected 0..5 \(axis 3"):
+        neuron_saliency(net, "features.1", images, [6])
+    # At its own output the gradient of a channel's mean is the same everywhere.
+    cams = neuron_saliency(net, "features.1", images, [4], "gradcam", cam_layer="features.1")
+    _assert_equal(cams[:, 0, 0], maps[..., 4] / 64)
+
+
+class Cube(nn.Module):
+    """Two maps of one shape, one with its channels first and one with them last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.turn, self.norm = nn.Conv2d(3, 5, 1), nn.Identity(), nn.LayerNorm(5)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, images):
+        return self.head(self.norm(self.turn(self.conv(images).movedim(1, 3))).mean((1, 2)))
+
+
+def test_units_of_maps_that_may_be_either_are_refused():
+    net, images = Cube(), torch.rand(2, 3, 5, 5)
+    with left_unchanged(net), pytest.raises(ValueError, match=r"both .* or give neurons as tuples"):
+        neuron_saliency(net, "turn", images, [0])
+    assert neuron_saliency(net, "turn", images, [(ALL, ALL, 0)]).shape == (2, 1, 3, 5, 5)
+    assert neuron_saliency(net, "norm", images, [0]).shape == (2, 1, 3, 5, 5)
 
 
 def test_inputs_need_not_be_images():

@@ -28,12 +28,15 @@ def test_batches_cut_what_belongs_to_samples(layer, batch_size, n_shifts):
     """Tuple inputs and tensor arguments go along with their samples, other tensors do not."""
     net, (left, right), scale = TwoInputs(), torch.randn(2, 5, 4), 1 + torch.rand(5, 1)
     rest, target = (torch.rand(n_shifts), torch.tensor(3.0), None), [0, 1, 2, 0, 1]
-    method = NeuronCounterfactual(net, layer, solver=SGD(lr=0.1, max_steps=50))
-    w = method.attribute((left, right), target, (scale, *rest), internal_batch_size=batch_size)
+    method = NeuronCounterfactual(net, layer, solver=SGD(lr=0.1, max_steps=500))
+    options = {"attribute_to_layer_input": layer == "head", "internal_batch_size": batch_size}
+    w = method.attribute((left, right), target, (scale, *rest), **options)
     assert w.shape == (5, 7)
     for i in range(5):
         rows = slice(i, i + 1)
-        one = method.attribute((left[rows], right[rows]), target[i], (scale[rows], *rest))
+        one = method.attribute(
+            (left[rows], right[rows]), target[i], (scale[rows], *rest), layer == "head"
+        )
         torch.testing.assert_close(w[rows], one, atol=1e-5, rtol=1e-5)
     assert w.ne(0).any(1).sum() >= 2
 

@@ -103,7 +103,10 @@ def test_targets_read_refuses(target, error, message):
         (1, DENSE, r"target has 1 index\(es\).*shape \(3, 4, 5, 6\)"),
         ((1, 1), DENSE[:, :, 0, 0], r"target has 2 index\(es\).*shape \(3, 4\)"),
         ((), DENSE[:, :, 0, 0], r"target has 0 index\(es\)"),
-        (0, DENSE[:, 0, 0, 0], r"shape \(3,\)"),
+        (2, DENSE[:, 0, 0, 0], r"target=2 .* expected 0..1 \(one output decides between two"),
+        (2, DENSE[:, :1, 0, 0], r"target=2 is out of range: expected 0..1"),
+        ((2, 1), DENSE[:, :1, 0], r"target=2 is out of range: expected 0..1"),
+        (0, DENSE[0, 0, 0, 0], r"shape \(\)"),
         (0, DENSE[:2, :, 0, 0], r"each of 3 samples.*shape \(2, 4\)"),
     ],
 )
@@ -127,6 +130,7 @@ class Dense(nn.Module):
         return lambda images: self(images)[(..., *position)]
 
 
+@pytest.mark.filterwarnings("ignore:.* did not converge:RuntimeWarning")  # so few steps
 @pytest.mark.parametrize("batch_size", [None, 1, 4])
 @pytest.mark.parametrize(
     "target",

@@ -262,23 +262,16 @@ def test_the_parts_are_disjoint_and_whole(case, seed, with_right):
         assert (part.labels == TARGET).sum() >= 2
 
 
-@no_gain_is_fine
-def test_mistakes_that_are_in_another_set_too_are_told(case):
+def test_mistakes_that_are_in_another_set_too_are_refused(case):
     head, sets = case
-    n = len(sets["met"].mistakes())
-    with pytest.warns(RuntimeWarning, match=f"5 of {n} samples of mistakes are in train or valid"):
+    mistakes = sets["met"].mistakes()
+    validation = with_mistakes(sets["validation"], mistakes.subset(torch.arange(5)))
+    message = f"5 of {len(mistakes)} samples of mistakes are in validation too"
+    with pytest.raises(ValueError, match=message):
         edit_head(
-            head,
-            sets["train"],
-            with_mistakes(sets["validation"], sets["met"].mistakes().subset(torch.arange(5))),
-            target=TARGET,
-            neurons=[CUE],
-            strength="auto",
-            scope="class",
-            ratio=1.0,
-            mistakes=sets["met"].mistakes(),
-            **FAST,
-        )
+            head, sets["train"], validation, target=TARGET, neurons=[CUE], strength="auto",
+            mistakes=mistakes,
+        )  # fmt: skip
 
 
 def test_the_report_by_hand(case, chosen):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import Boom, ConvNet, left_unchanged
+from helpers import Boom, ConvNet, left_unchanged, nudged
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -20,7 +20,7 @@ def case():
     model = ConvNet(3).train()
     images, labels = torch.rand(12, 3, 8, 8), torch.arange(12) % 3
     features = collect_features(model, (images, labels), progress=False)
-    easy = features.correct().subset(torch.tensor([0]))
+    easy = nudged(features.correct().subset(torch.tensor([0])))
     return model, (images, labels), features, easy
 
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from helpers import feature_set, left_unchanged
+from helpers import feature_set, left_unchanged, nudged
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -29,7 +29,7 @@ def _edit(head, data, **options):
     defaults = {"target": 1, "neurons": [0, 4], "n_epochs": 2, "lr": 1e-4}
     right = data.correct()
     surest = right.logits.softmax(1).amax(1).argmax()  # no small edit is worse on it
-    easy = right.subset(surest[None])
+    easy = nudged(right.subset(surest[None]))
     return edit_head(head, data, easy, **(defaults | options))
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import feature_set, linear
+from helpers import feature_set, linear, nudged
 from torch import nn
 
 from captum_neuroinspect import edit_head
@@ -106,7 +106,7 @@ def test_edit_head_never_scores_below_the_original(select):
         options = dict(target=0, neurons=[1, 2], lr=0.1, n_epochs=4, select=select)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            edit = edit_head(head, data, data, **options)
+            edit = edit_head(head, nudged(data), data, **options)
         judge = Judge(data, [0], select, 0.005, data.logits)
         after = judge(data.with_head(edit.head).logits)
         assert after.score >= judge.original.score
@@ -119,6 +119,6 @@ def test_edit_head_never_scores_below_the_original(select):
 def test_edit_head_keeps_an_edit_that_is_as_good():
     """An equal score is not worse: the edit has what it was made for."""
     head, _, validation = _wrongly_labelled()
-    edit = edit_head(head, validation, validation, target=0, neurons=[1], n_epochs=2)
+    edit = edit_head(head, nudged(validation), validation, target=0, neurons=[1], n_epochs=2)
     assert edit.before.accuracy == edit.after.accuracy == 1.0
     assert edit.best_epoch == 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import feature_set, linear
+from helpers import feature_set, linear, nudged
 from torch import nn
 
 from captum_neuroinspect import edit_head
@@ -29,7 +29,7 @@ def _case(n=48, n_features=6, n_classes=4, seed=0):
 
 def _easy(head, data):
     """A validation set on which no small edit can be worse."""
-    return data.with_head(head).correct().subset(torch.tensor([0]))
+    return nudged(data.with_head(head).correct().subset(torch.tensor([0])))
 
 
 def _rate(epoch, schedule, warmup, n_epochs, lr):
@@ -341,7 +341,7 @@ def test_a_sharp_head_trains_without_overflow():
 def test_a_loss_that_breaks_at_once_returns_the_original():
     head, data = _case()
     with pytest.warns(RuntimeWarning, match="NaN in epoch 1: training stopped, the orig") as record:
-        edit = edit_head(head, data, data, target=1, neurons=[0], lr=1e30, batch_size=8)
+        edit = edit_head(head, data, nudged(data), target=1, neurons=[0], lr=1e30, batch_size=8)
     assert edit.best_epoch == 0
     assert torch.equal(edit.head.weight, head.weight)
     assert record[0].filename == __file__

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,7 +88,8 @@ def test_help_names_every_option_and_does_not_load_torch() -> None:
     options = """
         --data --out --seed --quiet --debug --class --predicted --held-out --fresh --selection
         --method --save-model --run --json --layer --gamma --classes --train --test --class-names
-        --neurons --steps --size --encoder --guide --no-guide --image-size --resize --device --weights
+        --neurons --steps --size --encoder --guide --no-guide --image-size --resize --device
+        --weights
     """
     for option in options.split():
         assert option in done.stdout, option
@@ -129,10 +134,16 @@ def test_from_photos_to_a_mended_model(place: Path, tmp_path: Path) -> None:
 
     selection = _select(tmp_path, target=0, neurons=neurons[:2], note="the <b>tag</b>")
     saved = tmp_path / "mended.safetensors"
-    edited = _json("edit", "--run", out, "--selection", selection, "--quiet", "--save-model", saved)
+    options = ("--selection", selection, "--method", "equation8", "--quiet", "--save-model", saved)
+    edited = _json("edit", "--run", out, *options)
     assert edited["n_judged"] == 30
     assert edited["classes"]["apple"]["neurons"] == neurons[:2]
-    assert not edited["original_kept"]
+    # Thirty photos judge, and the same fit without the two neurons and with others stands beside.
+    verdict = edited["verdict"]
+    assert verdict["n_judged"] == 30
+    assert [control["n_draws"] for control in verdict["controls"]] == [1, 5]
+    assert (verdict["n_mended"], verdict["n_broken"]) == (edited["n_mended"], edited["n_broken"])
+    assert edited["head"] == ("edited" if verdict["decision"] == "keep" else "original")
     assert json.loads((out / "selection.json").read_text()) == json.loads(selection.read_text()) | {
         "notes": {}
     }
@@ -144,10 +155,18 @@ def test_from_photos_to_a_mended_model(place: Path, tmp_path: Path) -> None:
     assert again == {"report": str(out / "report.html"), "has_edit": True}
     assert (out / "report.html").read_bytes() == page
 
-    # The checkpoint is the edited model.
+    # The checkpoint is the model as it was, unless the edit is kept; here it is, in any case.
+    assert edit.verdict.as_dict() == verdict
+    if verdict["decision"] != "keep":
+        net = CountedNet()
+        net.load_state_dict(load_file(saved))
+        assert torch.equal(net.head.weight, edit.original.weight)
+    edited = _json("edit", "--run", out, *options, "--keep-anyway")
+    assert edited["head"] == "edited"
     net = CountedNet()
     net.load_state_dict(load_file(saved))
     assert torch.equal(net.head.weight, edit.head.weight)
+    assert not torch.equal(net.head.weight, edit.original.weight)
     images = Photos.of(place / "test", image_size=SIZE).images(range(30))
     expected = edit.head(net.eval().backbone(images)).argmax(1)
     assert torch.equal(net(images).argmax(1), expected)
@@ -196,6 +215,100 @@ def test_people_get_tables_and_the_way_on(place: Path, tmp_path: Path) -> None:
     assert "accuracy" in result.stdout
     assert f"Open {tmp_path / 'run' / 'report.html'}" in result.stdout
     assert result.stderr == ""  # no bars
+
+
+def _next_command(stdout: str) -> list[str]:
+    """The words of the command at the end of what `inspect` prints, as a shell reads them."""
+    *_, last = stdout.strip().splitlines()
+    return shlex.split(last)
+
+
+def test_people_are_told_what_will_be_done_and_what_comes_next(
+    place: Path, tmp_path: Path, monkeypatch
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    out = tmp_path / "it's my run"
+    result = _run(*inspect_arguments(place, out, "--class", "coat"))
+    assert result.exit_code == 0
+    assert result.stdout.index("accuracy: ") < result.stdout.index("precision  magnitude")
+    assert "input: no preprocessing was given: the model sees pixels in 0..1" in result.stdout
+    assert re.search(
+        r"^coat: \d+ mistakes; \d+ explained, \d+ held out to choose and judge an edit, "
+        r"\d+ stand for training$",
+        result.stdout,
+        re.M,
+    )
+    assert re.search(r"^illusions: 4 pictures of 2 steps, .* on this machine$", result.stdout, re.M)
+    words = _next_command(result.stdout)
+    assert words == [
+        *("neuroinspect", "edit", "--run", str(out), "--selection", str(out / "selection.json"))
+    ]
+    (home / "Downloads").mkdir(parents=True)
+    again = _run(*inspect_arguments(place, out, "--class", "coat"))
+    assert "illusions: 4 pictures of 2 steps, kept from before" in again.stdout
+    words = _next_command(again.stdout)
+    assert words[-1] == str(home / "Downloads" / "selection.json")
+    _select(home / "Downloads")
+    assert _json(*words[1:], "--quiet", "--method", "equation8")["n_judged"]
+
+
+def test_serious_findings_are_warnings_and_in_the_record_and_the_report(
+    place: Path, tmp_path: Path
+) -> None:
+    turned = tmp_path / "photos"
+    for name, other in zip(NAMES, (*NAMES[1:], NAMES[0]), strict=True):
+        shutil.copytree(place / "photos" / name, turned / other)
+    result = _run(*inspect_arguments(place, tmp_path / "run", "--data", turned, "--json"))
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)["preflight"]
+    sentence = "labels look permuted: check the order of class names"
+    assert any(text.startswith(sentence) for text in record["warnings"])
+    assert record["renaming"]["names"] == [[0, 2], [1, 0], [2, 1]]
+    assert f"Warning: {sentence}" in result.stderr
+    assert sentence in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
+def test_programs_get_findings_and_no_times(place: Path, tmp_path: Path) -> None:
+    record = _json(*inspect_arguments(place, tmp_path / "run"))["preflight"]
+    assert record["guessing"]["n_photos"] == 90
+    assert record["mistakes"]["name"] == "coat"
+    assert record["rendering"] == {"n_pictures": 4, "n_steps": 2}
+    assert record["preprocessing"]["is_given"] is False
+    assert record["warnings"] == []
+
+
+def test_no_time_of_a_run_is_in_its_report(place: Path, tmp_path: Path, monkeypatch) -> None:
+    """However fast the machine is, and where it went on after an interrupt."""
+    pages, printed = [], []
+    for number, step in enumerate((0.001, 1000.0)):
+        moments = itertools.count(0.0, step)
+        clock = SimpleNamespace(perf_counter=lambda moments=moments: next(moments))
+        monkeypatch.setattr("captum_neuroinspect.inspection.commands.inspect.time", clock)
+        out = tmp_path / str(number) / "run"
+        printed.append(_run(*inspect_arguments(place, out)).stdout)
+        pages.append((out / "report.html").read_bytes())
+    assert "a few seconds on this machine" in printed[0]
+    assert "about 2000 seconds" not in printed[1]
+    assert "about 33 minutes on this machine" in printed[1]
+    assert pages[0] == pages[1]
+    assert b"on this machine" not in pages[0]
+
+
+def test_what_was_written_about_the_choice_is_in_the_edited_report(run: Path) -> None:
+    note = "the <b>tag</b>\nnot the coat"
+    picked = _select(run.parent, note=note, notes={"8": "a 'label'", "3": "unticked"})
+    command = ("edit", "--run", run, "--quiet", "--method", "equation8")
+    _json(*command, "--selection", picked)
+    page = (run / "report.html").read_text("utf-8")
+    assert "Why these neurons" in page
+    assert "the &lt;b&gt;tag&lt;/b&gt;\nnot the coat" in page
+    assert page.index("neuron 3</dt>") < page.index("neuron 8</dt>")
+    assert "a &#39;label&#39;" in page
+    _json("report", "--run", run, "--quiet")
+    assert (run / "report.html").read_text("utf-8") == page
+    _json(*command)  # of the blamed neurons: the note was about others
+    assert "Why these neurons" not in (run / "report.html").read_text("utf-8")
 
 
 def test_the_seed_draws_the_held_out_share_and_nothing_else_is_random(
@@ -470,7 +583,7 @@ def test_bad_selections(run: Path, tmp_path: Path) -> None:
     for more, message in (
         (["--selection", tmp_path / "none.json"], "No such file"),
         (["--method", "magic"], "--method='magic', expected 'mend' or 'equation8'"),
-        (["--save-model", "model.pt"], "--save-model=model.pt, expected a name ending in"),
+        (["--save-model", "model.bin"], "--save-model='model.bin', expected a name ending in"),
     ):
         assert_one_sentence(_run("edit", "--run", run, *more, "--json"), message)
     assert not (run / "edit.safetensors").exists()

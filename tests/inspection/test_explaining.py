@@ -113,5 +113,5 @@ def test_bad_arguments() -> None:
     found = explain_mistakes(HEAD, data, target=1)
     with pytest.raises(ValueError, match=r"w has 1 rows for \d+ mistakes"):
         Explanation(1, None, found.mistakes, found.w[:1], found.ranking)
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match=r"w has 1 rows for \d+ mistakes"):
         explain_mistakes(HEAD, data, target=1, w=found.w[:1])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import weakref
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from captum_neuroinspect import collect_features
@@ -29,7 +31,6 @@ def folder(tmp_path: Path) -> Path:
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         _picture(number).save(path)
-    (tmp_path / "photos/cat/notes.txt").write_text("no photo")
     (tmp_path / "photos/.ipynb_checkpoints").mkdir()
     (tmp_path / "photos/cat/._a.png").write_bytes(b"macOS")
     return tmp_path / "photos"
@@ -57,8 +58,6 @@ class Stream(IterableDataset[Any]):
 
 
 def test_a_folder_is_read_as_torchvision_reads_it(folder: Path) -> None:
-    from torchvision.datasets import ImageFolder
-
     photos = Photos.of(folder, image_size=16, resize_size=20)
     assert photos.class_names == ("ant", "cat", "dog")
     names = ["ant/z.jpg", "cat/a.PNG", "cat/b.png", "dog/deep/c.png"]
@@ -82,9 +81,10 @@ def test_class_names_find_their_folders(folder: Path) -> None:
     photos = Photos.of(folder, class_names=names)
     assert photos.labels.tolist() == [3, 1, 1, 0]
     assert photos.class_names == tuple(names)
-    renamed = Photos.of(str(folder), class_names=["an ant", "a cat", "a dog"])
+    renamed = Photos.of(str(folder), class_names=["an ant", "a cat", "a dog"], by_position=True)
     assert renamed.labels.tolist() == [0, 1, 1, 2]
-    with pytest.raises(ValueError, match=r"folders ant, dog are not among the 2 class_names"):
+    assert renamed.match.by_position
+    with pytest.raises(ValueError, match=r"called ant, dog.*data has the classes ant, cat, dog"):
         Photos.of(folder, class_names=["cat", "emu"])
 
 
@@ -92,7 +92,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no such folder"):
         Photos.of(tmp_path / "gone")
     _picture(0).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="no photos in subfolders: expected one subfolder a class"):
+    with pytest.raises(ValueError, match="it has 1 photos that lie in no subfolder: expected one"):
         Photos.of(tmp_path)
 
 
@@ -227,8 +227,6 @@ def test_a_hugging_face_dataset_gives_labels_without_decoding() -> None:
 
 
 def test_names_come_through_torchvision_and_subset(folder: Path) -> None:
-    from torchvision.datasets import ImageFolder
-
     (folder / ".ipynb_checkpoints").rmdir()
     (folder / "cat/._a.png").unlink()
     data = ImageFolder(str(folder))
@@ -263,14 +261,14 @@ def test_bad_data(data: Any, error: type[Exception], message: str) -> None:
 @pytest.mark.parametrize(
     ("item", "error", "message"),
     [
-        ((torch.randn(3, 8, 8) * 3, 0), ValueError, "expected 0..1: give images before normal"),
+        ((torch.randn(3, 8, 8) * 3, 0), ValueError, "normalised already"),
         ((torch.full((3, 8, 8), torch.nan), 0), ValueError, "values from nan"),
         ((torch.zeros(3, 8, 8, dtype=torch.int64), 0), TypeError, "expected uint8 or float"),
         ((torch.zeros(7, 8, 8), 0), ValueError, "with 1 to 4 channels"),
-        (("photo.png", 0), TypeError, "an image is str"),
-        ((torch.zeros(3, 8, 8), 0.5), TypeError, "a label is 0.5"),
-        ((torch.zeros(3, 8, 8), -1), ValueError, "a label is -1"),
-        (torch.zeros(3, 8, 8), TypeError, "an item is Tensor"),
+        (("photo.png", 0), TypeError, "the image is str"),
+        ((torch.zeros(3, 8, 8), 0.5), TypeError, "the label is 0.5"),
+        ((torch.zeros(3, 8, 8), -1), ValueError, "photo 0: the label is -1"),
+        (torch.zeros(3, 8, 8), TypeError, "the item is a Tensor"),
         ({"picture": 1}, TypeError, "an item has the keys picture"),
     ],
 )
@@ -369,11 +367,16 @@ def test_a_folder_changes_its_name_with_its_files(folder: Path) -> None:
     first = Photos.of(folder).fingerprint()
     assert Photos.of(folder).fingerprint() == first
     assert Photos.of(folder, image_size=100).fingerprint() != first
-    os.utime(folder / "cat/b.png", ns=(1, 1))
-    touched = Photos.of(folder).fingerprint()
-    assert touched != first
-    (folder / "cat/b.png").rename(folder / "cat/c.png")
-    assert Photos.of(folder).fingerprint() not in (first, touched)
+    one, other = folder / "cat/b.png", folder / "dog/deep/c.png"
+    os.utime(one, ns=(1, 1))
+    assert Photos.of(folder).fingerprint() == first  # the photo is the same
+    pixels = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(pixels)
+    changed = Photos.of(folder).fingerprint()
+    assert changed != first
+    one.rename(folder / "cat/c.png")
+    assert Photos.of(folder).fingerprint() not in (first, changed)
 
 
 def test_a_folders_fingerprint_opens_no_photo(folder: Path, monkeypatch) -> None:
@@ -399,3 +402,42 @@ def test_a_key_stands_for_the_contents() -> None:
     one, other = (Photos.of(data, key=key).fingerprint() for key in ("v1", "v2"))
     assert one != other
     assert Photos.of(data, key="v1").fingerprint() == one
+
+
+class TestDigests:
+    """A hash of each photo's content finds it in another set."""
+
+    def test_the_same_file_under_another_name(self, tmp_path: Path) -> None:
+        for name in ("a/0.png", "a/1.png", "b/2.png"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            Image.new("RGB", (5, 4), "red" if name != "a/1.png" else "blue").save(tmp_path / name)
+        photos = Photos.of(tmp_path)
+        first, other, again = photos.digests()
+        assert first == again != other
+        assert first == hashlib.sha256((tmp_path / "a/0.png").read_bytes()).hexdigest()
+        assert photos.subset([2]).digests() == (again,) == (photos.digest(2),)
+        folder = ImageFolder(str(tmp_path))
+        assert Photos.of(Subset(folder, [2, 1])).digests() == (again, other)
+
+    def test_pictures_by_type_shape_and_values(self) -> None:
+        images = torch.zeros(3, 3, 4, 4)
+        images[1, 2, 3, 3] = 1 / 512
+        first, other, again = Photos.of((images, torch.tensor([0, 1, 1]))).digests()
+        assert first == again != other
+        rows = [(images[0], 0), (images[0, :, :2], 1), (images[0].to(torch.uint8), 0)]
+        found = Photos.of(rows).digests()
+        assert found[0] == first
+        assert len(set(found)) == 3
+
+    def test_unreadable_photos_are_named(self, tmp_path: Path) -> None:
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a/gone.png").symlink_to(tmp_path / "nowhere")
+        os.mkfifo(tmp_path / "a/pipe.png")
+        photos = Photos.of(tmp_path)
+        for index, name in enumerate(("gone", "pipe")):
+            with pytest.raises(ValueError, match=f"photo a/{name}.png cannot be read"):
+                photos.digest(index)
+        with pytest.raises(ValueError, match=r"photo a/gone.png cannot be read"):
+            photos.digests()
+        with pytest.raises(IndexError, match="index=2"):
+            photos.digest(2)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from helpers import ConvNet, assert_same_set, left_unchanged
+from PIL import Image
 from session_examples import (
     NAMES,
     QUICK,
@@ -20,7 +23,7 @@ from session_examples import (
     write_photos,
 )
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 from captum_neuroinspect import collect_features
@@ -59,16 +62,16 @@ def test_errors_are_counts() -> None:
 
 
 def test_explain_is_counterfactuals_ranked_against_what_is_right() -> None:
-    made = loaded()
+    made = loaded(data=photos(240))
     found = made.explain("coat", "bread")
-    shown = made.material.shown
-    mistakes = shown.mistakes(2, 1)
+    train = made.material.train.features
+    mistakes = made.material.deployment.features.mistakes(2, 1)
     w = NeuronCounterfactual(made.head, made.head).attribute_features(mistakes.features, 2)
     assert_same_set(found.mistakes, mistakes)
     assert torch.equal(found.w, w)
     least = (2 if len(mistakes) >= 4 else 1) / len(mistakes)
     k = min(20, w.shape[1])
-    expected = rank_neurons(w, k, least, features=mistakes, reference=shown)
+    expected = rank_neurons(w, k, least, features=mistakes, reference=train)
     assert found.ranking == expected
     assert made.explanation is found
 
@@ -99,7 +102,7 @@ def test_visualize_takes_what_render_illusions_takes() -> None:
 
 
 def test_visualize_shows_the_blamed_neurons_where_they_were_missed() -> None:
-    made = loaded()
+    made = loaded(data=photos(240))
     found = made.explain("coat")
     illusions = made.visualize(**QUICK)
     neurons = [n for n in found.neurons(6) for _ in range(2)]
@@ -132,15 +135,20 @@ def test_top_photos() -> None:
 
 
 def test_edits_are_mend_and_edit_head() -> None:
-    made = loaded()
-    held, shown = made.material.held, made.material.shown
-    by_hand = mend(made.head, shown, held, shown, target=0, neurons=[8, 4])
+    made = session()
+    made.load(photos(240), test=photos(60, seed=4))
+    train, met, validation = (
+        getattr(made.material, role).features for role in ("train", "deployment", "validation")
+    )
+    by_hand = mend(made.head, train, validation, met, target=0, neurons=[8, 4])
     found = made.edit("apple", [8, 4])
     assert by_hand.best_epoch
     assert torch.equal(found.head.weight, by_hand.head.weight)
     blamed = list(made.explain("coat").neurons(6))
-    wrong = mistakes_about(shown, 2)
-    by_hand = edit_head(made.head, shown, held, target=2, neurons=blamed, mistakes=wrong, seed=0)
+    wrong = mistakes_about(met, 2)
+    by_hand = edit_head(
+        made.head, train, validation, target=2, neurons=blamed, mistakes=wrong, seed=0
+    )
     made.explain("apple")
     found = made.edit("coat", method="equation8")  # though another class was explained last
     assert found.neurons == tuple(blamed)
@@ -171,8 +179,8 @@ def test_held_out_photos_are_never_explained_and_test_photos_never_teach() -> No
     edits = []
     for seed in (4, 5):
         made = session()
-        made.load(photos(), test=photos(30, seed=seed))
-        held = set(made.material.held.indices.tolist())
+        made.load(photos(240), test=photos(30, seed=seed))
+        held = set(made.material.held_out.features.indices.tolist())
         for name in NAMES:
             assert not held & set(made.explain(name).mistakes.indices.tolist())
         edits.append([made.edit("apple"), made.edit("coat", method="equation8")])
@@ -182,23 +190,27 @@ def test_held_out_photos_are_never_explained_and_test_photos_never_teach() -> No
 
 
 def test_held_out_is_a_share_of_each_class_that_the_seed_draws() -> None:
-    made, again, other = loaded(), loaded(), loaded(seed=1)
-    assert torch.equal(made.material.held.indices, again.material.held.indices)
-    assert not torch.equal(made.material.held.indices, other.material.held.indices)
+    made, again, other = (
+        one.material.held_out.features for one in (loaded(), loaded(), loaded(seed=1))
+    )
+    assert torch.equal(made.indices, again.indices)
+    assert not torch.equal(made.indices, other.indices)
     few = session()
     few.load(photos(), held_out=0.2)
-    assert few.material.held.labels.bincount().tolist() == [6, 6, 6]
+    assert few.material.held_out.features.labels.bincount().tolist() == [6, 6, 6]
 
 
 def test_training_photos_are_the_contrast() -> None:
     train = photos(60, seed=8)
     made = session()
     made.load(photos(), train=train)
-    assert made.material.reference is made.material.train.features
     found = made.explain("coat")
-    plain = loaded().explain("coat")
-    assert torch.equal(found.w, plain.w)
-    assert found.ranking != plain.ranking
+    reference = collect_features(made.model.model, train, progress=False)
+    least = (2 if len(found.w) >= 4 else 1) / len(found.w)
+    expected = rank_neurons(
+        found.w, min(20, found.w.shape[1]), least, features=found.mistakes, reference=reference
+    )
+    assert found.ranking == expected
 
 
 # Steps in any order
@@ -218,7 +230,7 @@ def test_a_report_shows_what_was_done_without_explaining_first(tmp_path: Path) -
 
 
 def test_another_class_is_another_story() -> None:
-    made = loaded()
+    made = loaded(data=photos(240))
     made.explain("apple")
     made.visualize([8], ["apple"], **QUICK)
     made.edit("apple")
@@ -235,7 +247,7 @@ def test_the_worst_class_is_one_with_mistakes_that_can_be_explained() -> None:
     """All mistakes on the worst class may happen to be held out."""
     made = loaded()
     worst = made.worst_classes()[0].index
-    held = made.material.held
+    held = made.material.held_out.features
     of_others = made.material.inspected.features
     keep = of_others.is_correct | (of_others.labels != worst)
     keep |= torch.isin(of_others.indices, held.indices)
@@ -243,11 +255,9 @@ def test_the_worst_class_is_one_with_mistakes_that_can_be_explained() -> None:
     images, labels = photos()
     again = session()
     again.load((images, labels))
-    object.__setattr__(
-        again.material,
-        "shown",
-        again.material.shown.subset(torch.isin(again.material.shown.indices, rows)),
-    )
+    met = again.material.deployment
+    right = met.features.subset(torch.isin(met.features.indices, rows))
+    object.__setattr__(again.material, "deployment", replace(met, features=right))
     assert again.worst_classes()[0].index == worst
     assert again.explain().target != worst
 
@@ -396,7 +406,7 @@ def test_a_transformer_goes_the_whole_way(tmp_path: Path) -> None:
         num_classes=3, img_size=32, patch_size=8, embed_dim=12, depth=2, num_heads=2,
     ).eval()  # fmt: skip
     made = session(net, image_size=32)
-    made.load(photos(30))
+    made.load(photos(90))
     made.explain()
     made.visualize([0, 5], n_steps=1, size=32)
     made.edit(neurons=[0, 5], method="equation8", n_epochs=2)
@@ -480,9 +490,14 @@ def test_bad_sessions(options: dict[str, Any], kind: type[Exception], message: s
         ("/no/such/folder", {}, FileNotFoundError, "no such folder"),
         (photos(3), {}, ValueError, "data has 3 photos"),
         ((photos()[0], photos()[1] + 5), {}, ValueError, "label 5"),
-        ((photos()[0], torch.eye(3)[photos()[1]]), {}, ValueError, "multi-hot labels"),
+        ((photos()[0], 1 - torch.eye(3)[photos()[1]]), {}, ValueError, "multi-hot labels"),
         ((photos()[0] * 255, photos()[1]), {}, ValueError, "expected 0..1"),
-        (None, {"test": (photos()[0], torch.eye(3)[photos()[1]])}, ValueError, "test has multi"),
+        (
+            None,
+            {"test": (photos(seed=2)[0], 1 - torch.eye(3)[photos()[1]])},
+            ValueError,
+            "test has multi",
+        ),
     ],
 )
 def test_bad_data(data: Any, options: dict[str, Any], kind: type[Exception], message: str) -> None:
@@ -498,9 +513,9 @@ def test_wrong_number_of_classes_in_the_data(tmp_path: Path) -> None:
     write_photos(tmp_path, ("a", "b", "c"))
     (tmp_path / "d").mkdir()
     write_photos(tmp_path / "d", ("x", "x", "x"), n=2)
-    with pytest.raises(ValueError, match=r"data has 4 classes .*the model 3: give class_names"):
+    with pytest.raises(ValueError, match=r"data has 4 classes .*the model 3, .* give class_names"):
         session(class_names=None).load(tmp_path)
-    with pytest.raises(ValueError, match="not among the 3 class_names"):
+    with pytest.raises(ValueError, match="no class of the model is called a, b, c, d"):
         session().load(tmp_path)
 
 
@@ -559,3 +574,111 @@ def test_one_output_decides_between_two_classes(tmp_path: Path) -> None:
         made.explain(2)
     with pytest.raises(ValueError, match="head has a single output, expected one a class"):
         made.explain()
+
+
+# Which class a photo is
+
+
+def _solid(folder: Path, **colours: int) -> Path:
+    """Class name -> which of the three colours its photos have."""
+    for name, colour in colours.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(4):
+            rgb = tuple(255 if i == colour else number for i in range(3))
+            Image.new("RGB", (SIZE, SIZE), rgb).save(folder / name / f"{number}.png")
+    return folder
+
+
+def _eye(**options: Any) -> NeuroInspect:
+    """Output k answers to colour k: never wrong where labels are right."""
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3, bias=False))
+    net[2].weight.data = 10 * torch.eye(3)
+    return NeuroInspect(net.eval(), image_size=SIZE, progress=False, **options)
+
+
+class TestClassNames:
+    """Labels are the model's classes, by name, whatever form the photos have."""
+
+    @pytest.mark.parametrize("form", ["folder", "dataset", "subset", "loader", "table", "photos"])
+    def test_every_form_of_the_same_photos_is_right(self, tmp_path: Path, form: str) -> None:
+        folder = _solid(tmp_path, **{"T-Shirt": 0, "dress": 1, "coat": 2})
+        data: Any = ImageFolder(str(folder))
+        if form == "table":
+            rows = [f"{Path(p).relative_to(folder)},{data.classes[n]}" for p, n in data.samples]
+            (folder / "all.csv").write_text("\n".join(["path,label", *rows]))
+        data = {
+            "folder": lambda: folder,
+            "dataset": lambda: data,
+            "subset": lambda: Subset(data, range(2, 12)),
+            "loader": lambda: DataLoader(ConcatDataset([data]), batch_size=5, shuffle=True),
+            "table": lambda: folder / "all.csv",
+            "photos": lambda: Photos.of(folder, image_size=SIZE),
+        }[form]()
+        made = _eye(class_names=["t shirt", "Dress", "COAT"])
+        assert made.load(data).accuracy() == 1
+        found = made.material.inspected
+        assert found.features.class_names == ("t shirt", "Dress", "COAT")
+        if form == "folder":
+            assert found.photos.name(0) == "T-Shirt/0.png"
+            assert found.photos.label(0) == 0
+
+    def test_train_and_test_have_the_classes_of_data(self, tmp_path: Path) -> None:
+        data = _solid(tmp_path / "data", ant=0, bee=1, cat=2)
+        few = ImageFolder(str(_solid(tmp_path / "few", Cat=2, Bee=1)))
+        made = _eye()
+        made.load(data, train=few, test=data)
+        for part in (made.material.train, made.material.test):
+            assert part is not None
+            assert part.features.accuracy() == 1
+            assert part.features.class_names == ("ant", "bee", "cat")
+        other = _solid(tmp_path / "other", ant=0, bee=1, emu=2)
+        with pytest.raises(ValueError, match=r"called emu.* train has the classes ant, bee, emu"):
+            made.load(data, train=other)
+        with pytest.raises(ValueError, match=r"called emu.* test has the classes ant, bee, emu"):
+            made.load(few if len(few.classes) == 3 else data, test=ImageFolder(str(other)))
+        made.load(data, train=other, by_position=True)
+        assert made.material.train is not None
+        assert made.material.train.features.accuracy() == 1
+
+    def test_what_nobody_knows_is_said(self, tmp_path: Path) -> None:
+        data = _solid(tmp_path, ant=0, bee=1, cat=2)
+        message = r"has no class names, .* in their order \(0 ant, 1 bee, 2 cat\): give class_name"
+        with pytest.warns(UserWarning, match=message):
+            _eye().load(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            _eye(class_names=["cat", "bee", "ant"]).load(data)
+            _eye(class_names=["x", "y", "z"]).load(data, by_position=True)
+            _eye().load(photos())
+
+    def test_a_name_that_two_classes_have(self) -> None:
+        made = loaded(class_names=("crane", "Cat", "crane"))
+        with pytest.raises(ValueError, match=r"'crane' is ambiguous: classes 0 and 2"):
+            made.explain("crane")
+        assert made.explain(2).target == 2
+        assert made.confusions(target="cat")
+
+    def test_the_names_of_a_model_in_another_order(self, tmp_path: Path) -> None:
+        named = replace(load_model("torchvision:resnet18", weights="random", n_classes=3),
+                        class_names=("dog", "cat", "bird"))  # fmt: skip
+        with pytest.raises(ValueError, match="the model has these names in another order, dog"):
+            NeuroInspect(named, class_names=["bird", "cat", "dog"])
+        assert NeuroInspect(named, class_names=["Hund", "Katze", "Vogel"])._names() is not None
+
+    def test_the_report_shows_which_name_is_which(self, tmp_path: Path) -> None:
+        data = _solid(tmp_path, **{"T-Shirt": 1, "dress": 1, "coat": 2})
+        for name, colour in (("coat", 0), ("coat", 1), ("dress", 2)):  # some that are right
+            _solid(tmp_path / name, **{f"more {colour}": colour})
+
+        def page(**options: Any) -> str:
+            made = _eye(class_names=options.pop("class_names"))
+            made.load(data, **options)
+            made.explain("coat" if "coat" in str(made._names()) else 2)
+            return made.report(tmp_path / "report.html").read_text("utf-8")
+
+        found = page(class_names=["coat", "t shirt", "Dress"])
+        assert "Class names of the photos" in found
+        assert "Found by name" in found
+        dealt = page(class_names=["a", "b", "c"], by_position=True)
+        assert "taken by position" in dealt
+        assert "Class names of the photos" not in page(class_names=["T-Shirt", "coat", "dress"])

@@ -202,7 +202,9 @@ def test_bad_values():
     with pytest.raises(ValueError, match="layer='nowhere' is not in TinyNet"):
         GuidedModel(model, FakeEncoder(), example=IMAGES, layers=["nowhere"])
     wide = nn.Sequential(nn.Flatten(), nn.Linear(768, 4), nn.Linear(4, 2))
-    with pytest.raises(ValueError, match=r"head gives \(2, 4\) and the model \(2, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"head='1' is not .* \(2, 4\) is not the model's output \(2, 2\)"
+    ):
         GuidedModel(wide, FakeEncoder(), wide[1], example=IMAGES)
     with pytest.raises(TypeError, match="layers='0', expected a sequence"):
         GuidedModel(wide, FakeEncoder(), example=IMAGES, layers="0")

@@ -38,7 +38,7 @@ def test_encoder_looks_in_every_so_many_steps(every, expected):
             encoder_every=every,
             **FAST,
         )
-    assert encoder.n_gradients == expected
+    assert encoder.n_gradients == 1 + expected, "one tries the order of memory"
 
 
 def _sizes(model, **options):
@@ -48,7 +48,7 @@ def _sizes(model, **options):
     )
     render_illusions(model, **PAIRS, **FAST, **options)
     hook.remove()
-    return sizes
+    return sizes[1:]  # the first tries the order of memory
 
 
 @pytest.mark.parametrize(("coarse", "n_small"), [(0.0, 0), (0.5, 5), (0.25, 3), (1.0, 10)])

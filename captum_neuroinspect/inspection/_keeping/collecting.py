@@ -12,11 +12,12 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
+from captum_neuroinspect._class_names import as_names, names_of
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._fingerprint import backbone_fingerprint, head_fingerprint
 from captum_neuroinspect._head import check_head, find_head
 from captum_neuroinspect._modules import device_of
-from captum_neuroinspect.features import collect_features
+from captum_neuroinspect.features import collect_as_given, without_one_hot
 
 if TYPE_CHECKING:
     from captum_neuroinspect.inspection.workfolder import WorkFolder
@@ -69,7 +70,7 @@ def collect_in_parts(
     for start in job.starts:  # left by an interrupt between joining and removing, or just now
         if work.has(_PART, job.part_key(start)):
             work.remove(_PART, job.part_key(start))
-    return result
+    return without_one_hot(result)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +106,7 @@ class _Job:
             if size < 1:
                 raise ValueError(f"{name}={size}, expected at least 1")
         head = _head_of(model, data) if head is None else check_head(head)
-        found = getattr(data, "classes", None) if class_names is None else class_names
-        names = None if found is None else tuple(found)
+        names = names_of(data).names if class_names is None else as_names(class_names)
         whole = {
             **key,
             "backbone": backbone_fingerprint(model, head),
@@ -129,7 +129,7 @@ class _Job:
         return {**self.key, "photos_from_to": [start, self.stop(start)]}
 
     def part(self, start: int) -> FeatureSet:
-        found = collect_features(
+        found = collect_as_given(
             self.model,
             Subset(self.data, range(start, self.stop(start))),
             self.head,
@@ -153,7 +153,8 @@ def _collect(work: WorkFolder, job: _Job, fresh: bool, progress: bool) -> Featur
 def _head_of(model: nn.Module, data: Any) -> nn.Linear:
     item = data[0]
     image = item["pixel_values"] if isinstance(item, Mapping) else item[0]
-    return find_head(model, torch.as_tensor(image).unsqueeze(0).to(device_of(model)))
+    # A cropped photo is a view, which a network that flattens by `view` does not take.
+    return find_head(model, torch.as_tensor(image).unsqueeze(0).contiguous())
 
 
 def _joined(parts: list[FeatureSet]) -> FeatureSet:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._fingerprint import tensor_fingerprint
+from captum_neuroinspect.inspection._preflight.rendering import Clock, RenderingPlan, seconds_of
 from captum_neuroinspect.inspection.encoders_by_name import LazyEncoder
 from captum_neuroinspect.optvis import Illusions, render_illusions
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 Pair = tuple[int, int | None]
 # What the caller names in the key, as it is no plain data.
 _NAMED = ("head", "layer", "preprocess", "encoder")
+_DEFAULT_STEPS: int = signature(render_illusions).parameters["n_steps"].default
+# What has to do with the number of steps, and with how they are watched.
+_OF_LENGTH = ("n_steps", "snapshots", "coarse", "transforms", "progress")
 
 
 def render_in_parts(
@@ -53,22 +58,90 @@ def render_in_parts(
         ValueError: for no pairs, or ``batch_size`` below 1.
         KeyboardInterrupt: when it was interrupted; finished batches are kept.
     """
+    parts = []
+    for part in _parts_of(pairs, key, seed, batch_size, options):
+        make = partial(_part, model, part.pairs, **part.options)
+        made = make() if part.key is None else work.illusions(part.key, make, fresh=fresh)
+        parts.append(made)
+    return _joined(parts)
+
+
+def rendering_plan(
+    work: WorkFolder,
+    model: nn.Module,
+    pairs: Sequence[Pair],
+    *,
+    key: Mapping[str, Any],
+    seed: int,
+    batch_size: int,
+    fresh: bool = False,
+    clock: Clock | None = None,
+    **options: Any,
+) -> RenderingPlan:
+    """What :func:`render_in_parts` would render with these arguments, and how long it takes.
+
+    Args:
+        work: as there, like all that is not named here.
+        model: as there.
+        pairs: as there.
+        key: as there.
+        seed: as there.
+        batch_size: as there.
+        fresh: as there.
+        clock: seconds from any start, to time two steps of the first batch that is not kept;
+            ``None``: nothing is rendered.
+        **options: as there.
+
+    Raises:
+        ValueError: as that function.
+        KeyboardInterrupt: when it was interrupted.
+    """
+    parts = list(_parts_of(pairs, key, seed, batch_size, options))
+    missing = [part for part in parts if fresh or not _is_kept(work, part)]
+    n_missing = sum(len(part.pairs) for part in missing)
+    n_steps = options.get("n_steps", _DEFAULT_STEPS)
+    seconds = None
+    if missing and clock is not None:
+        first = missing[0]
+        fixed = {n: v for n, v in first.options.items() if n not in _OF_LENGTH}
+        render = partial(_part, model, first.pairs, **fixed)
+        seconds = seconds_of(n_missing, n_steps, len(first.pairs), render, clock)
+    return RenderingPlan(len(pairs), len(pairs) - n_missing, n_steps, seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class _PartPlan:
+    """Pairs that are rendered together, with all options; ``key`` is ``None`` if not kept."""
+
+    pairs: list[Pair]
+    options: dict[str, Any]
+    key: dict[str, Any] | None
+
+
+def _parts_of(
+    pairs: Sequence[Pair],
+    key: Mapping[str, Any],
+    seed: int,
+    batch_size: int,
+    options: dict[str, Any],
+) -> Iterator[_PartPlan]:
     if not pairs:
         raise ValueError("pairs is empty: expected at least one neuron")
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}, expected at least 1")
-    parts = []
     for start in range(0, len(pairs), batch_size):
         chosen, first = list(pairs[start : start + batch_size]), seed + start
         own = _of_rows(options, start, len(chosen), len(pairs))
-        make = partial(_part, model, chosen, seed=first, batch_size=batch_size, **own)
         named = _key_of(own)
-        if named is None:
-            parts.append(make())
-            continue
-        part_key = {**key, "options": named, "pairs": chosen, "seed": first}
-        parts.append(work.illusions(part_key, make, fresh=fresh))
-    return _joined(parts)
+        own = {**own, "seed": first, "batch_size": batch_size}
+        part_key = None
+        if named is not None:
+            part_key = {**key, "options": named, "pairs": chosen, "seed": first}
+        yield _PartPlan(chosen, own, part_key)
+
+
+def _is_kept(work: WorkFolder, part: _PartPlan) -> bool:
+    return part.key is not None and work.has("illusions", part.key)
 
 
 def _part(model: nn.Module, pairs: list[Pair], **options: Any) -> Illusions:

@@ -9,7 +9,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from captum_neuroinspect._class_names import as_names
+
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
-_NAME_KEYS = ("class_names", "classes")
+_NAME_KEYS = ("class_names", "classes", "id2label")
 _SEPARATOR = "::"
 _DEEPEST = 3  # how far inside a file sets of weights are looked for
 # Averages of the weights, and networks that teach: sets beside the trained one.
@@ -351,11 +353,9 @@ def _groups(
 
 
 def _names_of(content: Any) -> tuple[str, ...] | None:
-    for key in _NAME_KEYS:
+    for key in (*_NAME_KEYS, "class_to_idx"):
         names = content.get(key)
-        if isinstance(names, (list, tuple)) and names and all(isinstance(n, str) for n in names):
-            return tuple(names)
-    indices = content.get("class_to_idx")
-    if isinstance(indices, Mapping) and sorted(indices.values()) == list(range(len(indices))):
-        return tuple(sorted(indices, key=lambda name: indices[name]))
+        if isinstance(names, (list, tuple, Mapping)) and names:
+            with suppress(TypeError, ValueError):  # "classes" may be other things
+                return as_names(names, key)
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_neuroinspect._class_names import as_names
 from captum_neuroinspect.inspection._models.checkpoints import listed
 from captum_neuroinspect.inspection._models.measured import recipe_of
 from captum_neuroinspect.inspection._models.recipe import Built, Recipe
@@ -33,7 +35,8 @@ class HuggingFace:
         with self._told_what_to_do():
             config = t.AutoConfig.from_pretrained(self._name, **options)
         model = t.AutoModelForImageClassification.from_config(config)
-        return Built(model, self._recipe(), "random", config.num_labels)
+        names = self._class_names(config)
+        return Built(model, self._recipe(), "random", config.num_labels, names)
 
     def pretrained(self, weights: str) -> Built:
         if weights != DEFAULT:
@@ -49,11 +52,22 @@ class HuggingFace:
                 f"hf:{self._name} has no weights for {listed(new)}: expected a model that was "
                 "trained for image classification"
             )
-        names = _label_names(model.config)
+        names = self._class_names(model.config)
         stored = {str(p.dtype).removeprefix("torch.") for p in model.parameters()} - {"float32"}
         cast = f", stored in {listed(sorted(stored))}, computed in float32" if stored else ""
         weights = f"transformers {self._name}{cast}"
         return Built(model.float(), self._recipe(), weights, model.config.num_labels, names)
+
+    def _class_names(self, config: Any) -> tuple[str, ...] | None:
+        try:
+            return _label_names(config)
+        except (TypeError, ValueError) as error:
+            warnings.warn(
+                f"the class names of hf:{self._name} are left out ({error}): give class_names= "
+                "(--class-names) in the order of the model's outputs",
+                stacklevel=2,
+            )
+            return None
 
     def adapt(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Nothing: it has no parts that may be missing."""
@@ -90,6 +104,14 @@ def _no_progress_bar(transformers: Any) -> Iterator[None]:
 
 
 def _label_names(config: Any) -> tuple[str, ...] | None:
-    """The class names of a configuration; those that were never given are ``LABEL_0`` ..."""
-    names = tuple(str(config.id2label[i]) for i in range(config.num_labels))
-    return None if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names
+    """The class names of a configuration; those that were never given are ``LABEL_0`` ...
+
+    Raises:
+        ValueError: when ``id2label`` does not number the classes from 0.
+    """
+    # Many fill in one of the two only.
+    for names in (config.id2label, config.label2id):
+        found = as_names(names, "id2label") if names else ()
+        if found and not all(re.fullmatch(r"LABEL_\d+", name) for name in found):
+            return found
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -44,6 +45,26 @@ def check_name(spec: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
         nearest = get_close_matches(name, known, n=5, cutoff=0.0)
         raise ValueError(f"spec={spec!r}: no such model, expected one such as {', '.join(nearest)}")
+
+
+def checkpoint_names(
+    own: tuple[str, ...] | None,
+    of_model: tuple[str, ...] | None,
+    n_classes: int | None,
+    file: str,
+) -> tuple[str, ...] | None:
+    """A checkpoint's class names, or else those of the model's configuration.
+
+    Warns:
+        UserWarning: when the checkpoint's are not as many as its classes.
+    """
+    if own is None or n_classes is None or len(own) == n_classes:
+        return of_model if own is None else own
+    warnings.warn(
+        f"the {len(own)} class names in {file} are left out, as its head has {n_classes} classes",
+        stacklevel=2,
+    )
+    return of_model
 
 
 def imagenet_names() -> tuple[str, ...]:

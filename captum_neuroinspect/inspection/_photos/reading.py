@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,19 +16,50 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 _SLACK = 1e-3  # what a resize with cubic weights may leave above 1
+# Formats that Pillow opens and that are no photos: drawings and films, for which it needs other
+# programs, and scientific containers, which it only recognises.
+_NO_PHOTOS = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"}
+
+
+class UnfitError(ValueError):
+    """An item that a data set gives as it should not: never left out as unreadable."""
+
+
+def photo_suffixes() -> tuple[str, ...]:
+    """The suffixes of the formats that Pillow reads as photos, with its plugins."""
+    known = Image.registered_extensions()
+    kinds = {*Image.OPEN, "MPO"} - _NO_PHOTOS  # a camera's MPO opens as JPEG
+    return tuple(sorted(suffix for suffix, kind in known.items() if kind in kinds))
 
 
 def read_file(path: str) -> Tensor:
     """A picture's file as ``(3, H, W)`` uint8, turned as its camera says."""
+    _check_regular(path)
     with Image.open(path) as image:
         return as_rgb(image)
 
 
 def check_file(path: str) -> None:
     """Read a file to its end, at an eighth of the size where the format allows it."""
+    _check_regular(path)
     with Image.open(path) as image:
         image.draft("RGB", (1, 1))
         image.load()
+
+
+def file_digest(path: str) -> str:
+    """The sha256 of a file's bytes."""
+    _check_regular(path)
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def picture_digest(picture: Tensor) -> str:
+    """The sha256 of a picture's type, shape and values."""
+    digest = hashlib.sha256(f"{picture.dtype}{tuple(picture.shape)}".encode())
+    values = picture.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def as_rgb(picture: Any) -> Tensor:
@@ -51,7 +85,7 @@ def as_rgb(picture: Any) -> Tensor:
         picture = torch.from_numpy(np.array(picture))  # a copy: arrays may be read-only
         picture = picture.permute(2, 0, 1) if picture.ndim == 3 else picture
     if not isinstance(picture, Tensor):
-        raise TypeError(f"an image is {type(picture).__name__}, expected a picture or a tensor")
+        raise TypeError(f"the image is {type(picture).__name__}, expected a picture or a tensor")
     picture = picture.detach().cpu()
     _check_values(picture)
     return _three_channels(picture)
@@ -62,12 +96,31 @@ def naming(name: str) -> Iterator[None]:
     """Say which photo cannot be read."""
     try:
         yield
+    except UnfitError as error:
+        raise UnfitError(f"photo {name}: {error}") from None
+    except TypeError as error:
+        raise TypeError(f"photo {name}: {error}") from error
     # Pillow has as many kinds of errors as formats: a broken PNG is a SyntaxError.
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(
             f"photo {name} cannot be read ({type(error).__name__}: {error}): mend or remove it, "
             'or give on_error="skip" (--skip-unreadable)'
         ) from error
+
+
+@contextmanager
+def unfit() -> Iterator[None]:
+    """What is wrong in here is no matter of one photo's file."""
+    try:
+        yield
+    except ValueError as error:
+        raise UnfitError(str(error)) from error
+
+
+def _check_regular(path: str) -> None:
+    # A pipe would be waited for without end.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("it is no regular file")
 
 
 def _pillow_rgb(image: Image.Image) -> Image.Image:
@@ -87,20 +140,27 @@ def _check_values(picture: Tensor) -> None:
     if picture.dtype == torch.uint8:
         return
     if not picture.is_floating_point():
-        raise TypeError(f"an image has dtype {picture.dtype}, expected uint8 or float in 0..1")
+        raise TypeError(f"the image has dtype {picture.dtype}, expected uint8 or float in 0..1")
     low, high = (float(picture.min()), float(picture.max())) if picture.numel() else (0.0, 0.0)
-    if not (low >= -_SLACK and high <= 1 + _SLACK):  # also NaN
-        raise ValueError(
-            f"values from {low:.3g} to {high:.3g}, expected 0..1: give images before "
-            "normalisation, which the model's preprocessing does"
+    if low >= -_SLACK and high <= 1 + _SLACK:
+        return
+    if not bool(picture.isfinite().all()):
+        raise ValueError(f"values from {low:.3g} to {high:.3g}, expected 0..1")
+    if 0 <= low and high <= 255:
+        raise UnfitError(
+            f"values from {low:.3g} to {high:.3g}, expected 0..1: give uint8, or divide by 255"
         )
+    raise UnfitError(
+        f"values from {low:.3g} to {high:.3g}: normalised already? Expected 0..1: leave Normalize "
+        "out of the Dataset's transform, as the model's preprocessing does it (preprocess=)"
+    )
 
 
 def _three_channels(picture: Tensor) -> Tensor:
     picture = picture.unsqueeze(0) if picture.ndim == 2 else picture
     if picture.ndim != 3 or picture.shape[0] not in (1, 2, 3, 4) or not picture.numel():
         raise ValueError(
-            f"an image has shape {tuple(picture.shape)}, expected (C, H, W) with 1 to 4 channels"
+            f"the image has shape {tuple(picture.shape)}, expected (C, H, W) with 1 to 4 channels"
         )
     n_colours = 3 if picture.shape[0] >= 3 else 1  # what follows is opacity
     return picture[:n_colours].expand(3, -1, -1)

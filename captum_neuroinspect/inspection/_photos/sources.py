@@ -3,27 +3,66 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 
-from captum_neuroinspect.inspection._photos.folder import FolderSource, Item, Label
-from captum_neuroinspect.inspection._photos.reading import as_rgb, naming
+from captum_neuroinspect._class_names import ClassMatch, names_of
+from captum_neuroinspect._items import as_group, as_label
+from captum_neuroinspect.inspection._photos.files import Item, Label
+from captum_neuroinspect.inspection._photos.folder import photos_in_folder
+from captum_neuroinspect.inspection._photos.reading import (
+    as_rgb,
+    file_digest,
+    naming,
+    photo_suffixes,
+    picture_digest,
+    unfit,
+)
+from captum_neuroinspect.inspection._photos.table import photos_in_table, table_and_split
 
 _IMAGE_KEYS = ("image", "img", "pixel_values", "images")
 _LABEL_KEYS = ("label", "labels", "fine_label")
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+
+
+_UNNAMED = ClassMatch()
 
 
 class PhotoSource(Protocol):
     """Photos that are read when they are asked for."""
 
     @property
-    def class_names(self) -> tuple[str, ...] | None: ...
+    def classes(self) -> ClassMatch:
+        """The data's own class names."""
+
+    @property
+    def unused(self) -> frozenset[int]:
+        """Labels that no photo has."""
+
+    @property
+    def where(self) -> Sequence[str]:
+        """Where each of the data's classes first occurs, if that is known."""
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many files of each suffix are no photos."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said about the data."""
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether many threads may read."""
+
     def __len__(self) -> int: ...
     def item(self, index: int) -> Item: ...
     def label(self, index: int) -> Label: ...
@@ -31,25 +70,40 @@ class PhotoSource(Protocol):
     def check(self, index: int) -> None:
         """Raise a ValueError when the photo cannot be read."""
 
-    def identity(self) -> Iterator[bytes]:
-        """What changes when the photos change."""
+    def digest(self, index: int) -> str:
+        """A hash of the photo's content, the same in every set that has it."""
+
+    def identity(self, positions: Sequence[int], digests: Sequence[str]) -> Iterator[bytes]:
+        """What changes when the photos at these positions change.
+
+        ``digests`` are theirs where ``reads_files``, else empty.
+        """
+
+
+class _NoFiles:
+    """What is said of data that are no files."""
+
+    unused: frozenset[int] = frozenset()
+    where: Sequence[str] = ()
+    left_out: Mapping[str, int] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
+    reads_files = False
 
 
 @dataclass(frozen=True, eq=False)
-class DatasetSource:
+class DatasetSource(_NoFiles):
     """A map-style Dataset; labels are remembered once they were seen."""
 
     data: Any
     image_key: str | None = None
     label_key: str | None = None
-    class_names: tuple[str, ...] | None = None
+    classes: ClassMatch = _UNNAMED
     key: str | None = None
     _labels: dict[int, Label] = field(default_factory=dict)
 
     @classmethod
     def of(cls, data: Any, key: str | None) -> DatasetSource:
-        names = getattr(data, "classes", None)
-        return cls(data, None, None, tuple(map(str, names)) if names else None, key)
+        return cls(data, None, None, names_of(data), key)
 
     @classmethod
     def hugging_face(cls, data: Any, key: str | None) -> DatasetSource:
@@ -57,12 +111,13 @@ class DatasetSource:
         image_key = _column(data, "Image", _IMAGE_KEYS)
         label_key = _column(data, "ClassLabel", _LABEL_KEYS)
         names = getattr(data.features[label_key], "names", None)
-        source = cls(
-            *(data, image_key, label_key, tuple(names) if names else None),
-            key or getattr(data, "_fingerprint", None),
-        )
+        classes = ClassMatch() if not names else ClassMatch.own(names)
+        key = key or getattr(data, "_fingerprint", None)
+        source = cls(data, image_key, label_key, classes, key)
         # Whole columns are cheap there, single rows are decoded.
-        source._labels.update(enumerate(_as_label(n) for n in data[label_key]))
+        for index, label in enumerate(data[label_key]):
+            with naming(str(index)), unfit():
+                source._labels[index] = as_label(label)
         return source
 
     def __len__(self) -> int:
@@ -71,18 +126,22 @@ class DatasetSource:
     def item(self, index: int) -> Item:
         with naming(self.name(index)):
             row = self._row(index)
-            group = int(row[2]) if len(row) == 3 else None
+            with unfit():
+                label = as_label(row[1])
+                group = as_group(row[2]) if len(row) == 3 else None
             image = as_rgb(row[0])
             # Arrays of fractions are no picture that Pillow knows.
             is_tensor = isinstance(row[0], Tensor) or image.is_floating_point()
-            item = Item(image, _as_label(row[1]), group, is_tensor)
+            item = Item(image, label, group, is_tensor)
         self._labels[index] = item.label
         return item
 
     def label(self, index: int) -> Label:
         if index not in self._labels:
             with naming(self.name(index)):
-                self._labels[index] = _as_label(self._row(index)[1])
+                row = self._row(index)
+                with unfit():
+                    self._labels[index] = as_label(row[1])
         return self._labels[index]
 
     def name(self, index: int) -> str:
@@ -91,11 +150,18 @@ class DatasetSource:
     def check(self, index: int) -> None:
         self.item(index)
 
-    def identity(self) -> Iterator[bytes]:
+    def digest(self, index: int) -> str:
+        path = _file_path(self.data, index)
+        with naming(self.name(index)):
+            if path is not None:  # the same as in a folder, whatever the transform draws
+                return file_digest(path)
+        return picture_digest(self.item(index).image)
+
+    def identity(self, positions: Sequence[int], digests: Sequence[str]) -> Iterator[bytes]:
         if self.key is not None:
-            yield f"key {self.key} {len(self)}".encode()
+            yield f"key {self.key} {len(self)} {list(positions)}".encode()
             return
-        for index in range(len(self)):
+        for index in positions:
             item = self.item(index)
             yield f"{item.image.dtype}{tuple(item.image.shape)}{item.label}{item.group}".encode()
             yield item.image.contiguous().numpy().tobytes()
@@ -106,17 +172,19 @@ class DatasetSource:
             keys = (self.image_key or _IMAGE_KEYS), (self.label_key or _LABEL_KEYS)
             return [_value(row, key) for key in keys]
         if not isinstance(row, (tuple, list)) or len(row) not in (2, 3):
-            raise TypeError(f"an item is {type(row).__name__}, expected (image, label)")
+            kind = type(row).__name__
+            kind += f" of {len(row)}" if isinstance(row, (tuple, list)) else ""
+            raise TypeError(f"the item is a {kind}, expected (image, label) or (.., .., group)")
         return row
 
 
 @dataclass(frozen=True, eq=False)
-class TensorSource:
+class TensorSource(_NoFiles):
     """A pair of tensors ``(images, labels)``."""
 
     images: Tensor
     labels: Tensor
-    class_names: tuple[str, ...] | None = None
+    classes: ClassMatch = _UNNAMED
 
     def __post_init__(self) -> None:
         n_labels = len(self.labels) if self.labels.ndim else 0
@@ -134,7 +202,8 @@ class TensorSource:
             return Item(as_rgb(self.images[index]), self.label(index), is_tensor=True)
 
     def label(self, index: int) -> Label:
-        return _as_label(self.labels[index])
+        with naming(str(index)), unfit():
+            return as_label(self.labels[index])
 
     def name(self, index: int) -> str:
         return str(index)
@@ -142,23 +211,35 @@ class TensorSource:
     def check(self, index: int) -> None:
         self.item(index)
 
-    def identity(self) -> Iterator[bytes]:
+    def digest(self, index: int) -> str:
+        return picture_digest(self.item(index).image)
+
+    def identity(self, positions: Sequence[int], digests: Sequence[str]) -> Iterator[bytes]:
         for tensor in (self.images, self.labels):
-            yield f"{tensor.dtype}{tuple(tensor.shape)}".encode()
-            for row in tensor.detach().cpu():  # one at a time: no second copy of everything
-                yield row.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            yield f"{tensor.dtype}{tuple(tensor.shape[1:])}".encode()
+            for position in positions:  # one at a time: no second copy of everything
+                row = tensor[position].detach().cpu().contiguous()
+                yield row.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def find_source(data: Any, class_names: Sequence[str] | None, key: str | None) -> PhotoSource:
+def find_source(
+    data: Any, class_names: Sequence[str] | None, key: str | None, *, must_exist: bool = True
+) -> PhotoSource:
     """Wrap what the user has.
+
+    Args:
+        data: as :meth:`Photos.of` lists.
+        class_names: of the model, if they are known.
+        key: stands for a Dataset's contents.
+        must_exist: whether a table's first missing file is an error now.
 
     Raises:
         TypeError: for something else than the forms that :meth:`Photos.of` lists.
         ValueError: when it is one of these, but not as expected.
-        FileNotFoundError: when a folder does not exist.
+        FileNotFoundError: when a folder or table does not exist.
     """
     if isinstance(data, (str, os.PathLike)):
-        return FolderSource.of(Path(data).expanduser(), class_names)
+        return _on_disk(Path(data).expanduser(), class_names or (), must_exist)
     if isinstance(data, DataLoader):
         data = data.dataset
     if isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[0], Tensor):
@@ -173,6 +254,23 @@ def find_source(data: Any, class_names: Sequence[str] | None, key: str | None) -
     if hasattr(data, "features") and hasattr(data, "column_names"):
         return DatasetSource.hugging_face(data, key)
     return DatasetSource.of(data, key)
+
+
+def _on_disk(path: Path, class_names: Sequence[str], must_exist: bool) -> PhotoSource:
+    table, split = table_and_split(path)
+    if table is not None and not path.is_dir():
+        return photos_in_table(table, split, class_names, must_exist=must_exist)
+    if path.is_file():
+        kind = "one file"
+        if path.suffix.lower() in _ARCHIVES:
+            kind = "an archive: unpack it and give the folder"
+        elif path.suffix.lower() in photo_suffixes():
+            kind = "one photo"
+        raise ValueError(
+            f"data={str(path)!r} is {kind}; expected a folder with one subfolder of photos a "
+            "class, or a table (.csv, .tsv, .parquet) of paths and labels"
+        )
+    return photos_in_folder(path, class_names)
 
 
 def _has_items(data: Any) -> bool:
@@ -201,23 +299,32 @@ def _value(row: Mapping[str, Any], keys: str | tuple[str, ...]) -> Any:
     raise TypeError(f"an item has the keys {', '.join(map(str, row))}, expected {keys[0]!r}")
 
 
-def _as_label(value: Any) -> Label:
-    tensor = torch.as_tensor(value)
-    if tensor.ndim == 1:
-        return tensor
-    if tensor.ndim or tensor.is_floating_point() or tensor.is_complex():
-        raise TypeError(f"a label is {value!r}, expected a class index or a multi-hot row")
-    if tensor < 0:
-        raise ValueError(f"a label is {int(tensor)}, expected 0 or more")
-    return int(tensor)
-
-
 def _file_name(data: Any, index: int) -> str | None:
-    """The file of an item of torchvision's folders, also behind ``Subset``."""
+    """An item's file as it lies in its torchvision folder, also behind wrappers."""
+    data, index = _unwrapped(data, index)
+    path = _path_of(data, index)
+    return None if path is None else Path(os.path.relpath(path, data.root)).as_posix()
+
+
+def _file_path(data: Any, index: int) -> str | None:
+    """The file of an item of torchvision's folders, also behind wrappers."""
+    return _path_of(*_unwrapped(data, index))
+
+
+def _unwrapped(data: Any, index: int) -> tuple[Any, int]:
+    """The data set behind ``Subset`` and ``ConcatDataset``, and the position there."""
     if isinstance(data, Subset):
-        return _file_name(data.dataset, int(data.indices[index]))
-    samples, root = getattr(data, "samples", None), getattr(data, "root", None)
-    if not isinstance(samples, list) or root is None:
+        return _unwrapped(data.dataset, int(data.indices[index]))
+    if isinstance(data, ConcatDataset):
+        part = bisect_right(data.cumulative_sizes, index)
+        before = data.cumulative_sizes[part - 1] if part else 0
+        return _unwrapped(data.datasets[part], index - before)
+    return data, index
+
+
+def _path_of(data: Any, index: int) -> str | None:
+    samples = getattr(data, "samples", None)
+    if not isinstance(samples, list) or getattr(data, "root", None) is None:
         return None
     path = samples[index][0]
-    return Path(os.path.relpath(path, root)).as_posix() if isinstance(path, str) else None
+    return path if isinstance(path, str) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from operator import index
 from os import PathLike
@@ -12,10 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._class_names import as_names, find_class, folded, shortened
 from captum_neuroinspect._fingerprint import tensor_fingerprint
 from captum_neuroinspect._head import check_head, find_head
+from captum_neuroinspect._head_watch import check_belongs
 from captum_neuroinspect._input_fit import told_what_fits
-from captum_neuroinspect._modules import as_layer, captured_input, device_of, frozen, module_name
+from captum_neuroinspect._modules import (
+    as_input,
+    as_layer,
+    captured_input,
+    device_of,
+    frozen,
+    logits_of,
+    module_name,
+)
 from captum_neuroinspect.inspection._models.recipe import Preprocess, SizedBy, Wanted
 from captum_neuroinspect.inspection._photos.view import View
 from captum_neuroinspect.inspection.models import LoadedModel, load_model
@@ -34,11 +44,12 @@ def loaded_model(
         raise TypeError(f"preprocess is {type(preprocess).__name__}, expected a function of images")
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size={image_size}, expected at least 1 pixel")
-    names = _names(class_names)
+    names = None if class_names is None else as_names(class_names)
     wanted = Wanted(image_size, resize)
     if isinstance(model, str):
         model, wanted = load_model(model, image_size=image_size, resize=resize), Wanted()
     if isinstance(model, LoadedModel):
+        _check_no_other_order(names, model.class_names)
         return replace(
             model,
             view=wanted.applied_to(model.view),
@@ -78,33 +89,52 @@ def head_of(model: LoadedModel, head: nn.Linear | str | None) -> nn.Linear:
 
     Raises:
         TypeError: when it is not linear.
-        ValueError: when it is not in the model, or none is found.
+        ValueError: when it is not in the model or does not decide, or none is found.
     """
     if isinstance(head, str):
-        return check_head(as_layer(model.model, head, "head"))
-    if head is not None:
-        module_name(model.model, check_head(head))
-        return head
+        head = check_head(as_layer(model.model, head, "head"))
+    example = model.preprocess(example_of(model))
     with told_what_fits(model.model, 3, model.view.size):
-        return find_head(model.model, model.preprocess(_example(model)))
+        if head is None:
+            return find_head(model.model, example)
+        return check_belongs(model.model, head, example)
 
 
-def check_names(names: tuple[str, ...] | None, head: nn.Linear) -> None:
-    """Refuse names that are not one for each class of the decision layer."""
-    n_classes = n_classes_of(head)
+def head_if_any(
+    model: LoadedModel, head: nn.Linear | str | None, layer: nn.Module | str | None
+) -> tuple[nn.Linear | None, str]:
+    """The decision layer, or why there is none, which a layer to look at allows.
+
+    Raises:
+        TypeError, ValueError: as :func:`head_of`.
+    """
+    try:
+        return head_of(model, head), ""
+    except ValueError as error:
+        if head is not None or layer is None:
+            raise
+        return None, str(error)
+
+
+def check_names(names: tuple[str, ...] | None, n_classes: int) -> None:
+    """Refuse names that are not one for each class of the model."""
     if names is not None and len(names) != n_classes:
         raise ValueError(
-            f"class_names are {len(names)} ({', '.join(names[:5])}, ...), expected {n_classes}: "
+            f"class_names are {len(names)} ({shortened(names)}), expected {n_classes}: "
             "one for each output of the decision layer, in their order"
         )
 
 
-def n_classes_of(head: nn.Linear) -> int:
-    """How many classes a decision layer tells apart; one output decides between two."""
-    return max(head.out_features, 2)
+def n_classes_of(model: LoadedModel, head: nn.Linear | None) -> int:
+    """How many classes a model tells apart; one output decides between two."""
+    if head is not None:
+        return max(head.out_features, 2)
+    given = as_input(model.model, model.preprocess(example_of(model)))
+    with frozen(model.model), torch.no_grad():
+        return max(logits_of(model.model(given)).shape[-1], 2)
 
 
-def model_key(model: LoadedModel, head: nn.Linear) -> dict[str, object]:
+def model_key(model: LoadedModel, head: nn.Linear | None) -> dict[str, object]:
     """What results depend on beside the weights' values, for caches.
 
     Names alone say little of functions: what the preprocessing makes of a picture is
@@ -112,28 +142,32 @@ def model_key(model: LoadedModel, head: nn.Linear) -> dict[str, object]:
     have been rewritten. Roughly, because its last digits depend on the number of threads.
     """
     first = model.preprocess
-    with frozen(model.model), torch.no_grad(), captured_input(head) as captured:
-        given: Any = first(_example(model))
+    with frozen(model.model), torch.no_grad(), ExitStack() as stack:
+        captured = None if head is None else stack.enter_context(captured_input(head))
+        given: Any = first(example_of(model))
         with told_what_fits(model.model, 3, model.view.size):
-            model.model(given)
-        features = captured.value.float()
+            output = model.model(as_input(model.model, given))
+        features = (logits_of(output) if captured is None else captured.value).float()
     answer = f"{float(features.abs().mean()):.4g} {float(features.std(unbiased=False)):.4g}"
     made = tensor_fingerprint(given) if isinstance(given, Tensor) else ""
     return {**model.key(), "size": repr(model.view), "preprocessed": made, "answer": answer}
 
 
 def class_index(given: int | str, names: tuple[str, ...] | None, n_classes: int) -> int:
-    """A class by its name, or by its number, which may be a text too.
+    """A class by its name (as :func:`find_class`), or its number, which may be a text too.
 
     Raises:
         TypeError: when it is neither.
-        ValueError: when there is no such class.
+        ValueError: when there is no such class, or two have the name.
     """
     if isinstance(given, str):
-        if names is not None and given in names:
-            return names.index(given)
+        found = None if names is None else find_class(given, names)
+        if found is not None:
+            return found
         if not given.isdecimal():
-            known = "there are no class names" if names is None else _listed(names)
+            known = "there are no class names"
+            if names is not None:
+                known = f"expected one of {shortened(names, 12)}, or a number"
             raise ValueError(f"class {given!r} is unknown: {known}")
     number = int(given) if isinstance(given, str) else _whole("a class", given)
     if not 0 <= number < n_classes:
@@ -174,19 +208,21 @@ def _whole(what: str, value: Any) -> int:
     return index(value)
 
 
-def _names(class_names: Iterable[str] | None) -> tuple[str, ...] | None:
-    if isinstance(class_names, str):
-        raise TypeError(f"class_names={class_names!r} is one text, expected a list of names")
-    return None if class_names is None else tuple(map(str, class_names))
+def _check_no_other_order(names: tuple[str, ...] | None, own: tuple[str, ...] | None) -> None:
+    """Names may be put in place of the model's, but not at other classes."""
+    if names is None or own is None:
+        return
+    given, known = [folded(name) for name in names], [folded(name) for name in own]
+    if given != known and sorted(given) == sorted(known):
+        raise ValueError(
+            f"class_names are {shortened(names)}, but the model has these names in another order, "
+            f"{shortened(own)}: leave class_names= out, or replace(loaded, class_names=...) when "
+            "the model's are wrong"
+        )
 
 
-def _example(model: LoadedModel) -> Tensor:
+def example_of(model: LoadedModel) -> Tensor:
     """A picture of noise, the same each time, drawn beside the caller's random numbers."""
     generator = torch.Generator().manual_seed(0)
     picture = torch.rand(1, 3, *model.view.size, generator=generator)
     return picture.to(device_of(model.model))
-
-
-def _listed(names: tuple[str, ...], n: int = 12) -> str:
-    more = f" and {len(names) - n} more" if len(names) > n else ""
-    return f"expected one of {', '.join(names[:n])}{more}, or a number"

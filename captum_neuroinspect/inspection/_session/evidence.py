@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._modules import device_of
-from captum_neuroinspect.attr import NeuronCounterfactual, neuron_saliency
+from captum_neuroinspect.attr import Counterfactual, NeuronCounterfactual, neuron_saliency
 from captum_neuroinspect.inspection._session.material import Part
 from captum_neuroinspect.inspection.core_relevance import core_relevance
 from captum_neuroinspect.inspection.models import LoadedModel
@@ -24,6 +24,7 @@ _N_PHOTOS = 6
 _N_BACKGROUND = 48
 _MAX_MISTAKES = 50  # whose saliency is computed
 _CHUNK = 8
+_DETAILS = ("w", "converged", "n_steps", "already_correct", "residual", "feasible", "ran_out")
 _FINE = 16  # a map of pixels is smoothed to so many places a side
 
 
@@ -49,15 +50,19 @@ class Source:
         return self.work.tensors(kind, {**self.key, **key}, make, fresh=self.fresh)
 
 
-def counterfactuals_of(source: Source, part: Part, mistakes: FeatureSet, target: int) -> Tensor:
-    """``(M, F)`` what :class:`NeuronCounterfactual` gives for these mistakes."""
+def counterfactuals_of(
+    source: Source, part: Part, mistakes: FeatureSet, target: int
+) -> Counterfactual:
+    """What :class:`NeuronCounterfactual` gives for these mistakes, with its details."""
 
     def make() -> dict[str, Tensor]:
         method = NeuronCounterfactual(source.head, source.head)
-        return {"w": method.attribute_features(mistakes.features, target)}
+        found = method.attribute_features(mistakes.features, target, return_details=True)
+        return {name: getattr(found, name) for name in _DETAILS}
 
     key = {"photos": part.fingerprint, "indices": mistakes.indices.tolist(), "target": target}
-    return source.kept("counterfactuals", key, make)["w"]
+    kept: dict[str, Any] = {**source.kept("counterfactual-details", key, make)}
+    return Counterfactual(**kept)
 
 
 def boxes_of(
@@ -143,11 +148,15 @@ def _saliency(source: Source, images: Tensor, neurons: list[int]) -> Tensor:
 
 def _maps(model: nn.Module, head: nn.Linear, images: Tensor, neurons: list[int]) -> Tensor:
     try:
-        found = neuron_saliency(model, head, images, neurons, "gradcam")
+        found = neuron_saliency(
+            model, head, images, neurons, "gradcam", attribute_to_neuron_input=True
+        )
         return found.squeeze(2).clamp(min=0)
     except ValueError:  # no maps to look at: a transformer, or layers without positions
         pass
-    found = neuron_saliency(model, head, images, neurons, "input_x_gradient")
+    found = neuron_saliency(
+        model, head, images, neurons, "input_x_gradient", attribute_to_neuron_input=True
+    )
     return F.adaptive_avg_pool2d(found.abs().sum(2), _FINE)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,8 +15,10 @@ from captum_neuroinspect.inspection._session.filling_cards import neuron_cards
 from captum_neuroinspect.inspection._session.filling_edit import edit_result
 from captum_neuroinspect.inspection._session.material import Part
 from captum_neuroinspect.inspection.explaining import Explanation
+from captum_neuroinspect.inspection.preflight import MistakeCount
 from captum_neuroinspect.inspection.report.data import (
     BlamedNeuron,
+    ClassMapping,
     ClassResult,
     Confusion,
     Mistake,
@@ -31,26 +34,31 @@ _N_RANKED = 20  # lines of the ranking
 _KINDS = ("insufficient", "excessive", "both")
 
 
-def report_data(session: NeuroInspect, run: str) -> ReportData:
+def report_data(session: NeuroInspect, run: str, command: tuple[str, ...] = ()) -> ReportData:
     """All that the session knows by now; pictures that take long are kept on the way."""
     found = session.explanation
     assert found is not None
     part = session.material.inspected
     names = _names(part.features)
     cards = neuron_cards(session, found)
+    # Without a clock: the same data give the same page.
+    looked = session.preflight(found.target, found.predicted, clock=None)
     return ReportData(
         title=f"Inspection of {names[found.target]}",
-        verdict=_verdict(session, found),
+        verdict=_verdict(session, found, looked.mistakes),
         run=run,
         target=found.target,
         classes=tuple(_classes(part.features, names)),
         facts=tuple(_facts(session)),
+        mappings=tuple(_mappings(session)),
         confusions=tuple(_confusions(part.features)),
         mistakes=tuple(_mistakes(part, found)),
         ranking=tuple(_ranking(found, {card.neuron for card in cards})),
         n_explained=len(found.mistakes),
         neurons=cards,
         edit=edit_result(session),
+        cautions=looked.warnings,
+        command=command,
     )
 
 
@@ -63,6 +71,41 @@ def _classes(features: FeatureSet, names: list[str]) -> Iterator[ClassResult]:
     counts = zip(names, table.sum(1).tolist(), table.diagonal().tolist(), strict=True)
     for name, n_photos, n_correct in counts:
         yield ClassResult(name, n_photos, n_correct)
+
+
+def _mappings(session: NeuroInspect) -> Iterator[ClassMapping]:
+    """Of the sets whose class names, or their numbers, are not the model's."""
+    material = session.material
+    parts = {
+        "photos": material.inspected,
+        "training photos": material.train,
+        "test photos": material.test,
+    }
+    for what, part in parts.items():
+        match = None if part is None else part.photos.match
+        if part is None or match is None or match.given is None or match.is_identity:
+            continue
+        counts = part.features.labels.bincount(minlength=part.features.n_classes).tolist()
+        rows = [
+            (name, index, counts[index])
+            for name, index in zip(match.given, match.to_class or (), strict=True)
+            if index >= 0
+        ]
+        names = match.names or ()
+        is_plain = all(name == names[index] for name, index, _ in rows)
+        yield ClassMapping(what, tuple(rows), match.by_position, is_plain)
+
+
+def _class_order(session: NeuroInspect) -> str | None:
+    """How the photos' classes became the model's, where names did not decide."""
+    match = session.material.inspected.photos.match
+    if match.by_position:
+        return "taken by position, as asked: the photos' names are not the model's"
+    if match.given is None:
+        return "the numbers of the photos' labels, which have no names"
+    if session.model.class_names is None:
+        return "the order of the photos' classes, by position: the model has no names for them"
+    return None
 
 
 def _confusions(features: FeatureSet) -> Iterator[Confusion]:
@@ -98,7 +141,7 @@ def _share(value: Tensor) -> float:
 
 def _ranking(found: Explanation, with_card: set[int]) -> Iterator[BlamedNeuron]:
     """The first lines, and those of neurons that have a card."""
-    n_mistakes = len(found.mistakes)
+    n_mistakes = found.ranking.n_mistakes
     for place, row in enumerate(found.rows()):
         if place < _N_RANKED or row["neuron"] in with_card:
             share = min(float(row["precision"]), 1.0)  # "both" adds two shares
@@ -112,7 +155,7 @@ def _ranking(found: Explanation, with_card: set[int]) -> Iterator[BlamedNeuron]:
             )
 
 
-def _verdict(session: NeuroInspect, found: Explanation) -> str:
+def _verdict(session: NeuroInspect, found: Explanation, count: MistakeCount | None) -> str:
     features = session.material.inspected.features
     name = features.class_name
     of_class = features.of_class(found.target)
@@ -124,6 +167,8 @@ def _verdict(session: NeuroInspect, found: Explanation) -> str:
         f"photos; of all photos {percent(features.accuracy())} are right. {most.n_samples} of its "
         f"{n_wrong} mistakes are taken for \u201c{name(most.predicted)}\u201d."
     )
+    if count is not None:
+        words += f" {_explained(count)}"
     first = next(iter(found.rows()), None)
     if first is None:
         return words
@@ -132,15 +177,35 @@ def _verdict(session: NeuroInspect, found: Explanation) -> str:
     return f"{words} The neuron blamed most, {first['neuron']}, is {how}."
 
 
+def _without_folder(spec: str) -> str:
+    """The model's text with the last part of a path only: a report is given to others."""
+    source, colon, path = spec.partition(":")
+    if Path(path).is_absolute():  # hf:/home/me/folder
+        return f"{source}{colon}{Path(path).name}"
+    return Path(spec).name if Path(spec).is_absolute() else spec
+
+
+def _explained(count: MistakeCount) -> str:
+    """How many of the mistakes are explained, and what the others are for."""
+    if count.n_explained == count.n_mistakes:
+        return "All its mistakes are explained."
+    n, held = count.n_explained, count.n_held
+    words = f"{n} of its mistakes {'is' if n == 1 else 'are'} explained"
+    words += f", {held} held out to {count.purpose} an edit" if held else ""
+    return f"{words}, {count.n_training} stand for training." if count.n_training else f"{words}."
+
+
 def _facts(session: NeuroInspect) -> Iterator[tuple[str, str]]:
     material, model = session.material, session.model
-    yield "model", f"{model.spec}, {model.weights}"
+    yield "model", f"{_without_folder(model.spec)}, {model.weights}"
     yield "photos", f"{len(material.inspected.features):,}, {model.view.said}"
-    yield "explained from", f"{len(material.shown):,} photos; {len(material.held):,} held out"
-    if material.train is not None:
-        yield "training photos", f"{len(material.train.features):,}"
-    if material.test is not None:
-        yield "test photos", f"{len(material.test.features):,}"
+    yield "roles", material.roles()
+    found = session.explanation
+    if found is not None and (n_left_out := len(found.mistakes) - found.ranking.n_mistakes):
+        yield "without", f"{n_left_out:,} mistakes whose change did not reach their class"
+    order = _class_order(session)
+    if order is not None:
+        yield "class order", order
     yield "encoder", "none" if session.encoder is None else session.encoder.name
     yield "seed", str(session.seed)
     yield "made with", f"captum-neuroinspect {__version__}"

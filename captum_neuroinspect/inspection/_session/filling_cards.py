@@ -140,9 +140,9 @@ def _core(
     """
     if illusions.classes is None:
         return {}
-    features = session.material.reference
-    fingerprints = [part.fingerprint for part in _parts(session)]
-    key = {"illusions": illusions.settings, "photos": fingerprints, "n_features": len(features)}
+    features = session.material.train.features
+    photos = [session.material.train.fingerprint, features.indices.tolist()]
+    key: dict[str, object] = {"illusions": illusions.settings, "photos": photos}
     key |= {"neurons": list(illusions.neurons), "classes": list(illusions.classes)}
     scores = core_relevance_of(source, illusions, features, key)
     pairs = zip(illusions.neurons, illusions.classes, scores, strict=True)
@@ -156,11 +156,6 @@ def _core(
 def _is_all_over(illusions: Illusions, i: int) -> bool:
     """Whether the neuron is active everywhere in an illusion, so that its mask dims nothing."""
     return illusions.masks is not None and float(illusions.masks[i].mean()) > _ALL_OVER
-
-
-def _parts(session: NeuroInspect) -> list[Part]:
-    material = session.material
-    return [part for part in (material.inspected, material.train) if part is not None]
 
 
 def _phrases(description: object) -> tuple[Phrase, ...]:

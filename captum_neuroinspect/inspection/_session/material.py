@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._class_names import by_position_note, shortened
 from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._shares import FEW
+from captum_neuroinspect.inspection._session.arguments import n_classes_of
+from captum_neuroinspect.inspection._session.roles import (
+    dealt_roles,
+    seen_apart,
+    set_apart,
+    shares_of,
+)
 from captum_neuroinspect.inspection.models import LoadedModel
 from captum_neuroinspect.inspection.photos import OnError, Photos
 from captum_neuroinspect.inspection.workfolder import WorkFolder, collect_in_parts
 
-_FEWEST_FOR_TWO = 4
+if TYPE_CHECKING:
+    from captum_neuroinspect.edit import HeadEdit
+    from captum_neuroinspect.edit.cross_fitting import Fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,31 +54,69 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """The photos of an inspection.
+    """The photos of an inspection, in four roles; no photo has two of them.
 
     Attributes:
-        inspected: the photos that it is about.
-        shown: those of them whose mistakes are explained and may teach.
-        held: the others, which choose an edit.
-        train: what the head was trained on, or ``None``.
-        test: photos that judge an edit, or ``None``: ``held`` does.
+        inspected: ``data``, the photos that it is about.
+        train: what the head was trained on: the contrast for mistakes, and what an edit keeps to.
+        deployment: photos of ``data`` whose mistakes are explained and may teach.
+        validation: photos of ``data`` that choose.
+        test: photos that judge, and serve for nothing else.
+        given: which of the roles ``"train"`` and ``"test"`` have photos of their own.
+        seed: dealt the photos out.
     """
 
     inspected: Part
-    shown: FeatureSet
-    held: FeatureSet
-    train: Part | None
-    test: Part | None
+    train: Part
+    deployment: Part
+    validation: Part
+    test: Part
+    given: frozenset[str] = frozenset()
+    seed: int = 0
 
     @property
-    def reference(self) -> FeatureSet:
-        """Samples to contrast mistakes with, and to train on."""
-        return self.shown if self.train is None else self.train.features
+    def held_out(self) -> Part:
+        """Photos of ``data`` that are not explained: for validation, and for test if it has none.
 
-    @property
-    def judge(self) -> Part:
-        """What judges an edit."""
-        return replace(self.inspected, features=self.held) if self.test is None else self.test
+        They are the only ones that choose or judge, so that what people pick by looking at the
+        explanation is judged by other photos.
+        """
+        if "test" in self.given:
+            return self.validation
+        rows = torch.cat([self.validation.features.indices, self.test.features.indices])
+        features = self.inspected.features
+        return replace(self.inspected, features=features.subset(torch.isin(features.indices, rows)))
+
+    def is_cross_fitted(self, target: int) -> bool:
+        """Whether test photos of a class are so few that all held-out photos judge in turn.
+
+        Below twenty, as a share of so few says little; photos that were given judge as they are.
+        """
+        n_test = int(self.test.features.of_class(target).sum())
+        return "test" not in self.given and n_test < FEW and len(self.held_out.features) > 1
+
+    def edited(self, fit: Fit, target: int, neurons: Sequence[int] | None) -> HeadEdit:
+        """What a fit gives on train, deployment and validation photos, judged on test photos.
+
+        Where these are too few for the class by :func:`cross_fit`.
+        """
+        # Imported here: it takes a while, and only those who edit need it.
+        from captum_neuroinspect.edit import cross_fit, fit_and_judge
+
+        used = self.train.features, self.deployment.features
+        if self.is_cross_fitted(target):
+            return cross_fit(fit, *used, self.held_out.features, neurons, seed=self.seed)
+        return fit_and_judge(fit, *used, self.validation.features, self.test.features, neurons)
+
+    def roles(self) -> str:
+        """How many photos have each role, and where they are from.
+
+        Such as ``"train 120, deployment 60, validation 60, test 60 (all from data)"``.
+        """
+        names = ("train", "deployment", "validation", "test")
+        counts = [f"{name} {len(getattr(self, name).features):,}" for name in names]
+        where = " and ".join(f"{name} from {name}=" for name in names if name in self.given)
+        return f"{', '.join(counts)} ({f'{where}, the others' if where else 'all'} from data)"
 
 
 def load_material(
@@ -83,33 +133,50 @@ def load_material(
     seed: int,
     fresh: bool,
     progress: bool,
+    by_position: bool = False,
 ) -> Material:
-    """Read photos, collect their features, and keep a share of them out of sight."""
+    """Read photos, collect their features, and deal out the four roles."""
     _check_share(held_out)
     # All arguments are looked at before the backbone runs over any of them.
     given = {"data": data, "train": train, "test": test}
-    photos = {name: _photos(model, one, on_error) for name, one in given.items() if one is not None}
+    photos = {
+        name: _photos(model, one, name, on_error, by_position)
+        for name, one in given.items()
+        if one is not None
+    }
+    photos = _with_one_list(photos, model.class_names, by_position)
+    for name, found in photos.items():
+        _check_classes(name, found, model.class_names, n_classes_of(model, head))
+    if model.class_names is None:
+        _say_by_position(photos)
+    photos = set_apart(photos)
+    parts = {
+        name: _part(model, head, one, name, key, work, fresh, progress)
+        for name, one in photos.items()
+    }
+    apart = seen_apart({name: part.features for name, part in parts.items()}, photos)
+    parts = {name: replace(part, features=apart[name]) for name, part in parts.items()}
+    inspected = parts.pop("data")
+    shares = shares_of(held_out, parts)
+    dealt = dealt_roles(inspected.features, inspected.photos.digests(), shares, seed)
+    parts |= {role: replace(inspected, features=features) for role, features in dealt.items()}
+    return Material(inspected, **parts, given=frozenset(given) & set(photos) - {"data"}, seed=seed)
 
-    def part(name: str) -> Part | None:
-        if name not in photos:
-            return None
-        return _part(model, head, photos[name], name, key, work, fresh, progress)
 
-    inspected = part("data")
-    assert inspected is not None
-    if len(inspected.features) < _FEWEST_FOR_TWO:
-        raise ValueError(
-            f"data has {len(inspected.features)} photos, expected at least {_FEWEST_FOR_TWO}: "
-            "some are explained, the others judge"
-        )
-    shown, held = inspected.features.split(1 - held_out, seed=seed)
-    return Material(inspected, shown, held, part("train"), part("test"))
-
-
-def _photos(model: LoadedModel, data: Any, on_error: OnError) -> Photos:
+def _photos(
+    model: LoadedModel, data: Any, name: str, on_error: OnError, by_position: bool
+) -> Photos:
     if isinstance(data, Photos):
         return data
-    photos = Photos.of(data, view=model.view, class_names=model.class_names, on_error=on_error)
+    # Names are looked at for all sets together.
+    photos = Photos.of(
+        data,
+        view=model.view,
+        class_names=model.class_names,
+        on_error=on_error,
+        by_position=by_position,
+        what=name,
+    )
     size, wanted = photos.tensor_size(), model.view.size
     is_asked_for = model.sized_by == "user"
     if size is not None and not is_asked_for and (size[0] < wanted[0] or size[1] < wanted[1]):
@@ -119,6 +186,27 @@ def _photos(model: LoadedModel, data: Any, on_error: OnError) -> Photos:
             stacklevel=4,
         )
     return photos
+
+
+def _with_one_list(
+    photos: Mapping[str, Photos], names: tuple[str, ...] | None, by_position: bool
+) -> dict[str, Photos]:
+    """All sets with the model's names, or else those of the first set that has some."""
+    if names is None:
+        names = next((p.class_names for p in photos.values() if p.class_names is not None), None)
+    if names is None:
+        return dict(photos)
+    return {
+        what: found.with_classes(names, by_position=by_position, what=what)
+        for what, found in photos.items()
+    }
+
+
+def _say_by_position(photos: Mapping[str, Photos]) -> None:
+    named = {what: p for what, p in photos.items() if p.match.given is not None}
+    if named:
+        what, first = next(iter(named.items()))
+        warnings.warn(by_position_note(what, first.class_names or ()), stacklevel=4)
 
 
 def _part(
@@ -131,7 +219,6 @@ def _part(
     fresh: bool,
     progress: bool,
 ) -> Part:
-    _check_classes(name, photos, head)
     fingerprint = photos.fingerprint()
     features = collect_in_parts(
         work,
@@ -154,11 +241,14 @@ def _check_share(held_out: float) -> None:
         raise ValueError(f"held_out={held_out}, expected a share between 0 and 1")
 
 
-def _check_classes(name: str, photos: Photos, head: nn.Linear) -> None:
+def _check_classes(
+    name: str, photos: Photos, of_model: tuple[str, ...] | None, n_classes: int
+) -> None:
     names = photos.class_names
-    if names is not None and len(names) != head.out_features and head.out_features > 1:
+    if names is not None and of_model is None and len(names) != n_classes:
         raise ValueError(
-            f"{name} has {len(names)} classes ({', '.join(names[:5])}, ...), the model "
-            f"{head.out_features}: give class_names= (--class-names) in the order of the "
-            "model's outputs, among which the folders are found by name"
+            f"{name} has {len(names)} classes ({shortened(names)}), the model {n_classes}, and no "
+            "names for them, so that nobody knows which of its outputs these are: give "
+            "class_names= (--class-names) in the order of the model's outputs, among which the "
+            "classes are found by name"
         )

@@ -17,7 +17,7 @@ from captum_neuroinspect._modules import device_of
 from captum_neuroinspect.inspection._session.arguments import (
     check_names,
     class_index,
-    head_of,
+    head_if_any,
     layer_name,
     loaded_model,
     model_key,
@@ -26,6 +26,7 @@ from captum_neuroinspect.inspection._session.arguments import (
 )
 from captum_neuroinspect.inspection._session.evidence import Source, counterfactuals_of
 from captum_neuroinspect.inspection._session.material import Material
+from captum_neuroinspect.inspection._session.pixels import kept_preprocessing_check
 from captum_neuroinspect.inspection.encoders_by_name import LazyEncoder, find_encoder
 from captum_neuroinspect.inspection.errors import worst_classes
 from captum_neuroinspect.inspection.explaining import Explanation, check_outputs, explain_mistakes
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
     from captum_neuroinspect.edit import HeadEdit
     from captum_neuroinspect.encoders import ImageTextEncoder
     from captum_neuroinspect.inspection._models.recipe import Preprocess
+    from captum_neuroinspect.inspection._preflight.preprocessing import PreprocessingCheck
     from captum_neuroinspect.optvis import Illusions
+
+_FEWEST_RIGHT = 2
 
 
 class SessionState:
@@ -45,7 +49,6 @@ class SessionState:
 
     Attributes:
         model: with its preprocessing.
-        head: the decision layer.
         layer: whose units are visualized, or ``None``.
         work: the folder.
         seed: of everything drawn.
@@ -74,13 +77,14 @@ class SessionState:
         progress: bool = True,
     ) -> None:
         self.model = loaded_model(model, preprocess, class_names, image_size, resize)
-        self.head = head_of(self.model, head)
-        check_names(self.model.class_names, self.head)
         layer_name(self.model.model, layer)  # refuses one of another model
+        self._head, self._no_head = head_if_any(self.model, head, layer)
+        check_names(self.model.class_names, self._n_classes)
         self.layer, self.seed, self.fresh, self.progress = layer, seed, fresh, progress
         self._encoder = find_encoder(encoder, device_of(self.model.model))
         self.work = self._folder(work)
         self._material: Material | None = None
+        self._checked: PreprocessingCheck | None = None  # of these photos
         self.explanation: Explanation | None = None
         self.illusions: Illusions | None = None
         self.descriptions: Descriptions | None = None
@@ -89,6 +93,20 @@ class SessionState:
     def __repr__(self) -> str:
         data = "nothing loaded" if self._material is None else repr(self.material.inspected.photos)
         return f"NeuroInspect({self.model.spec}, {data}, work={str(self.work.path)!r})"
+
+    @property
+    def head(self) -> nn.Linear:
+        """The decision layer.
+
+        Raises:
+            RuntimeError: when the model has none, and a ``layer`` was given to look at.
+        """
+        if self._head is None:
+            raise RuntimeError(
+                "only visualize(neurons, classes) works without a decision layer, which this "
+                f"model has not: {self._no_head}"
+            )
+        return self._head
 
     @property
     def encoder(self) -> LazyEncoder | None:
@@ -109,12 +127,15 @@ class SessionState:
     @property
     def source(self) -> Source:
         """Model and work folder, for what is computed beside the steps."""
-        key = {
-            "backbone": backbone_fingerprint(self.model.model, self.head),
-            "head": head_fingerprint(self.head),
+        return Source(self.model, self.head, self.work, self._source_key, self.fresh)
+
+    @property
+    def _source_key(self) -> dict[str, object]:
+        return {
+            "backbone": backbone_fingerprint(self.model.model, self._head),
+            "head": None if self._head is None else head_fingerprint(self._head),
             **self._key,
         }
-        return Source(self.model, self.head, self.work, key, self.fresh)
 
     def _folder(self, work: str | PathLike[str] | WorkFolder | None) -> WorkFolder:
         if isinstance(work, WorkFolder):
@@ -127,7 +148,11 @@ class SessionState:
 
     @cached_property
     def _key(self) -> dict[str, object]:
-        return model_key(self.model, self.head)
+        return model_key(self.model, self._head)
+
+    @cached_property
+    def _n_classes(self) -> int:
+        return n_classes_of(self.model, self._head)
 
     def _see_as_given(self, data: Any) -> None:
         """Take the size of tensors, where nobody said at which the model looks at photos."""
@@ -135,22 +160,35 @@ class SessionState:
         self.__dict__.pop("_key", None)  # it depends on the size
 
     def _explain(self, target: int, predicted: int | None = None) -> Explanation:
-        shown, reference = self.material.shown, self.material.reference
+        met, reference = self.material.deployment.features, self.material.train.features
         check_outputs(self.head)
-        mistakes, w = shown.mistakes(target, predicted), None
+        if len(reference.correct()) < _FEWEST_RIGHT:
+            raise ValueError(
+                f"the head gets {len(reference.correct())} of {len(reference)} train photos right, "
+                f"expected at least {_FEWEST_RIGHT} to contrast mistakes with: give more photos, "
+                "or train="
+            )
+        mistakes, w = met.mistakes(target, predicted), None
         if len(mistakes):
             w = counterfactuals_of(self.source, self.material.inspected, mistakes, target)
-        return explain_mistakes(
-            self.head, shown, reference, target=target, predicted=predicted, w=w
-        )
+        return explain_mistakes(self.head, met, reference, target=target, predicted=predicted, w=w)
+
+    def _pixels_check(self, is_doubtful: bool) -> PreprocessingCheck:
+        """Whether the model sees what it was trained on, from a few photos; kept."""
+        if self._checked is None:
+            # A library's own preprocessing is only doubted where the results are doubtful.
+            compare = is_doubtful or isinstance(self.model.preprocess, nn.Identity)
+            part = self.material.inspected
+            self._checked = kept_preprocessing_check(self.source, part, compare=compare)
+        return self._checked
 
     def _worst(self) -> int:
-        wrong = self.material.shown.mistakes().labels.unique().tolist()
+        wrong = self.material.deployment.features.mistakes().labels.unique().tolist()
         order = [row.index for row in worst_classes(self.material.inspected.features, None)]
         return next((index for index in order if index in wrong), order[0])
 
     def _class(self, given: int | str) -> int:
-        return class_index(given, self._names(), n_classes_of(self.head))
+        return class_index(given, self._names(), self._n_classes)
 
     def _names(self) -> tuple[str, ...] | None:
         known = None if self._material is None else self._material.inspected.features.class_names

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shlex
 import warnings
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from safetensors import SafetensorError
 
@@ -16,9 +18,15 @@ from captum_neuroinspect.edit import HeadEdit
 from captum_neuroinspect.inspection.models import load_model
 from captum_neuroinspect.inspection.session import NeuroInspect
 
+if TYPE_CHECKING:
+    from captum_neuroinspect.inspection._preflight.rendering import Clock
+    from captum_neuroinspect.inspection.preflight import Preflight
+    from captum_neuroinspect.inspection.report.selection import Selection
+
 _FORMAT = 1
 _MADE_FROM = "made_from"  # in an edit's settings
 _RECORD, _EDIT, _WORK, REPORT = "run.json", "edit.safetensors", "work", "report.html"
+SELECTION = "selection.json"
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class RunSettings:
     size: int | None
     held_out: float
     skip_unreadable: bool
+    by_position: bool
     seed: int
 
     def save(self, folder: Path) -> Path:
@@ -109,6 +118,7 @@ def open_session(
         test=settings.test,
         held_out=settings.held_out,
         on_error="skip" if settings.skip_unreadable else "raise",
+        by_position=settings.by_position,
     )
     for name, reason in session.material.inspected.photos.skipped:
         warnings.warn(f"{name} is left out, as it cannot be read: {reason}", stacklevel=2)
@@ -121,22 +131,69 @@ def retrace(session: NeuroInspect, settings: RunSettings) -> None:
     neurons = found.neurons(settings.n_neurons)
     if not neurons:
         return
+    session.visualize(neurons, **_rendering(session, settings))
+    if session.encoder is not None:
+        session.describe(neurons)
+
+
+def look_before(session: NeuroInspect, settings: RunSettings, clock: Clock | None) -> Preflight:
+    """The preflight of what :func:`retrace` will do."""
+    return session.preflight(
+        settings.target,
+        settings.predicted,
+        n_neurons=settings.n_neurons,
+        clock=clock,
+        **_rendering(session, settings),
+    )
+
+
+def _rendering(session: NeuroInspect, settings: RunSettings) -> dict[str, Any]:
     guide = settings.guide
     if guide is None:
         # OpenCLIP was trained on images and texts. Label space knows ImageNet's classes, which
         # are seldom the user's, and a guided step takes more than twice the time.
         guide = session.encoder is not None and session.encoder.name.startswith("openclip")
-    options: dict[str, Any] = {"n_steps": settings.n_steps, "guided": guide}
-    session.visualize(neurons, size=settings.size or session.model.image_size, **options)
-    if session.encoder is not None:
-        session.describe(neurons)
+    size = settings.size or session.model.image_size
+    return {"n_steps": settings.n_steps, "guided": guide, "size": size}
 
 
-def save_edit(session: NeuroInspect, folder: Path) -> Path:
-    """Keep the session's last edit in the run, with what it was made from."""
+def write_report(session: NeuroInspect, run: Path, out: Path | None = None) -> Path:
+    """The report of a run, with the command that goes on from it.
+
+    The command names no folder above the run, as reports are given to others; the page puts
+    in where it lies when it is opened.
+    """
+    name = run.resolve().name
+    command = edit_command(name, f"~/Downloads/{SELECTION}")
+    return session.report(out or run / REPORT, run=name, command=command)
+
+
+def edit_command(run: str, selection: str) -> tuple[str, ...]:
+    """The words of the command that edits a run by a selection."""
+    return ("neuroinspect", "edit", "--run", run, "--selection", selection)
+
+
+def next_command(run: Path) -> str:
+    """The same with this run's real place, ready for a shell."""
+    downloads = Path(os.path.expanduser("~/Downloads"))
+    where = downloads if downloads.is_dir() else run.absolute()
+    return shlex.join(edit_command(str(run.absolute()), str(where / SELECTION)))
+
+
+def save_edit(session: NeuroInspect, folder: Path, picked: Selection | None = None) -> Path:
+    """Keep the session's last edit in the run, with what it was made from and why.
+
+    Args:
+        session: whose edit it is.
+        folder: of the run.
+        picked: the choice that it was made by, whose notes the report shows.
+    """
     edit = session.last_edit
     assert edit is not None
-    session.last_edit = replace(edit, settings={**edit.settings, _MADE_FROM: _made_from(session)})
+    settings = {**edit.settings, _MADE_FROM: _made_from(session)}
+    if picked is not None:
+        settings |= {"note": picked.note, "notes": json.dumps(sorted(picked.notes.items()))}
+    session.last_edit = replace(edit, settings=settings)
     return session.last_edit.save(folder / _EDIT)
 
 
@@ -168,9 +225,9 @@ def _made_from(session: NeuroInspect) -> str:
     """Names the head, the class and every photo that teaches, chooses or judges."""
     material, found = session.material, session.explanation
     assert found is not None
-    parts = [material.inspected, material.train, material.test]
-    names = [None if part is None else part.fingerprint for part in parts]
-    record = [session.source.key, names, material.held.indices.tolist(), found.target]
+    parts = [material.train, material.deployment, material.validation, material.test]
+    photos = [[part.fingerprint, part.features.indices.tolist()] for part in parts]
+    record = [session.source.key, photos, found.target]
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
 
 

@@ -56,6 +56,11 @@ def say(text: str) -> None:
     typer.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
+def caution(text: str) -> None:
+    """Say on stderr what may make the result wrong."""
+    _say(f"Warning: {text}", typer.colors.YELLOW)
+
+
 def _sentence(error: BaseException) -> str:
     # Torch adds a C++ trace below its first line.
     text = str(error).strip().split("\n\n")[0].split("\nException raised from")[0]
@@ -64,7 +69,7 @@ def _sentence(error: BaseException) -> str:
 
 def _show_warning(message: Warning | str, *args: object) -> None:
     del args
-    _say(f"Warning: {message}", typer.colors.YELLOW)
+    caution(str(message))
 
 
 def _say(text: str, colour: str) -> None:

@@ -11,8 +11,11 @@ from captum_neuroinspect.inspection.commands import _options as options
 from captum_neuroinspect.inspection.commands._safely import finish, safely
 
 if TYPE_CHECKING:
+    from captum_neuroinspect.edit import HeadEdit
+    from captum_neuroinspect.inspection.commands._run_folder import RunSettings
     from captum_neuroinspect.inspection.comparing import Comparison
     from captum_neuroinspect.inspection.report.selection import Selection
+    from captum_neuroinspect.inspection.saving import SavedModel
     from captum_neuroinspect.inspection.session import NeuroInspect
 
 
@@ -34,23 +37,29 @@ def edit(
         typer.Option(
             parser=options.user_path,
             metavar="FILE",
-            help="Write the whole edited model as a checkpoint (.safetensors).",
+            help="Write the whole model as a checkpoint (.safetensors, .pth or .pt): edited if the "
+            "edit is kept, else as it was.",
         ),
     ] = None,
+    keep_anyway: Annotated[
+        bool, typer.Option("--keep-anyway", help="Keep the edit whatever its verdict is.")
+    ] = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Mend the decision layer of a run, and show what that costs and gains.
+    """Mend the decision layer of a run, and say whether to keep that.
 
-    Writes RUN/edit.safetensors, which `HeadEdit.load` reads, and adds the edit to
-    RUN/report.html. An edit that is not worth its cost leaves the original head, and says so.
+    Test photos judge the edit: keep, do not keep, or cannot tell. Unless it is to be kept, the
+    original head stays in use, and --save-model writes the model as it was. Writes
+    RUN/edit.safetensors, which `HeadEdit.load` reads, with both heads and the verdict, and adds
+    the edit to RUN/report.html.
     """
     with safely(debug):
-        if save_model is not None and save_model.suffix != ".safetensors":
-            raise ValueError(f"--save-model={save_model}, expected a name ending in .safetensors")
-        if save_model is not None and save_model.is_dir():
-            raise IsADirectoryError(f"--save-model={save_model} is a folder, expected a file")
+        if save_model is not None:
+            from captum_neuroinspect.inspection.saving import check_save_path
+
+            check_save_path(save_model, "--save-model")
         if method not in ("mend", "equation8"):
             raise ValueError(f"--method={method!r}, expected 'mend' or 'equation8'")
         from captum_neuroinspect.inspection.commands import _run_folder as runs
@@ -61,16 +70,18 @@ def edit(
         session = runs.open_session(settings, run, progress=not quiet)
         runs.retrace(session, settings)
         _check(picked, session)
-        _edit(session, picked, method)
-        kept = runs.save_edit(session, run)
+        _edit(session, picked, method, keep_anyway)
+        kept, saved = runs.save_edit(session, run, picked), ""
         if picked is not None:
-            picked.save(run / "selection.json")
+            picked.save(run / runs.SELECTION)
         if save_model is not None:
-            _save_model(session, save_model)
+            saved = f"\nModel: {_save_model(session, settings, save_model)}"
         found = session.compare()
-        path = session.report(run / runs.REPORT, run=run.resolve().name)
+        path = runs.write_report(session, run)
         record = _record(found, kept, path)
-        finish(record, f"{found}\n\nEdit: {kept}\nOpen {path}", as_json=as_json)
+        which = _which_head(found.edit, save_model)
+        text = f"{found}\n\n{which}\nEdit: {kept}{saved}\nOpen {path}"
+        finish(record, text, as_json=as_json)
 
 
 def _check(picked: Selection | None, session: NeuroInspect) -> None:
@@ -100,20 +111,37 @@ def _check(picked: Selection | None, session: NeuroInspect) -> None:
         )
 
 
-def _edit(session: NeuroInspect, picked: Selection | None, method: str) -> None:
+def _edit(session: NeuroInspect, picked: Selection | None, method: str, keep_anyway: bool) -> None:
     target = None if picked is None else picked.target
     neurons = None if picked is None else picked.neurons
-    session.edit(target, neurons, method=method)  # type: ignore[arg-type]
+    session.edit(target, neurons, method=method, keep_anyway=keep_anyway)  # type: ignore[arg-type]
 
 
-def _save_model(session: NeuroInspect, path: Path) -> None:
-    from safetensors.torch import save_model as save
-
-    from captum_neuroinspect._files import write_atomically
+def _save_model(session: NeuroInspect, settings: RunSettings, path: Path) -> SavedModel:
+    from captum_neuroinspect.inspection._session.arguments import example_of
+    from captum_neuroinspect.inspection.saving import original_checkpoint, save_model
 
     assert session.last_edit is not None
-    with session.last_edit.applied(session.model.model) as model:
-        write_atomically(path, lambda temporary: save(model, str(temporary)))
+    model, like = session.model, original_checkpoint(settings.model, settings.weights)
+    example = model.preprocess(example_of(model))
+    edit = session.last_edit.as_decided()
+    with edit.applied(model.model, layer=session.head, example=example):
+        return save_model(model.model, path, like=like, example=example)
+
+
+def _which_head(edit: HeadEdit, saved: Path | None) -> str:
+    """One line: which head is in use, and in the file if there is one."""
+    where = "The run" if saved is None else str(saved)
+    if edit.is_original:
+        return f"{where} has the ORIGINAL head: the fit gave no other."
+    if not edit.is_kept:
+        return (
+            f"{where} has the ORIGINAL head, as the verdict is {edit.verdict.decision!r} "
+            "(--keep-anyway takes the edited one)."
+        )
+    if edit.verdict.decision == "keep":
+        return f"{where} has the edited head."
+    return f"{where} has the edited head, although the verdict is {edit.verdict.decision!r}."
 
 
 def _record(found: Comparison, kept: Path, report: Path) -> dict[str, Any]:
@@ -129,7 +157,8 @@ def _record(found: Comparison, kept: Path, report: Path) -> dict[str, Any]:
     return {
         "report": str(report),
         "edit": str(kept),
-        "original_kept": found.edit.best_epoch == 0,
+        "head": "edited" if found.edit.is_kept else "original",
+        "verdict": found.edit.verdict.as_dict(),
         "accuracy": {"before": before.accuracy, "after": after.accuracy},
         "classes": targets,
         "n_judged": len(found.before),

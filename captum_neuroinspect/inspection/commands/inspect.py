@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from captum_neuroinspect.inspection.commands import _options as options
-from captum_neuroinspect.inspection.commands._safely import finish, safely, say
+from captum_neuroinspect.inspection.commands._safely import caution, finish, safely, say
 
 if TYPE_CHECKING:
+    from captum_neuroinspect.inspection.preflight import Preflight
     from captum_neuroinspect.inspection.session import NeuroInspect
 
 
@@ -20,8 +22,9 @@ def inspect(
         Path,
         typer.Option(
             parser=options.user_path,
-            metavar="FOLDER",
-            help="Folder with one subfolder of labelled photos a class.",
+            metavar="PHOTOS",
+            help="Folder with one subfolder of labelled photos a class, or a table (.csv, "
+            ".parquet) of paths and labels.",
         ),
     ],
     weights: options.Weights = None,
@@ -68,6 +71,14 @@ def inspect(
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out photos that cannot be read.")
     ] = False,
+    by_position: Annotated[
+        bool,
+        typer.Option(
+            "--by-position",
+            help="Take the photos' classes in their order (folders: sorted) as the model's, "
+            "whatever they are called.",
+        ),
+    ] = False,
     image_size: options.ImageSize = None,
     resize: options.Resize = None,
     device: options.Device = "auto",
@@ -79,9 +90,11 @@ def inspect(
 ) -> None:
     """Find the neurons behind the mistakes on a class, and show what they look for.
 
-    Writes OUT/report.html; tick neurons there, download selection.json, and give it to
-    `neuroinspect edit`. What takes long is kept in OUT/work: the same command goes on after
-    an interrupt, and a second one takes moments.
+    Says first whether labels, class order and pixels look right, how many mistakes are
+    explained, and how long the illusions take. Writes OUT/report.html; tick neurons there,
+    download selection.json, and give it to `neuroinspect edit`: the command stands at the end.
+    What takes long is kept in OUT/work: the same command goes on after an interrupt, and a
+    second one takes moments.
     """
     with safely(debug):
         # Imported here: --help must not wait for torch.
@@ -106,15 +119,24 @@ def inspect(
             size=size,
             held_out=held_out,
             skip_unreadable=skip_unreadable,
+            by_position=by_position,
             seed=seed,
         )
         session = runs.open_session(settings, out, fresh=fresh, progress=not quiet)
+        # Programs get the same record from every run: without times.
+        found = runs.look_before(session, settings, clock=None if as_json else time.perf_counter)
         if not as_json:
-            say(f"{session.worst_classes(5)}\n")
+            say(f"{session.worst_classes(5)}\n\n" + "\n".join(found.lines) + "\n")
+        for text in found.warnings:
+            caution(text)
         runs.retrace(session, settings)
         settings.save(out)
-        report = session.report(out / runs.REPORT)
-        finish(_record(session, report), f"{session.explanation}\n\nOpen {report}", as_json=as_json)
+        report = runs.write_report(session, out)
+        lines = (
+            f"{session.explanation}\n\nOpen {report}, tick the neurons that should not matter, "
+            f"download selection.json, and give its place:\n  {runs.next_command(out)}"
+        )
+        finish(_record(session, found, report), lines, as_json=as_json)
 
 
 def _absolute_model(spec: str) -> str:
@@ -150,7 +172,7 @@ def file_of_names(path: Path | None) -> tuple[str, ...] | None:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
-def _record(session: NeuroInspect, report: Path) -> dict[str, Any]:
+def _record(session: NeuroInspect, looked: Preflight, report: Path) -> dict[str, Any]:
     found, features = session.explanation, session.material.inspected.features
     assert found is not None
     words = {d.neuron: list(d.phrases) for d in session.descriptions or ()}
@@ -158,6 +180,7 @@ def _record(session: NeuroInspect, report: Path) -> dict[str, Any]:
         "report": str(report),
         "accuracy": features.accuracy(),
         "n_photos": len(features),
+        "preflight": looked.record(),
         "worst_classes": session.worst_classes().rows(),
         "confusions": session.confusions().rows(),
         "target": {"index": found.target, "name": features.class_name(found.target)},

@@ -36,5 +36,5 @@ def report(
         session = runs.open_session(settings, run, progress=not quiet)
         runs.retrace(session, settings)
         is_edited = runs.restore_edit(session, run)
-        path = session.report(out or run / runs.REPORT, run=run.resolve().name)
+        path = runs.write_report(session, run, out)
         finish({"report": str(path), "has_edit": is_edited}, f"Open {path}", as_json=as_json)

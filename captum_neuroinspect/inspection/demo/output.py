@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -30,7 +31,7 @@ def write_demo(result: DemoResult, out: str | Path) -> Path:
     for neuron, photos in zip(result.neurons, pictures.top_photos, strict=True):
         _save(_sheet(photos, columns=len(photos)), out / "top-photos" / f"neuron-{neuron}.png")
     if result.chosen is not None:
-        result.chosen.edit.save(out / "edit.safetensors")
+        replace(result.chosen.edit, verdict=result.verdict).save(out / "edit.safetensors")
     write_text(out / "result.json", json.dumps(record, indent=2, allow_nan=False) + "\n")
     return write_text(out / "report.html", demo_report(record, pictures))
 

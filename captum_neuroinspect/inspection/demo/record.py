@@ -185,6 +185,7 @@ def _judgement(result: DemoResult) -> Record:
         "n_photos": len(test),
         "mended": int((~test.is_correct & after.is_correct).sum()),
         "broken": int((test.is_correct & ~after.is_correct).sum()),
+        "verdict": result.verdict.as_dict(),
         "weakest_group": None if group is None or names is None else names[group],
         "class_counts": torch.bincount(test.labels, minlength=test.n_classes).tolist(),
         "group_counts": None if test.groups is None else test.groups.bincount().tolist(),

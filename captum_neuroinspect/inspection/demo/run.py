@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import find_head
 from captum_neuroinspect.attr import NeuronCounterfactual, NeuronRanking, rank_neurons
+from captum_neuroinspect.edit import Verdict
 from captum_neuroinspect.encoders import LabelSpaceEncoder
 from captum_neuroinspect.experiments.decision_layer import replace_layer, train_decision_layer
 from captum_neuroinspect.features import collect_features
@@ -69,6 +70,11 @@ class DemoResult:
     def best(self) -> Candidate:
         """The chosen edit, or the best of those tried when none was worth choosing."""
         return self.chosen or best_of(self.candidates)
+
+    @property
+    def verdict(self) -> Verdict:
+        """On that edit, by the test photos."""
+        return self.best.edit.judge(self.sets["test"]).verdict
 
 
 def run_demo(

@@ -29,7 +29,7 @@ def check_data(data: ReportData) -> None:
         # NaN fails this comparison too.
         if not 0 <= share <= 1:
             raise ValueError(f"{where}={share}, expected a share in 0..1")
-    for where, number in _numbers(data):
+    for where, number in (*_numbers(data), *_changes(data)):
         if not math.isfinite(number):
             raise ValueError(f"{where}={number}, expected a finite number (or None)")
 
@@ -59,6 +59,9 @@ def _check_unique(where: str, neurons: Iterable[int]) -> None:
 
 def _class_indices(data: ReportData) -> Iterator[tuple[str, int]]:
     yield "`target`", data.target
+    for mapping in data.mappings:
+        for name, index, _ in mapping.rows:
+            yield f"{name!r} of {mapping.photos}", index
     for pair in data.confusions:
         yield "`label` of a confusion", pair.label
         yield "`predicted` of a confusion", pair.predicted
@@ -82,6 +85,17 @@ def _card_indices(card: NeuronCard) -> Iterator[tuple[str, int]]:
     for saliency in card.saliency:
         yield f"`label` of {saliency.file!r}", saliency.label
         yield f"`predicted` of {saliency.file!r}", saliency.predicted
+
+
+def _changes(data: ReportData) -> Iterator[tuple[str, float]]:
+    verdict = None if data.edit is None else data.edit.verdict
+    if verdict is None:
+        return
+    for name in ("target_gain", "overall_change"):
+        for number in getattr(verdict, name) or ():
+            yield f"`{name}` of the verdict", number
+    for control in verdict.controls:
+        yield f"`overall_change` {control.name}", control.overall_change
 
 
 def _shares(data: ReportData) -> Iterator[tuple[str, float]]:

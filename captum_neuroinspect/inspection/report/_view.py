@@ -16,6 +16,7 @@ from captum_neuroinspect.inspection.report.data import (
 
 _N_PAIRS = 10
 _MAX_MATRIX = 30  # classes; a larger matrix is a carpet
+_OUTCOMES = ("broken", "mended", "still wrong")
 _KINDS = ("insufficient", "excessive", "both")
 
 
@@ -44,7 +45,8 @@ class View:
         pairs: the most frequent confusions.
         matrix: a row for each class; None when it would say nothing or too much.
         predicted: classes the mistakes are taken for, most frequent first.
-        outcomes: what became of the photos that an edit changed.
+        outcomes: what became of the photos that an edit changed, as far as they are shown.
+        counts: the true number of each, "25 broken, 24 of 37 mended".
         blame: the ranking by neuron.
         kinds: kinds that the cards have.
         sorts: orders that the cards have values for.
@@ -56,6 +58,7 @@ class View:
     matrix: list[list[Cell]] | None
     predicted: list[Choice]
     outcomes: list[Choice]
+    counts: str
     blame: dict[int, BlamedNeuron]
     kinds: list[str]
     sorts: list[tuple[str, str]]
@@ -72,10 +75,16 @@ def view_of(data: ReportData) -> View:
         matrix=_matrix(data),
         predicted=_predicted(data),
         outcomes=_outcomes(data),
+        counts=_counts(data),
         blame=blame,
         kinds=[kind for kind in _KINDS if any(entry["kind"] == kind for entry in entries)],
         sorts=_sorts(entries),
-        block={"run": data.run, "target": data.target, "neurons": entries},
+        block={
+            "run": data.run,
+            "target": data.target,
+            "neurons": entries,
+            "command": list(data.command),
+        },
     )
 
 
@@ -109,12 +118,23 @@ def _predicted(data: ReportData) -> list[Choice]:
 
 
 def _outcomes(data: ReportData) -> list[Choice]:
-    counts = Counter(photo.outcome for photo in data.edit.photos) if data.edit else {}
-    return [
-        Choice(name, name, counts[name])
-        for name in ("mended", "broken", "still wrong")
-        if counts.get(name)
-    ]
+    photos = data.edit.photos if data.edit else ()
+    counts = Counter[str](photo.outcome for photo in photos)
+    return [Choice(name, name, counts[name]) for name in _OUTCOMES if counts.get(name)]
+
+
+def _counts(data: ReportData) -> str:
+    """How many photos changed sides; where not all of them are shown, how many are."""
+    if data.edit is None:
+        return ""
+    shown = Counter[str](photo.outcome for photo in data.edit.photos)
+    all_of = (data.edit.n_broken, data.edit.n_mended, data.edit.n_still_wrong)
+    texts = []
+    for name, n_all in zip(_OUTCOMES, all_of, strict=True):
+        n_shown = shown[name]
+        n = n_shown if n_all is None else n_all
+        texts.append(f"{n:,} {name}" if n == n_shown else f"{n:,} {name}, showing {n_shown:,}")
+    return "; ".join(texts)
 
 
 def _entry(data: ReportData, card: NeuronCard, row: BlamedNeuron | None) -> dict[str, Any]:

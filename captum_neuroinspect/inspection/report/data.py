@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from captum_neuroinspect.edit.verdict import Verdict
 from captum_neuroinspect.inspection.report.card_data import ClassWeight as ClassWeight
 from captum_neuroinspect.inspection.report.card_data import IllusionPicture as IllusionPicture
 from captum_neuroinspect.inspection.report.card_data import NeuronCard as NeuronCard
@@ -148,20 +149,25 @@ class EditResult:
     """An edit of the decision layer and what it does.
 
     Attributes:
-        summary: one or two sentences: what was edited, and whether to keep it.
+        verdict: whether to keep it, with the numbers and controls that this rests on.
         overall: accuracy over all judged photos.
+        is_kept: whether the edited head is in use; else the original is.
         classes: accuracy by class, in the order to show.
         groups: accuracy by group.
         calibration: calibration error, where smaller is better.
         settings: names and values, as texts.
         neurons: that were constrained.
-        photos: some of the photos that changed sides.
+        photos: of the photos that changed sides, all that are broken and some of the others.
         n_mended: how many the edit mends in all; None counts ``photos``.
         n_broken: how many it breaks in all; None counts ``photos``.
+        n_still_wrong: how many are wrong in another way in all; None counts ``photos``.
+        note: what the reader wrote about the choice of the neurons.
+        notes: neurons, and what the reader wrote about them.
     """
 
-    summary: str
+    verdict: Verdict
     overall: Change
+    is_kept: bool = False
     classes: tuple[Change, ...] = ()
     groups: tuple[Change, ...] = ()
     calibration: Change | None = None
@@ -170,6 +176,26 @@ class EditResult:
     photos: tuple[ChangedPhoto, ...] = ()
     n_mended: int | None = None
     n_broken: int | None = None
+    n_still_wrong: int | None = None
+    note: str = ""
+    notes: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMapping:
+    """Which class of the model each of the photos' own class names was taken for.
+
+    Attributes:
+        photos: which set they are of, such as "photos" or "training photos".
+        rows: own name, class of the model, and how many photos.
+        by_position: whether names that differ were taken in their order.
+        is_plain: whether every name is its class's own, so that only numbers moved.
+    """
+
+    photos: str
+    rows: tuple[tuple[str, int, int], ...]
+    by_position: bool = False
+    is_plain: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,12 +209,16 @@ class ReportData:
         target: the class that is inspected.
         classes: every class of the model, in its order.
         facts: names and values about model, data and seed, as texts.
+        mappings: where the photos' class names are not the model's, which is which.
         confusions: pairs of classes that are mixed up.
         mistakes: photos that go wrong.
         ranking: the neurons to blame, in the order to show.
         n_explained: number of mistakes that the ranking explains.
         neurons: a card for each neuron worth a look, in the order to show.
         edit: of the decision layer.
+        cautions: what may make all of it wrong, a sentence or two each.
+        command: the words of the shell command that takes up the selection; the word after
+            ``--run`` becomes the folder that the page lies in when that has the name ``run``.
     """
 
     title: str
@@ -197,9 +227,12 @@ class ReportData:
     target: int
     classes: tuple[ClassResult, ...]
     facts: tuple[tuple[str, str], ...] = ()
+    mappings: tuple[ClassMapping, ...] = ()
     confusions: tuple[Confusion, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
     ranking: tuple[BlamedNeuron, ...] = ()
     n_explained: int | None = None
     neurons: tuple[NeuronCard, ...] = ()
     edit: EditResult | None = None
+    cautions: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()

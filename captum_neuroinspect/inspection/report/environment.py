@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from captum_neuroinspect.edit._verdict_text import control_rows, p_text
 from captum_neuroinspect.inspection.report import formats
 from captum_neuroinspect.inspection.report.pictures import thumbnail
 
@@ -22,7 +25,9 @@ def page_environment(package: str) -> Environment:
         points=formats.points,
         number=formats.number,
         signed=formats.signed,
+        shell=shlex.join,
+        p_value=p_text,
         thumbnail=thumbnail,
     )
-    environment.globals.update(count=formats.count)
+    environment.globals.update(count=formats.count, control_rows=control_rows)
     return environment

@@ -155,6 +155,7 @@ def _kept(run: Optimisation, is_interrupted: bool) -> Batch:
 
 def _scored(scorer: PairScorer, images: Tensor) -> tuple[Scores, Tensor | None]:
     """Scores and maps ``(N, h, w)`` of clean images, in full precision."""
+    images = images.contiguous()  # a parametrization may give them in any order
     with torch.no_grad():
         scores, reading = replace(scorer, low_precision=FULL_PRECISION).with_reading(images)
     return scores, None if reading.maps is None else scorer.targets.maps(reading.maps)

@@ -95,6 +95,7 @@ class Optimisation:
         images = _transformed(self._image_f(), self._transforms)
         if self.n_done < self.options.coarse * self.options.n_steps:
             images = halved(images)
+        images = images.contiguous(memory_format=self.scorer.memory_format)
         finite, gradient = self._gradient(images.detach())
         self._optimizer.zero_grad()
         images.backward(gradient, inputs=self._params)
@@ -141,4 +142,4 @@ def _loss(scores: Scores, options: RenderOptions) -> Tensor:
 def _transformed(images: Tensor, transforms: Sequence[Transform]) -> Tensor:
     for transform in transforms:
         images = transform(images)
-    return images.clamp(0, 1).contiguous(memory_format=torch.channels_last)
+    return images.clamp(0, 1)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_neuroinspect._modules import device_of, logits_of
+from captum_neuroinspect.optvis._rendering.memory_format import format_for
 from captum_neuroinspect.optvis._rendering.options import Precision
 from captum_neuroinspect.optvis._rendering.precision import bfloat16_pays
 from captum_neuroinspect.optvis._rendering.targets import Targets
@@ -79,6 +80,7 @@ class PairScorer:
         text: embedding of each image's class, ``(N, D)``, when there is an encoder.
         negative: embeddings ``(K, D)`` of what should be in no image, or ``None``.
         low_precision: which networks run under bfloat16 autocast.
+        memory_format: of the images that both networks take.
     """
 
     reader: UnitReader
@@ -88,6 +90,7 @@ class PairScorer:
     text: Tensor | None = None
     negative: Tensor | None = None
     low_precision: LowPrecision = FULL_PRECISION
+    memory_format: torch.memory_format = torch.contiguous_format
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -144,11 +147,20 @@ class PairScorer:
                 stack.enter_context(separate_rows(encoder.network))
             yield
 
+    def in_format(self, example: Tensor) -> PairScorer:
+        """The scorer with the order of memory in which its networks are fast, tried on images."""
+
+        def run(images: Tensor) -> list[Tensor]:
+            return [*_outputs(self.reader, images), *self._embeddings(images)]
+
+        return replace(self, memory_format=format_for(run, example))
+
     def in_precision(self, precision: Precision, example: Tensor) -> PairScorer:
         """The scorer with its networks in a precision; ``"auto"`` times them on an example."""
         if precision != "auto":
             low = precision == "bfloat16"
             return replace(self, low_precision=LowPrecision(low, low))
+        example = example.contiguous(memory_format=self.memory_format)
         model = bfloat16_pays(lambda images: logits_of(self.reader(images).output), example)
         encoder = self.encoder is not None and bfloat16_pays(
             lambda images: torch.cat(self._embeddings(images)), example
@@ -173,7 +185,7 @@ class PairScorer:
         if self.encoder is None:
             return None
         if images.shape[1] == 1:  # encoders know colours only
-            images = images.expand(-1, 3, -1, -1)
+            images = images.expand(-1, 3, -1, -1).contiguous()
         embedding = self.encoder.encode_image(images.to(device_of(self.encoder.network)))
         return embedding.float().to(images.device)
 

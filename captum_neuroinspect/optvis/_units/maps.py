@@ -27,7 +27,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect.optvis._units.layout import Layout, Trace
+from captum_neuroinspect._layout import Layout, Trace
+from captum_neuroinspect._modules import is_close
 
 Kind = Literal["output", "mean", "token", "normalised", "gradient"]
 
@@ -172,11 +173,7 @@ def _means(output: Tensor, layout: Layout) -> Iterator[Tensor]:
 
 
 def _is_close(values: Tensor, units: Tensor) -> bool:
-    if values.shape != units.shape:
-        return False
-    largest = units.detach().float().abs().max()
-    difference = (values.detach().float() - units.detach().float()).abs().max()
-    return bool(largest > 0) and bool(difference <= 1e-4 * largest)
+    return bool(units.any()) and is_close(values, units)
 
 
 def _normalised(maps: Tensor, norm: nn.LayerNorm) -> Tensor:

@@ -10,17 +10,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._head import check_head, find_head
+from captum_neuroinspect._head import find_head
+from captum_neuroinspect._head_watch import check_belongs
+from captum_neuroinspect._layout import Layout, traced
 from captum_neuroinspect._modules import (
     Captured,
+    as_input,
     as_layer,
     captured_input,
     captured_output,
     frozen,
-    logits_of,
     module_name,
 )
-from captum_neuroinspect.optvis._units.layout import Layout, traced
 from captum_neuroinspect.optvis._units.maps import Kind, MapSource, find_source
 from captum_neuroinspect.optvis.units import (
     Token,
@@ -75,8 +76,8 @@ class UnitReader:
 
     Raises:
         TypeError: when ``head`` is not linear or ``layer`` is no module or name.
-        ValueError: when ``layer`` or ``head`` is not in the model, the head's outputs have
-            another shape than the model's, or the layer has no row per image, a layout that
+        ValueError: when ``layer`` or ``head`` is not in the model, the head's output is not
+            one of the model's, or the layer has no row per image, a layout that
             is not certain, or not the token.
     """
 
@@ -91,7 +92,9 @@ class UnitReader:
         token: Token = "mean",
     ) -> None:
         self.model, self._preprocess = model, preprocess
-        self._head = None if head is None else self._checked(head, example)
+        self._head = head
+        if head is not None:
+            check_belongs(model, head, self._prepared(example))
         check_token(token)
         self._reads_input, self._token = layer is None, token
         self._layout = Layout()
@@ -126,18 +129,6 @@ class UnitReader:
             values = self._as_units(units.value)
             output = output if logits is None else logits.value
             return Reading(values, output, self._maps_of(images, values, plain))
-
-    def _checked(self, head: nn.Linear, example: Tensor) -> nn.Linear:
-        """The decision layer, if its outputs can be the model's logits."""
-        module_name(self.model, check_head(head))
-        with frozen(self.model), torch.no_grad(), captured_output(head) as seen:
-            outputs = logits_of(self.model(self._prepared(example)))
-            if seen.value.shape != outputs.shape:
-                raise ValueError(
-                    f"head gives {tuple(seen.value.shape)} and the model {tuple(outputs.shape)}, "
-                    "expected the decision layer, whose outputs are the logits"
-                )
-        return head
 
     def _find(self, example: Tensor) -> tuple[nn.Linear, MapSource | None]:
         head = find_head(self.model, example) if self._head is None else self._head
@@ -195,7 +186,8 @@ class UnitReader:
             return source.maps(output.value, self._as_units(units.value), neurons).detach()
 
     def _prepared(self, images: Tensor) -> Tensor:
-        return images if self._preprocess is None else self._preprocess(images)
+        images = images if self._preprocess is None else self._preprocess(images)
+        return as_input(self.model, images)
 
 
 @contextmanager

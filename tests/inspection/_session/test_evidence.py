@@ -25,15 +25,19 @@ def made() -> Any:
     return loaded()
 
 
+def _never(*_, **__) -> None:
+    pytest.fail("again")
+
+
 def test_counterfactuals_are_kept(made, monkeypatch) -> None:
     part = made.material.inspected
-    wrong = made.material.shown.mistakes(2)
-    w = counterfactuals_of(made.source, part, wrong, 2)
+    wrong = made.material.deployment.features.mistakes(2)
+    w = counterfactuals_of(made.source, part, wrong, 2).w
     assert torch.equal(
         w, NeuronCounterfactual(made.head, made.head).attribute_features(wrong.features, 2)
     )
-    monkeypatch.setattr(NeuronCounterfactual, "attribute_features", lambda *_: pytest.fail("again"))
-    assert torch.equal(counterfactuals_of(made.source, part, wrong, 2), w)
+    monkeypatch.setattr(NeuronCounterfactual, "attribute_features", _never)
+    assert torch.equal(counterfactuals_of(made.source, part, wrong, 2).w, w)
     with pytest.raises(pytest.fail.Exception):
         counterfactuals_of(made.source, part, wrong.subset(torch.arange(1)), 2)
 
@@ -58,7 +62,7 @@ def test_boxes_and_crops(made) -> None:
 
 def test_saliency_is_of_each_neuron_on_each_mistake_and_kept_one_by_one(made) -> None:
     net, part = made.model.model, made.material.inspected
-    wrong = made.material.shown.mistakes()
+    wrong = made.material.deployment.features.mistakes()
     with left_unchanged(net):
         chosen, maps = saliency_of(made.source, part, wrong, [4, 9])
     assert chosen.indices.tolist() == wrong.indices.tolist()
@@ -76,7 +80,7 @@ def test_saliency_is_of_each_neuron_on_each_mistake_and_kept_one_by_one(made) ->
 
 def test_core_relevance(made) -> None:
     found = made.visualize([4, 9], [0, 2], n_steps=1, size=SIZE)
-    features = made.material.reference
+    features = made.material.train.features
     scores = core_relevance_of(made.source, found, features, {"any": 1})
     expected = core_relevance(made.model.model, made.head, found, features)
     assert scores == expected.tolist()
@@ -91,7 +95,7 @@ def test_another_model_has_other_evidence(tmp_path) -> None:
     net = CountedNet()
     net.backbone[0].weight.data *= 1.1
     other = loaded(net, work=tmp_path)
-    wrong = one.material.shown.mistakes()
+    wrong = one.material.deployment.features.mistakes()
     n_before = net.n_images
     part = one.material.inspected
     first, second = (saliency_of(s.source, part, wrong, [4])[1] for s in (one, other))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from markupsafe import escape
 from session_examples import NAMES, QUICK, SIZE, CountedNet, loaded, photos, session
 
 from captum_neuroinspect.describe import Descriptions, NeuronDescription
 from captum_neuroinspect.edit import compare_heads
 from captum_neuroinspect.inspection._session.filling import report_data
 from captum_neuroinspect.inspection.report._checks import check_data
+from captum_neuroinspect.inspection.report._view import view_of
 from captum_neuroinspect.inspection.report.data import ReportData
 from captum_neuroinspect.inspection.session import NeuroInspect
 
@@ -156,7 +159,7 @@ def test_an_edit_is_shown_as_the_comparison_says(with_test: bool, best_epoch: in
     torch.nn.init.normal_(other.weight, std=0.5)
     target = made.worst_classes()[0].index
     made.last_edit = compare_heads(
-        made.head, other, made.material.held, {target: [0]}, best_epoch=best_epoch
+        made.head, other, made.material.validation.features, {target: [0]}, best_epoch=best_epoch
     )
     found, shown = made.compare(), _filled(made).edit
     assert shown is not None
@@ -169,13 +172,101 @@ def test_an_edit_is_shown_as_the_comparison_says(with_test: bool, best_epoch: in
         len(found.rows("broken")),
     )
     outcomes = [photo.outcome for photo in shown.photos]
-    assert outcomes == sorted(outcomes, key=["mended", "broken", "still wrong"].index)
-    assert outcomes.count("mended") == shown.n_mended
+    assert outcomes == sorted(outcomes, key=["broken", "mended", "still wrong"].index)
+    assert outcomes.count("broken") == shown.n_broken
+    assert outcomes.count("mended") == min(shown.n_mended, 24)
+    assert shown.n_still_wrong == len(found.rows("still wrong"))
     for photo in shown.photos:
         assert photo.picture.shape == (3, SIZE, SIZE)
     assert shown.photos
-    if best_epoch == 0:
-        assert "original head stays" in shown.summary
-    else:
-        where = "served for nothing else" if with_test else "also decided"
-        assert where in shown.summary
+    assert shown.verdict is made.last_edit.verdict
+    assert shown.is_kept == made.last_edit.is_kept
+
+
+def test_every_broken_photo_is_shown_first_and_the_others_are_counted(tmp_path: Path) -> None:
+    """Of 450 photos more than 24 are mended, and more than 24 broken."""
+    made = session(CountedNet())
+    made.load(photos(), test=photos(450, seed=5))
+    made.explain()
+    # Classes 0 and 1 change places: what was right is broken, and much of what was wrong mended.
+    other = copy.deepcopy(made.head)
+    with torch.no_grad():
+        other.weight[[0, 1]], other.bias[[0, 1]] = made.head.weight[[1, 0]], made.head.bias[[1, 0]]
+    edit = compare_heads(made.head, other, made.material.validation.features, {0: [0]})
+    made.last_edit = edit.judge(made.material.test.features)
+    shown = _filled(made).edit
+    assert shown is not None
+    assert shown.n_broken > 24
+    outcomes = [photo.outcome for photo in shown.photos]
+    n_mended = min(shown.n_mended, 24)
+    assert outcomes[: shown.n_broken] == ["broken"] * shown.n_broken
+    assert outcomes[shown.n_broken :][:n_mended] == ["mended"] * n_mended
+    assert shown.verdict.decision == "do not keep"
+    page = made.report(tmp_path / "report.html").read_text("utf-8")
+    edited = page[page.index('id="edit"') :]
+    assert edited.count('data-f="broken"') == shown.n_broken == shown.verdict.n_broken
+    assert shown.n_mended > 24
+    assert f"{shown.n_broken} broken; {shown.n_mended} mended, showing 24" in edited
+    assert 'class="photos" id="change-grid"' in edited  # nothing is folded away
+    assert escape(shown.verdict.sentence) in page
+
+
+def test_the_numbers_of_the_gallery_are_the_true_ones() -> None:
+    made = _explained()
+    other = copy.deepcopy(made.head)
+    torch.nn.init.zeros_(other.weight)
+    made.last_edit = compare_heads(made.head, other, made.material.validation.features, {0: [0]})
+    data = _filled(made)
+    assert data.edit is not None
+    many = replace(data, edit=replace(data.edit, n_broken=3, n_mended=37, n_still_wrong=0))
+    shown = [photo for photo in data.edit.photos if photo.outcome == "broken"][:3]
+    picture = replace(shown[0], label=shown[0].after, before=shown[0].label)
+    photos_shown = (*shown, *[picture] * 24)
+    many = replace(many, edit=replace(many.edit, photos=photos_shown))
+    assert view_of(many).counts == "3 broken; 37 mended, showing 24; 0 still wrong"
+
+
+def test_the_head_of_the_report_says_how_many_mistakes_are_explained() -> None:
+    made = _explained()
+    found, features = made.explanation, made.material.inspected.features
+    assert found is not None
+    material, n_wrong = made.material, len(features.mistakes(found.target))
+    n_held = len(material.held_out.features.mistakes(found.target))
+    n_training = len(material.train.features.mistakes(found.target))
+    words = (
+        f"{len(found.mistakes)} of its mistakes are explained, {n_held} held out to choose and "
+        "judge an edit"
+    )
+    assert len(found.mistakes) + n_held + n_training == n_wrong
+    assert words in _filled(made).verdict
+    assert dict(_filled(made).facts)["roles"] == material.roles()
+    with_test = session()
+    with_test.load(photos(), test=photos(30, seed=5))
+    with_test.explain()
+    assert "held out to choose an edit" in _filled(with_test).verdict
+
+
+def test_what_the_preflight_warns_of_stands_in_the_report() -> None:
+    made = _explained()
+    assert _filled(made).cautions == ()
+    images, labels = photos()
+    wrong = loaded(data=(images, (labels + 1) % 3))
+    wrong.explain()
+    assert _filled(wrong).cautions == wrong.preflight(clock=None).warnings
+    assert any("labels look permuted" in text for text in _filled(wrong).cautions)
+
+
+@pytest.mark.parametrize(
+    ("spec", "shown"),
+    [
+        ("/home/me/own work/model.py:net", "model.py:net"),
+        ("hf:/home/me/tuned", "hf:tuned"),
+        ("hf:microsoft/resnet-50", "hf:microsoft/resnet-50"),
+        ("timm:hf-hub:org/name", "timm:hf-hub:org/name"),
+        ("torchvision:resnet50", "torchvision:resnet50"),
+    ],
+)
+def test_a_report_names_no_folder_of_the_user(spec: str, shown: str) -> None:
+    made = _explained()
+    made.model = replace(made.model, spec=spec, weights="as given")
+    assert dict(_filled(made).facts)["model"] == f"{shown}, as given"

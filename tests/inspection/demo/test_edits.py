@@ -1,4 +1,5 @@
 import torch
+from helpers import nudged
 from torch import nn
 
 from captum_neuroinspect.features import FeatureSet
@@ -58,7 +59,9 @@ def test_try_edits_skips_recipes_that_need_mistakes_and_counts_gains_by_hand() -
     labels = torch.arange(40) % 3
     data = FeatureSet(features, head(features).detach(), labels)
 
-    candidates = try_edits(head, data, data, None, target=1, neurons=tuple(range(55)), seed=0)
+    candidates = try_edits(
+        head, nudged(data), data, None, target=1, neurons=tuple(range(55)), seed=0
+    )
 
     assert [c.recipe for c in candidates] == [r for r in RECIPES if not r.with_mistakes]
     for candidate in candidates:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from markupsafe import escape
 from PIL import Image
 
 from captum_neuroinspect.experiments.digits_on_textures import DigitsOnTexturesConfig
@@ -62,6 +63,9 @@ def test_demo_writes_everything_and_the_same_numbers_for_the_same_seed(tmp_path:
     assert len(list((folder / "illusions").glob("*.png"))) == 12
     assert len(list((folder / "top-photos").glob("*.png"))) == 6
     assert sum(edit["is_best"] for edit in record["edits"]) == 1
+    verdict = record["judgement"]["verdict"]
+    assert verdict["n_mended"] == record["judgement"]["mended"]
+    assert str(escape(verdict["sentence"])) in report.read_text(encoding="utf-8")
     page = _parsed(report)
     assert "script" not in page.tags
     assert all(source.startswith("data:image/") for source in page.sources)

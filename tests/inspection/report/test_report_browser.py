@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -86,7 +87,7 @@ def opener(browser: Any, tmp_path: Path) -> Iterator[Opener]:
         context = browser.new_context(viewport={"width": width, "height": 800}, **options)
         contexts.append(context)
         page, heard = context.new_page(), Heard()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(120_000)  # a guard against hanging, on any machine
         page.on("request", lambda request: heard.requests.append(request.url))
         page.on("console", lambda message: heard.messages.append(message.text))
         page.on("pageerror", lambda error: heard.messages.append(str(error)))
@@ -349,3 +350,56 @@ def test_from_a_session_through_ticks_to_an_edit(opener: Opener, tmp_path: Path)
     assert opened.page.locator("#edit").is_visible()
     assert opened.heard.messages == []
     assert [url for url in opened.heard.requests if not url.startswith(("data:", "file:"))] == []
+
+
+_COMMAND = (
+    "neuroinspect",
+    "edit",
+    "--run",
+    "it's run",
+    "--selection",
+    "~/Downloads/selection.json",
+)
+
+
+@pytest.mark.parametrize("name", ["it's run", "elsewhere"])
+def test_the_command_has_the_folder_that_the_page_lies_in(
+    opener: Opener, tmp_path: Path, name: str
+) -> None:
+    """The file itself names no folder; moved out of the run, it keeps the run's name."""
+    data = replace(example_data(), run="it's run", command=_COMMAND)
+    (tmp_path / "my work" / name).mkdir(parents=True)
+    report = write_report(data, tmp_path / "my work" / name / "report.html")
+    assert str(tmp_path) not in report.read_text("utf-8")
+    shown = opener(report).page.locator("#command").text_content()
+    where = tmp_path / "my work" / name if name == data.run else data.run
+    assert shlex.split(shown) == [*_COMMAND[:3], str(where), *_COMMAND[4:]]
+
+
+def test_the_command_is_copied_or_marked(opener: Opener) -> None:
+    data = replace(example_data(), command=_COMMAND)
+    page = opener(data, permissions=["clipboard-read", "clipboard-write"]).page
+    page.locator("#copy").click()
+    page.locator("#copy", has_text="Copied").wait_for()
+    command = page.locator("#command").text_content()
+    assert page.evaluate("navigator.clipboard.readText()") == command
+    refused = opener(data).page
+    refused.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(); }")
+    refused.locator("#copy").click()
+    assert refused.evaluate("getSelection().toString()") == command
+
+
+def test_without_a_command_there_is_no_place_for_one(opener: Opener, example: Path) -> None:
+    assert opener(example).page.locator(".next").count() == 0
+
+
+def test_cautions_and_notes_are_texts(opener: Opener) -> None:
+    data = example_data()
+    assert data.edit is not None
+    edit = replace(data.edit, note=_HOSTILE[0], notes=((11, _HOSTILE[1]),))
+    opened = opener(replace(data, cautions=(_HOSTILE[2],), edit=edit))
+    assert opened.heard.messages == []
+    assert opened.heard.dialogs == []
+    page = opened.page
+    assert _HOSTILE[2] in page.locator("header .warning").text_content()
+    assert page.locator(".notes .written").all_text_contents() == [_HOSTILE[0], _HOSTILE[1]]

@@ -1,0 +1,282 @@
+"""Whether to keep an edit: the rule, and the numbers that it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+
+from captum_neuroinspect._shares import FEW
+from captum_neuroinspect.edit._verdict_text import (
+    about_neurons,
+    loss_text,
+    p_text,
+    verdict_as_html,
+)
+from captum_neuroinspect.edit.controls import Control
+from captum_neuroinspect.edit.judged import n_photos
+from captum_neuroinspect.edit.paired import Estimate, Paired, mcnemar
+
+Decision = Literal["keep", "do not keep", "cannot tell"]
+
+_LEVEL = 0.05  # of the tests
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """What happened to the samples of one class.
+
+    Attributes:
+        index: of the class.
+        name: of it.
+        before: accuracy of the original head, 0..1.
+        after: of the edited one.
+        n_judged: samples of the class.
+        n_mended: how many of them were wrong and are right.
+        n_broken: how many were right and are wrong.
+    """
+
+    index: int
+    name: str
+    before: float
+    after: float
+    n_judged: int
+    n_mended: int
+    n_broken: int
+
+    @property
+    def change(self) -> float:
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to keep an edit, and why; made by :func:`verdict_on`.
+
+    Attributes:
+        decision: ``"keep"``, ``"do not keep"`` or ``"cannot tell"``.
+        sentence: the decision, its reason and the largest loss, for people.
+        n_judged: samples that it rests on.
+        n_mended: of them, wrong before and right after.
+        n_broken: of them, right before and wrong after.
+        p_value: of the exact McNemar test, two-sided; ``None`` where nothing was judged.
+        target_gain: change of the accuracy on the edited classes, ``None`` where they have
+            no sample.
+        overall_change: of the accuracy on all samples; ``None`` where nothing was judged.
+        worst_class: the class with the largest change for the worse, or ``None`` where no
+            class lost.
+        controls: the same fit without neurons and with random ones, on the same samples.
+        neurons_matter: ``True`` where the chosen neurons do better than every control and
+            beyond chance, ``False`` where a control does as well, ``None`` where the
+            difference is within chance or there are no controls.
+        rests_on: which samples judged.
+    """
+
+    decision: Decision
+    sentence: str
+    n_judged: int = 0
+    n_mended: int = 0
+    n_broken: int = 0
+    p_value: float | None = None
+    target_gain: Estimate | None = None
+    overall_change: Estimate | None = None
+    worst_class: ClassChange | None = None
+    controls: tuple[Control, ...] = ()
+    neurons_matter: bool | None = None
+    rests_on: str = "no photos"
+
+    @property
+    def about_neurons(self) -> str:
+        """One sentence on what the neurons add to the same fit; empty without controls."""
+        return about_neurons(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Dictionaries, lists, numbers and texts, for JSON."""
+        record = asdict(self)
+        for name in ("target_gain", "overall_change"):
+            value = getattr(self, name)
+            record[name] = None if value is None else value._asdict()
+        record["controls"] = [asdict(control) for control in self.controls]
+        return record | {"about_neurons": self.about_neurons}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Verdict:
+        """What :meth:`as_dict` gave."""
+        fields = {name: value for name, value in record.items() if name != "about_neurons"}
+        for name in ("target_gain", "overall_change"):
+            fields[name] = None if fields[name] is None else Estimate(**fields[name])
+        worst = fields["worst_class"]
+        fields["worst_class"] = None if worst is None else ClassChange(**worst)
+        fields["controls"] = tuple(Control(**control) for control in fields["controls"])
+        return cls(**fields)
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    def _repr_html_(self) -> str:
+        return verdict_as_html(self)
+
+
+# What an edit has before anything judged it.
+UNJUDGED = Verdict(
+    "cannot tell",
+    "Cannot tell whether to keep this edit: no photos judged it that it was neither fitted to nor "
+    "chosen by. With such photos, edit.judge(features) tells.",
+)
+
+MULTI_HOT = Verdict(
+    "cannot tell",
+    "Cannot tell whether to keep this edit: photos have many labels each, and the test of "
+    "mended against broken takes photos with one.",
+)
+
+
+def verdict_on(
+    judged: Paired,
+    targets: Iterable[int],
+    *,
+    class_names: Sequence[str] | None = None,
+    controls: Iterable[Control] = (),
+    rests_on: str | None = None,
+) -> Verdict:
+    """Decide whether to keep an edit, by samples that served for nothing else.
+
+    *Keep* it where at least 20 samples judge, clearly more are mended than broken (exact McNemar
+    test, two-sided p < 0.05), the edited class gains, and no class loses more than chance allows
+    (the same test on its own samples, one-sided p < 0.05); *do not keep* it where as many or more
+    are broken than mended, the class does not gain, or a class loses more than chance allows;
+    otherwise, and with fewer samples, one *cannot tell*.
+
+    A loss counts sooner than a gain: five broken and none mended in one class are a loss, six
+    mended and none broken a gain. An edit that does nothing but chance is kept in at most 2.5 %
+    of cases.
+
+    Args:
+        judged: samples that the edit was neither fitted to nor chosen by. They are taken at
+            your word; :meth:`HeadEdit.judge` leaves out those that were.
+        targets: the classes that were to be mended.
+        class_names: one name a class.
+        controls: the same fit without the neurons, on the same samples: :func:`run_controls`.
+        rests_on: says which samples these are.
+
+    Examples::
+
+        >>> labels = torch.arange(40) % 2
+        >>> before, after = labels == 1, torch.arange(40) < 30
+        >>> found = verdict_on(Paired(labels, before, after), [0])
+        >>> found.decision, found.n_mended, found.n_broken
+        ('do not keep', 15, 5)
+        >>> found.worst_class.before, found.worst_class.after
+        (1.0, 0.75)
+    """
+    edited = sorted({int(target) for target in targets})
+    of_targets = judged.of_classes(edited)
+    changes = _class_changes(judged, class_names)
+    worst = next((one for one in changes if one.change < 0), None)
+    who = _name(edited[0], class_names) if len(edited) == 1 else "the edited classes"
+    decision, reason, named = _decided(judged, of_targets, changes, who)
+    controls = tuple(controls)
+    return Verdict(
+        decision,
+        f"{decision.capitalize()}: {reason}{_largest_loss(changes, named)}.",
+        n_judged=len(judged),
+        n_mended=judged.n_mended,
+        n_broken=judged.n_broken,
+        p_value=mcnemar(judged.n_mended, judged.n_broken) if len(judged) else None,
+        target_gain=of_targets.change if len(of_targets) else None,
+        overall_change=judged.change if len(judged) else None,
+        worst_class=worst,
+        controls=controls,
+        neurons_matter=_matter(judged, of_targets, controls),
+        rests_on=rests_on or f"{n_photos(len(judged))} that served for nothing else",
+    )
+
+
+def _class_changes(judged: Paired, names: Sequence[str] | None) -> list[ClassChange]:
+    """Of the classes that are there, the largest loss first."""
+    mended, broken = ~judged.was_right & judged.is_right, judged.was_right & ~judged.is_right
+    rows = (torch.ones_like(mended), judged.was_right, judged.is_right, mended, broken)
+    counts = [torch.bincount(judged.labels[row]) for row in rows]
+    size = max((len(one) for one in counts), default=0)
+    table = torch.stack([torch.cat([one, one.new_zeros(size - len(one))]) for one in counts], 1)
+    found = [
+        ClassChange(
+            index,
+            names[index] if names else f"class {index}",
+            n_before / n,
+            n_after / n,
+            n,
+            n_mended,
+            n_broken,
+        )
+        for index, (n, n_before, n_after, n_mended, n_broken) in enumerate(table.tolist())
+        if n
+    ]
+    return sorted(found, key=lambda one: (one.change, -one.n_judged, one.index))
+
+
+def _decided(
+    judged: Paired, of_targets: Paired, changes: list[ClassChange], who: str
+) -> tuple[Decision, str, ClassChange | None]:
+    """The rule: a decision, its reason, and the class that the reason is about."""
+    n_mended, n_broken = judged.n_mended, judged.n_broken
+    counts = f"of {n_photos(len(judged))} {n_mended} are mended and {n_broken} broken"
+    p_value = mcnemar(n_mended, n_broken)
+    tested = f"{counts} ({p_text(p_value)})"
+    if len(judged) < FEW:
+        return "cannot tell", _too_few(judged, counts), None
+    if not n_mended and not n_broken:
+        return "do not keep", f"none of {n_photos(len(judged))} is mended, and none broken", None
+    if n_broken >= n_mended:
+        return "do not keep", tested, None
+    for one in changes:
+        if _loses(one):
+            loss = f"'{one.name}' loses more than chance allows, {loss_text(one)}"
+            return "do not keep", f"{loss}, although {tested}", one
+    if not len(of_targets):
+        return "cannot tell", f"no photo of {who} judges it; {counts}", None
+    if of_targets.n_mended <= of_targets.n_broken:
+        own = f"{of_targets.n_mended} mended, {of_targets.n_broken} broken"
+        reason = f"no gain for {who} ({own}), although {tested}"
+        return "do not keep", reason, None
+    if p_value >= _LEVEL:
+        return "cannot tell", f"{counts}, a difference within chance ({p_text(p_value)})", None
+    gain = f"a gain of {100 * of_targets.change.value:.1f} points for {who}"
+    return "keep", f"{tested}, with {gain}", None
+
+
+def _name(index: int, names: Sequence[str] | None) -> str:
+    return f"'{names[index] if names else f'class {index}'}'"
+
+
+def _too_few(judged: Paired, counts: str) -> str:
+    if not len(judged):
+        return "no photos judged it that it was neither fitted to nor chosen by"
+    return f"fewer than {FEW} photos judge it; {counts}"
+
+
+def _loses(one: ClassChange) -> bool:
+    if one.n_broken <= one.n_mended:
+        return False
+    return mcnemar(one.n_mended, one.n_broken, "less") < _LEVEL
+
+
+def _largest_loss(changes: list[ClassChange], named: ClassChange | None) -> str:
+    """The end of the sentence, unless the reason has it already."""
+    if not changes or named is changes[0]:
+        return ""
+    if changes[0].change >= 0:
+        return "; no class loses"
+    return f"; the largest loss is that of '{changes[0].name}', {loss_text(changes[0])}"
+
+
+def _matter(judged: Paired, of_targets: Paired, controls: tuple[Control, ...]) -> bool | None:
+    if not controls:
+        return None
+    gain = of_targets.change.value if len(of_targets) else 0.0
+    mine = judged.n_mended - judged.n_broken, gain
+    if any(control.score >= mine for control in controls):
+        return False
+    return True if all(control.p_value < _LEVEL for control in controls) else None

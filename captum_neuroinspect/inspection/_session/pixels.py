@@ -1,0 +1,42 @@
+"""A few photos as the model sees them, looked at once and kept."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from captum_neuroinspect.inspection._preflight.preprocessing import (
+    PreprocessingCheck,
+    check_preprocessing,
+)
+from captum_neuroinspect.inspection._session.evidence import Source
+from captum_neuroinspect.inspection._session.material import Part
+
+_N_PHOTOS = 32
+
+
+def kept_preprocessing_check(source: Source, part: Part, *, compare: bool) -> PreprocessingCheck:
+    """:func:`check_preprocessing` on photos spread evenly over the part, as classes lie in order.
+
+    Args:
+        source: the model.
+        part: its photos.
+        compare: try other normalisations.
+    """
+    n_rows = len(part.features)
+    rows = torch.linspace(0, n_rows - 1, min(n_rows, _N_PHOTOS)).round().long()
+    chosen = part.features.subset(rows)
+
+    def make() -> dict[str, Any]:
+        images, model = part.images(chosen), source.model
+        found = check_preprocessing(
+            model.model, images, chosen.labels, model.preprocess, compare=compare
+        )
+        return asdict(found)
+
+    key = {**source.key, "photos": part.fingerprint, "n_photos": len(rows), "compare": compare}
+    kept = source.work.json("preprocessing", key, make, fresh=source.fresh)
+    pixels, seen = tuple(kept["pixels"]), tuple(kept["seen"])
+    return PreprocessingCheck(**{**kept, "pixels": pixels, "seen": seen})

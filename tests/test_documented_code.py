@@ -1,0 +1,201 @@
+"""The code of README and docs runs as it is printed, from top to bottom.
+
+Nothing in a block is replaced. What a test must not do (download) or wait for (hundreds of
+optimisation steps, thousands of words) is stood in for in the functions that the blocks call.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from helpers import SmallEncoder
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import to_pil_image
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from captum_neuroinspect import LabelSpaceEncoder, collect_features
+from captum_neuroinspect.experiments.decision_layer import train_decision_layer
+from captum_neuroinspect.inspection.cli import app
+from captum_neuroinspect.inspection.photos import Photos
+
+ROOT = Path(__file__).parent.parent
+README, GUIDE = ROOT / "README.md", ROOT / "docs" / "inspecting-your-photos.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
+
+
+class SoftEncoder(SmallEncoder):
+    """An encoder in three numbers, where the printed code loads two networks."""
+
+    def softened(self) -> SoftEncoder:
+        return self
+
+
+def _blocks(page: Path) -> Iterator[tuple[str, str]]:
+    """Language and text of each block of code."""
+    text = page.read_text(encoding="utf-8")
+    for found in re.finditer(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        yield found[1], found[2]
+
+
+def _commands(block: str) -> list[list[str]]:
+    """The arguments of each `neuroinspect` in a block for the shell."""
+    lines = block.replace("\\\n", " ").splitlines()
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    return [shlex.split(part)[1:] for part in parts if part.startswith("neuroinspect ")]
+
+
+def _write_noise(folder: Path, names: list[str], n: int, seed: int = 0) -> None:
+    """Pictures that have nothing to do with their class, so that there are mistakes."""
+    generator = torch.Generator().manual_seed(seed)
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            picture = torch.rand(3, 8, 8, generator=generator)
+            to_pil_image(picture).resize((64, 64)).save(folder / name / f"{i}.png")
+
+
+def _standing_in(function: Callable[..., Any], most: int = 4, **fixed: Any) -> Callable[..., Any]:
+    """The same function with fewer steps and smaller pictures."""
+
+    def called(*args: Any, **options: Any) -> Any:
+        n_steps = min(options.get("n_steps", most), most)
+        return function(*args, **{**options, "n_steps": n_steps, "progress": False, **fixed})
+
+    return called
+
+
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Fewer steps, and an encoder that is there at once."""
+    from captum_neuroinspect import optvis
+    from captum_neuroinspect.inspection._keeping import rendering
+
+    quick = _standing_in(optvis.render_illusions, size=32)
+    monkeypatch.setattr(optvis, "render_illusions", quick)
+    monkeypatch.setattr(rendering, "render_illusions", quick)
+    monkeypatch.setattr(LabelSpaceEncoder, "pretrained", staticmethod(SoftEncoder))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))  # no OpenCLIP, which would be preferred
+    monkeypatch.chdir(tmp_path)
+
+
+def _fitted(folder: Path) -> dict[str, Tensor]:
+    """A ResNet-18 that no one trained but its head, which misses half of one class."""
+    network = torchvision.models.resnet18()
+    normalize = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    photos = Photos.of(folder, class_names=NAMES)
+    found = collect_features(
+        nn.Sequential(normalize, network), photos.dataset(), network.fc, progress=False
+    )
+    labels = found.labels.clone()
+    missed = (labels == labels.max()).nonzero().flatten()
+    labels[missed[::2]] = labels.min()
+    taught = type(found)(found.features, found.logits, labels)
+    head = train_decision_layer(taught, taught, n_epochs=60, lr=0.05)
+    network.fc.load_state_dict(head.state_dict())
+    return network.state_dict()
+
+
+@pytest.mark.filterwarnings("ignore:every epoch was worse than the original head")
+def test_the_readme_runs(
+    stand_ins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    from lucent.optvis import render
+
+    _write_noise(tmp_path / "photos", NAMES[:4], n=10)
+    state = _fitted(tmp_path / "photos")
+    # What `weights=` would download.
+    monkeypatch.setattr(
+        torchvision.models.ResNet18_Weights, "get_state_dict", lambda *_, **__: state
+    )
+    vis = render.render_vis
+
+    def quick_vis(*args: Any, **options: Any) -> Any:
+        return vis(*args, **options, thresholds=(2,), fixed_image_size=64, progress=False)
+
+    monkeypatch.setattr(render, "render_vis", quick_vis)
+    names: dict[str, Any] = {}
+    for language, block in _blocks(README):
+        if language == "python":
+            exec(compile(block, str(README), "exec"), names)
+
+    assert "accuracy: " in capsys.readouterr().out
+    assert names["target"] == 3
+    assert names["collected"].accuracy() > 0.7
+    for name in ("saliency.png", "illusions.png", "edit.safetensors"):
+        assert (tmp_path / name).stat().st_size > 0
+    # Normalised once: what the model makes of the photos is what the network makes of them.
+    photos, network = names["photos"], names["network"]
+    assert 0 <= photos.min() <= photos.max() <= 1
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    with torch.no_grad():
+        expected = network((photos[:4] - mean) / std)
+        torch.testing.assert_close(names["collected"].logits[:4], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:the original head is returned")
+def test_the_guide_runs_its_python_and_its_commands(stand_ins: None, tmp_path: Path) -> None:
+    for seed, split in enumerate(("train", "validation", "test")):
+        _write_noise(tmp_path / "photos" / split, ["outwear", "shirt"], n=14, seed=seed)
+    names: dict[str, Any] = {}
+    printed: list[str] = []
+    for language, block in _blocks(GUIDE):
+        if language == "python":
+            exec(compile(block, str(GUIDE), "exec"), names)
+        for arguments in _commands(block) if language == "bash" else ():
+            if arguments[0] == "edit":
+                _tick(tmp_path / "run" / "report.html", tmp_path / "selection.json")
+            done = CliRunner().invoke(app, arguments)
+            assert done.exit_code == 0, done.stderr
+            printed.append(done.stdout)
+
+    inspected, edited = printed
+    assert "outwear: " in inspected or "shirt: " in inspected
+    assert "held out to choose an edit" in inspected
+    assert f"neuroinspect edit --run {tmp_path / 'run'} --selection" in inspected
+    assert "mended" in edited
+    assert (tmp_path / "mended.safetensors").is_file()
+    assert "Inspection of outwear" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
+def _tick(report: Path, selection: Path) -> None:
+    """What the page's download gives for its first two cards and a note."""
+    text = report.read_text("utf-8")
+    found = re.search(r'id="report-data">(.*?)</script>', text)
+    assert found
+    block = json.loads(found[1])
+    record = {name: block[name] for name in ("run", "target")}
+    neurons = [entry["neuron"] for entry in block["neurons"][:2]]
+    selection.write_text(json.dumps({"format": 1, **record, "neurons": neurons, "note": "noise"}))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_printed_command_is_understood(page: Path) -> None:
+    """Also those that would run for minutes: their options exist and take these values."""
+    group: Any = get_command(app)
+    for language, block in _blocks(page):
+        for name, *arguments in _commands(block) if language == "bash" else ():
+            group.commands[name].make_context(name, list(arguments))
+
+
+def test_every_link_of_the_docs_leads_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("https://"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readme_has_the_two_commands() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert 'pip install ".[demo]" && neuroinspect demo' in text
+    assert 'pip install ".[test]" && pytest' in text
