@@ -112,7 +112,8 @@ def test_help_names_every_option_and_does_not_load_torch() -> None:
     options = """
         --data --out --seed --quiet --debug --class --predicted --held-out --fresh --selection
         --method --save-model --run --json --layer --gamma --classes --train --test --class-names
-        --neurons --steps --size --encoder --guide --no-guide --image-size --device --weights
+        --neurons --steps --size --encoder --guide --no-guide --image-size --resize --device
+        --weights
     """
     for option in options.split():
         assert option in done.stdout, option
@@ -429,6 +430,21 @@ def test_names_in_a_file(place: Path, tmp_path: Path) -> None:
     assert_one_sentence(result, "is no UTF-8 text")
 
 
+def test_photos_are_resized_as_asked_and_the_report_says_how(place: Path, tmp_path: Path) -> None:
+    pages = {}
+    for resize, words in (
+        ("squash", f"squashed to {SIZE} x {SIZE} pixels"),
+        (f"crop {SIZE + 4}", f"shorter side {SIZE + 4}, centre {SIZE} x {SIZE} pixels"),
+    ):
+        out = tmp_path / resize
+        _json(*inspect_arguments(place, out, "--resize", resize))
+        pages[resize] = (out / "report.html").read_text("utf-8")
+        assert words in pages[resize]
+        assert json.loads((out / "run.json").read_text("utf-8"))["resize"] == resize
+        _json("report", "--run", out, "--quiet")
+        assert (out / "report.html").read_text("utf-8") == pages[resize]
+
+
 def test_hostile_folders_stay_text(tmp_path: Path) -> None:
     names = ("<script>alert(1)<", "'\"><img src=x onerror=alert(1)>", "{{ 7 * 7 }} & ünï")
     write_model(tmp_path)
@@ -509,6 +525,8 @@ def test_a_sick_machine_is_an_exit_code(monkeypatch) -> None:
         (["--model", "/no/such.py:net"], "there is no file /no/such.py"),
         (["--model", "resnet50"], "resnet50"),
         (["--weights", "/no/such.safetensors"], "no such file"),
+        (["--resize", "stretch"], "resize='stretch', expected 'crop'"),
+        (["--resize", "crop 3"], "the crop no larger than what it is cut from"),
         (["--held-out", "2"], "held_out=2.0, expected a share between 0 and 1"),
         (["--encoder", "clip"], "encoder='clip', expected 'auto'"),
         (["--class-names", "/no/such"], "No such file or directory"),

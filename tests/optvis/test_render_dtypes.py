@@ -58,7 +58,7 @@ def test_a_session_over_a_model_in_another_dtype(dtype, tmp_path):
         seen.append(images.dtype)
         return images
 
-    images, labels = torch.rand(40, 3, 16, 16), torch.arange(40) % 4
+    images, labels = torch.rand(96, 3, 16, 16), torch.arange(96) % 4
     session = NeuroInspect(model, preprocess, image_size=16, progress=False)
     with left_unchanged(model):
         features = session.load((images, labels))

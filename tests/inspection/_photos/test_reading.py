@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional as tv
 
-from captum_neuroinspect.inspection._photos.reading import without_long_ends
 from captum_neuroinspect.inspection.photos import Photos
 
 
@@ -21,37 +19,6 @@ class Listed(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         return self.items[index]
-
-
-@pytest.mark.parametrize("shape", [(20, 1001), (1000, 21), (3, 640), (1, 500)])
-def test_a_strip_looks_as_if_it_was_resized_whole(shape: tuple[int, int]) -> None:
-    waves = torch.linspace(0, 40, max(shape)).sin() / 2 + 0.5
-    image = waves.expand(3, min(shape), -1)
-    image = image if shape[1] > shape[0] else image.transpose(1, 2)
-    assert min(without_long_ends(image).shape[1:]) == min(shape)
-    seen = Photos.of((image[None], torch.tensor([0])), image_size=24, resize_size=32).image(0)
-    whole = tv.center_crop(tv.resize(image, [32], antialias=True), [24])
-    torch.testing.assert_close(seen, whole, rtol=0, atol=0.02)
-
-
-def test_a_strip_costs_no_gigabytes(monkeypatch) -> None:
-    sizes = []
-    resize = tv.resize
-
-    def counted(image: Any, size: Any, **options: Any) -> Any:
-        sizes.append(resize(image, size, **options).numel())
-        return resize(image, size, **options)
-
-    monkeypatch.setattr(tv, "resize", counted)
-    strip = torch.zeros(1, 1, 3, 30_000, dtype=torch.uint8)
-    assert Photos.of((strip, torch.tensor([0]))).image(0).shape == (3, 224, 224)
-    assert max(sizes) < 20 * 3 * 224 * 224
-
-
-@pytest.mark.parametrize("shape", [(3, 48), (30, 480), (480, 30), (7, 7)])
-def test_other_photos_are_not_cut(shape: tuple[int, int]) -> None:
-    image = torch.rand(3, *shape)
-    assert without_long_ends(image) is image
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,15 @@ def test_every_shape_comes_to_the_size(resize: str | None, size: tuple[int, int]
             assert image.shape == (3, *size)
 
 
+@pytest.mark.parametrize("shape", [(20, 1001), (1000, 21), (3, 640), (1, 500)])
+def test_a_strip_looks_as_if_it_was_resized_whole(shape: tuple[int, int]) -> None:
+    waves = torch.linspace(0, 40, max(shape)).sin() / 2 + 0.5
+    image = waves.expand(3, min(shape), -1)
+    image = image if shape[1] > shape[0] else image.transpose(1, 2)
+    whole = tv.center_crop(tv.resize(image, [32], antialias=True), [24])
+    torch.testing.assert_close(View.of(24, 32).of_tensor(image), whole, rtol=0, atol=0.02)
+
+
 def test_a_strip_is_cut_to_its_middle_before_it_is_enlarged(monkeypatch) -> None:
     seen: list[list[int]] = []
     resize = tv.resize
