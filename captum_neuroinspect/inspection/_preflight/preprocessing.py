@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.transforms.v2 import Normalize
 
-from captum_neuroinspect._modules import device_of, frozen, logits_of
+from captum_neuroinspect._head_watch import watched
+from captum_neuroinspect._modules import as_input, device_of, frozen, logits_of
 from captum_neuroinspect.inspection._models.recipe import Preprocess
 
 _LEVEL = 0.01  # of the test that another normalisation recognises more photos
@@ -59,6 +60,7 @@ def check_preprocessing(
     labels: Tensor,
     preprocess: Preprocess | None = None,
     *,
+    head: nn.Linear | None = None,
     compare: bool = True,
 ) -> PreprocessingCheck:
     """Compare the normalisation that is used with the usual ones, on a few photos.
@@ -73,6 +75,7 @@ def check_preprocessing(
         labels: ``(N,)`` the right classes.
         preprocess: from images to the model's input; ``None``: the model takes them as they
             are.
+        head: the decision layer, of a model that returns several outputs.
         compare: try other normalisations; else only look at the values.
 
     Raises:
@@ -95,7 +98,7 @@ def check_preprocessing(
         seen = torch.cat([given(part) for part in images.split(_BATCH)])
         better, evidence = None, ""
         if compare:
-            looks = {name: _look(model, images, labels, f) for name, f in _candidates(given)}
+            looks = {name: _look(model, head, images, labels, f) for name, f in _candidates(given)}
             better, evidence = _clearly_better(looks, len(images))
     return PreprocessingCheck(
         is_given=not _is_nothing(preprocess),
@@ -141,12 +144,18 @@ class _Look:
     distance: float | None
 
 
-def _look(model: nn.Module, images: Tensor, labels: Tensor, preprocess: Preprocess) -> _Look:
+def _look(
+    model: nn.Module,
+    head: nn.Linear | None,
+    images: Tensor,
+    labels: Tensor,
+    preprocess: Preprocess,
+) -> _Look:
     device, right, inputs = device_of(model), [], []
     with _first_batch_norm(model) as first:
         for part, truth in zip(images.split(_BATCH), labels.split(_BATCH), strict=True):
             first.clear()
-            logits = logits_of(model(preprocess(part.to(device)))).float().cpu()
+            logits = _logits(model, head, as_input(model, preprocess(part.to(device))))
             found = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
             right.append(found == truth)
             inputs.append(first.input)
@@ -155,6 +164,13 @@ def _look(model: nn.Module, images: Tensor, labels: Tensor, preprocess: Preproce
     if layer is not None and all(part is not None for part in inputs):
         distance = _distance(layer, torch.cat([part for part in inputs if part is not None]))
     return _Look(torch.cat(right), distance)
+
+
+def _logits(model: nn.Module, head: nn.Linear | None, given: Tensor) -> Tensor:
+    if head is None:
+        return logits_of(model(given)).float().cpu()
+    with watched(model, head) as watch:
+        return watch.logits(model(given)).float().cpu()
 
 
 class _First:

@@ -32,7 +32,12 @@ def kept_preprocessing_check(source: Source, part: Part, *, compare: bool) -> Pr
     def make() -> dict[str, Any]:
         images, model = part.images(chosen), source.model
         found = check_preprocessing(
-            model.model, images, chosen.labels, model.preprocess, compare=compare
+            model.model,
+            images,
+            chosen.labels,
+            model.preprocess,
+            head=source.head,
+            compare=compare,
         )
         return asdict(found)
 

@@ -139,3 +139,28 @@ def test_bad_arguments() -> None:
         check_preprocessing(net, _images(2), torch.zeros(3))
     with pytest.raises(ValueError, match="0 images and 0 labels"):
         check_preprocessing(net, _images(2)[:0], torch.zeros(0))
+
+
+class _TwoAnswers(nn.Module):
+    """The first answer is always wrong, the second always right, for photos as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other, self.head = nn.Linear(3, 2), nn.Linear(3, 2)
+        with torch.no_grad():
+            for layer, sign in ((self.other, -1.0), (self.head, 1.0)):
+                layer.weight.copy_(sign * torch.tensor([[-9.0, 0, 0], [9.0, 0, 0]]))
+                layer.bias.copy_(sign * torch.tensor([4.5, -4.5]))
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        means = images.mean((2, 3))
+        return self.other(means), self.head(means)
+
+
+def test_a_head_that_is_given_is_the_one_that_counts() -> None:
+    labels = torch.arange(32) % 2
+    images = (0.1 + 0.8 * labels.float())[:, None, None, None].expand(-1, 3, 4, 4)
+    images = (images + torch.linspace(0, 0.05, 4)).clamp(0, 1)
+    model = _TwoAnswers().eval()
+    found = check_preprocessing(model, images, labels, head=model.head)
+    assert found.better is None  # all are right as they are
