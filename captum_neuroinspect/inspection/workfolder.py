@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._files import write_text
+from captum_neuroinspect._files import clear_partial, write_atomically, write_text
+from captum_neuroinspect._locks import locked
 from captum_neuroinspect.inspection._keeping.cache_files import (
     RECORD,
     CacheEntry,
@@ -22,7 +23,6 @@ from captum_neuroinspect.inspection._keeping.cache_files import (
     explained,
 )
 from captum_neuroinspect.inspection._keeping.collecting import collect_in_parts as collect_in_parts
-from captum_neuroinspect.inspection._keeping.locks import locked
 
 if TYPE_CHECKING:
     from captum_neuroinspect.optvis import Illusions
@@ -64,6 +64,8 @@ class WorkFolder:
         self.path = Path(path).expanduser()
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"path={str(self.path)!r} is a file, expected a folder")
+        for folder in self.path.glob("*/"):
+            clear_partial(folder)
 
     def __repr__(self) -> str:
         return f"WorkFolder({str(self.path)!r})"
@@ -144,7 +146,8 @@ class WorkFolder:
         """:meth:`get_or_make` for tensors by name."""
 
         def save(values: dict[str, Tensor], path: Path) -> None:
-            save_file({name: t.detach().cpu().contiguous() for name, t in values.items()}, path)
+            whole = {name: t.detach().cpu().contiguous() for name, t in values.items()}
+            write_atomically(path, lambda temporary: save_file(whole, temporary))
 
         return self.get_or_make(kind, key, make, save, load_file, fresh=fresh)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,9 @@ import torch
 from helpers import Boom, ConvNet, assert_same_set
 from safetensors import SafetensorError
 
-from captum_neuroinspect import FeatureSet, collect_features
+from captum_neuroinspect import FeatureSet, _locks, collect_features
 from captum_neuroinspect.inspection import workfolder
 from captum_neuroinspect.inspection._keeping import cache_files as _cache_files
-from captum_neuroinspect.inspection._keeping import locks
 from captum_neuroinspect.inspection.photos import Photos
 from captum_neuroinspect.inspection.workfolder import WorkFolder, collect_in_parts
 from captum_neuroinspect.optvis import Illusions
@@ -294,7 +294,7 @@ def test_the_lock_of_a_killed_process_holds_nobody_up(work: WorkFolder, monkeypa
     process.kill()
     process.communicate()
     # Waiting is sleeping: none is needed for a lock that nobody holds.
-    monkeypatch.setattr(locks.time, "sleep", lambda _: pytest.fail("waited for the dead"))
+    monkeypatch.setattr(_locks.time, "sleep", lambda _: pytest.fail("waited for the dead"))
     assert work.json("slow", {"seed": 0}, lambda: 3) == 3
 
 
@@ -321,7 +321,7 @@ def test_killed_at_any_step_of_writing_it_is_there_whole_or_not_at_all(
         with monkeypatch.context() as patch:
             for module, name in ((os, "replace"), (os, "fsync"), (Path, "unlink"), (Path, "mkdir")):
                 patch.setattr(module, name, dying(getattr(module, name)))
-            patch.setattr(_cache_files.shutil, "rmtree", lambda *_, **__: None)
+            patch.setattr(shutil, "rmtree", lambda *_, **__: None)
             try:
                 work.features(KEY, lambda: new, fresh=True)
                 is_finished = True
@@ -331,7 +331,6 @@ def test_killed_at_any_step_of_writing_it_is_there_whole_or_not_at_all(
         is_new = torch.equal(kept.features, new.features)
         assert is_new or torch.equal(kept.features, old.features)
         seen.add(is_new)
-        _cache_files.shutil.rmtree(next(work.path.rglob("*.partial"), ""), ignore_errors=True)
         if is_finished:
             break
         old = work.features(KEY, lambda: old, fresh=True)  # noqa: B023 - called at once

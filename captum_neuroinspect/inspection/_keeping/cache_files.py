@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from safetensors import SafetensorError
+
+from captum_neuroinspect._files import error_number, partial_folder, put_in_place
 
 T = TypeVar("T")
 RECORD = ".entry.json"
@@ -98,14 +99,10 @@ class CacheEntry:
         Raises:
             OSError: says which folder, and what to do.
         """
-        partial = self.folder / f".{self.name}.partial"
         with explained(self.folder):
-            shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-            partial.mkdir(parents=True)
-            try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with partial_folder(self.folder) as partial:
                 self._write_into(partial, value, save)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
 
     def remove(self) -> None:
         """Forget the result, if there is one."""
@@ -129,7 +126,7 @@ class CacheEntry:
         note.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         for source, destination in ((file, target), (note, self.record)):
             _flush(source)
-            os.replace(source, destination)
+            put_in_place(source, destination)
         _flush(self.folder)
         for old in self.folder.glob(f"{self.name}.*{self.suffix}"):
             if old not in (target, self.record):
@@ -170,7 +167,7 @@ def explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        number = _error_number(error)
+        number = error_number(error)
         if number is None:
             raise
         raise OSError(
@@ -179,13 +176,6 @@ def explained(folder: Path) -> Iterator[None]:
             "make it writable, or choose another work folder",
             str(folder),
         ) from error
-
-
-def _error_number(error: Exception) -> int | None:
-    if isinstance(error, OSError):
-        return error.errno
-    found = re.search(r"os error (\d+)", str(error))  # safetensors' own way to say ENOSPC
-    return int(found[1]) if found else None
 
 
 def _text_of_path(value: Any) -> str:

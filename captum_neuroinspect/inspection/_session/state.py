@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable
+from contextlib import ExitStack
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from captum_neuroinspect._files import partial_folder
 from captum_neuroinspect._fingerprint import backbone_fingerprint, head_fingerprint
 from captum_neuroinspect._modules import device_of
 from captum_neuroinspect.inspection._session.arguments import (
@@ -142,8 +144,10 @@ class SessionState:
             return work
         if work is not None:
             return WorkFolder(work)
-        folder = tempfile.mkdtemp(prefix="neuroinspect-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        stack = ExitStack()
+        # Private, as the place is everybody's.
+        folder = stack.enter_context(partial_folder(Path(tempfile.gettempdir()), mode=0o700))
+        weakref.finalize(self, stack.close)
         return WorkFolder(folder)
 
     @cached_property

@@ -12,6 +12,8 @@ from pathlib import Path
 
 _log = logging.getLogger(__name__)
 _PAUSE = 0.1
+# A link in the lock's place would be followed, and a file made where it leads.
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 @contextmanager
@@ -27,7 +29,7 @@ def locked(path: Path) -> Iterator[None]:
         OSError: when the file cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
     try:
         _wait_for(handle, path)
         yield
@@ -37,7 +39,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def _wait_for(handle: int, path: Path) -> None:
     is_announced = False
-    while not _try_lock(handle):
+    while try_lock(handle) is False:
         if not is_announced:
             _log.info("waiting for another process that makes %s", path.stem)
             is_announced = True
@@ -47,7 +49,8 @@ def _wait_for(handle: int, path: Path) -> None:
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(handle: int) -> bool:
+    def try_lock(handle: int) -> bool | None:
+        """Lock an open file; whether it could be, or ``None`` where files have no locks."""
         try:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         except OSError:
@@ -57,13 +60,16 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _try_lock(handle: int) -> bool:
+    def try_lock(handle: int) -> bool | None:
+        """Lock an open file; whether it could be, or ``None`` where files have no locks.
+
+        Without locks two processes may do the same work, and whole files take each
+        other's place.
+        """
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:
-            # A file system without locks: two processes may do the same work, and whole
-            # files take each other's place.
-            return True
+            return None
         return True
