@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from captum_neuroinspect._class_names import as_names
@@ -22,10 +19,11 @@ from captum_neuroinspect._decisions import (
     is_wrong,
     mean_by,
 )
-from captum_neuroinspect._files import write_atomically
 from captum_neuroinspect._fingerprint import head_fingerprint
 from captum_neuroinspect._head import check_head, head_tensors
 from captum_neuroinspect._html import html_table
+from captum_neuroinspect._kept_file import read_kept, reading, write_kept
+from captum_neuroinspect._kinds import check_kinds
 from captum_neuroinspect._modules import check_indices
 from captum_neuroinspect._same_samples import row_names
 from captum_neuroinspect._shares import share_with_interval
@@ -282,25 +280,27 @@ class FeatureSet:
         return self.subset(first), self.subset(~first)
 
     def save(self, path: str | Path) -> Path:
-        """Write the set as a safetensors file."""
-        # Copies, because safetensors refuses tensors that share memory (groups=labels).
-        tensors = {
-            n: t.clone().contiguous() for n in _TENSORS if (t := getattr(self, n)) is not None
-        }
-        metadata = {n: value for n in _FINGERPRINTS if (value := getattr(self, n)) is not None}
-        if self.class_names is not None:
-            metadata["class_names"] = json.dumps(self.class_names)
-        return write_atomically(path, lambda p: save_file(tensors, p, metadata=metadata))
+        """Write the set as a safetensors file; the same set gives the same bytes."""
+        tensors = {n: t for n in _TENSORS if (t := getattr(self, n)) is not None}
+        record = {n: getattr(self, n) for n in (*_FINGERPRINTS, "class_names")}
+        return write_kept(path, "FeatureSet", tensors, record)
 
     @classmethod
     def load(cls, path: str | Path) -> FeatureSet:
-        """Read what :meth:`save` wrote."""
-        with safe_open(str(path), framework="pt") as file:
-            fields: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}
-            metadata = file.metadata() or {}
-        names = metadata.get("class_names")
-        fields |= {name: metadata.get(name) for name in _FINGERPRINTS}
-        return cls(**fields, class_names=None if names is None else tuple(json.loads(names)))
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            OSError: when there is no such file, or it may not be read.
+            ValueError: when it is something else or damaged; names it.
+        """
+        tensors, record = read_kept(path, "FeatureSet")
+        with reading(path, "FeatureSet"):
+            names = record["class_names"]
+            record["class_names"] = tuple(names) if isinstance(names, list) else names
+            fields: dict[str, Any] = {**tensors, **record}
+            check_kinds(fields, cls)
+            check_dtypes(tensors)
+            return cls(**fields)
 
     def _check_class(self, name: str, index: int) -> None:
         check_indices(name, torch.tensor([index]), self.n_classes, f"{self.n_classes} classes")
@@ -315,6 +315,16 @@ def _check_shapes(features: FeatureSet) -> None:
             f"features {shapes[0]}, logits {shapes[1]}, labels {shapes[2]}: "
             "expected (N, F), (N, C) and (N,) or multi-hot (N, C)"
         )
+
+
+def check_dtypes(tensors: dict[str, Tensor]) -> None:
+    """What positions and groups from a file must be; labels are looked at anyway."""
+    for name in ("indices", "groups"):
+        if name in tensors and (tensors[name].dtype, tensors[name].ndim) != (torch.int64, 1):
+            raise ValueError(f"{name} are {tensors[name].dtype}, expected (N,) int64")
+    for name in ("features", "logits"):
+        if not tensors[name].is_floating_point():
+            raise ValueError(f"{name} are {tensors[name].dtype}, expected floating point")
 
 
 def _check_lengths(features: FeatureSet) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from captum_neuroinspect._locks import try_lock
 
 _OURS = re.compile(r"\.neuroinspect-[0-9a-f]{16}\.lock")
+_MOST_BYTES = 256 << 20
 _OLD = 24 * 3600.0  # seconds; nothing takes so long to write
 
 
@@ -40,6 +42,33 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> Path:
 def write_text(path: str | Path, text: str) -> Path:
     """Write UTF-8 text atomically."""
     return write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_text(path: str | Path) -> str:
+    """Read a UTF-8 text file of a reasonable size.
+
+    Raises:
+        OSError: when there is none, or it may not be read.
+        ValueError: when it is no file, larger than any record, or no text.
+    """
+    path = Path(path)
+    check_file(path)
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"{path} is larger than {_MOST_BYTES >> 20} MB, which no record is")
+    return path.read_text(encoding="utf-8-sig")
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no file: to read a device may never end, and a pipe is waited for.
+
+    Raises:
+        OSError: when there is nothing, or only links that lead in a circle.
+        ValueError: when it is a folder, a device, a pipe or a socket.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+        raise ValueError(f"{path} is a {kinds.get(stat.S_IFMT(mode), 'device')}, expected a file")
 
 
 def put_in_place(source: Path, path: Path) -> None:

@@ -23,7 +23,7 @@ def head_fingerprint(head: nn.Linear) -> str:
     """
     digest = hashlib.sha256()
     for tensor in head_tensors(head):
-        _feed(digest, tensor)
+        feed(digest, tensor)
     return digest.hexdigest()[:_N_DIGITS]
 
 
@@ -34,7 +34,7 @@ def backbone_fingerprint(model: nn.Module, head: nn.Linear | None = None) -> str
     for name, value in model.state_dict(keep_vars=True).items():
         if isinstance(value, Tensor) and id(value) not in own:
             digest.update(name.encode())
-            _feed(digest, value)
+            feed(digest, value)
     return digest.hexdigest()[:_N_DIGITS]
 
 
@@ -48,13 +48,14 @@ def tensor_fingerprint(tensor: Tensor) -> str:
         False
     """
     digest = hashlib.sha256()
-    _feed(digest, tensor)
+    feed(digest, tensor)
     return digest.hexdigest()[:_N_DIGITS]
 
 
-def _feed(digest: hashlib._Hash, tensor: Tensor) -> None:
+def feed(digest: hashlib._Hash, tensor: Tensor) -> None:
+    """Add a tensor's dtype, shape and values to a digest."""
     tensor = tensor.detach().cpu()
     tensor = tensor.dequantize() if tensor.is_quantized else tensor.to_dense()
     digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
     # As bytes, because numpy has no bfloat16.
-    digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)

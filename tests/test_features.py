@@ -728,7 +728,7 @@ def test_save_is_atomic(tmp_path, monkeypatch):
         target.write_bytes(b"half")
         raise Boom
 
-    monkeypatch.setattr("captum_neuroinspect._feature_set.save_file", fails)
+    monkeypatch.setattr("captum_neuroinspect._kept_file.save_file", fails)
     with pytest.raises(Boom):
         data.subset(torch.tensor([0])).save(path)
     assert path.read_bytes() == old

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._files import write_atomically
+from captum_neuroinspect._feature_set import FeatureSet, check_dtypes
+from captum_neuroinspect._kept_file import read_kept, reading, write_kept
+from captum_neuroinspect._kinds import check_kinds
+from captum_neuroinspect._modules import as_indices, check_indices
 from captum_neuroinspect.edit._candidates import Candidate
 from captum_neuroinspect.edit._evaluation import Evaluation
 from captum_neuroinspect.edit._mend_rounds import MendRound
@@ -45,7 +44,7 @@ _PLAIN = (
 def save_edit(edit: HeadEdit, path: str | Path) -> Path:
     """Write an edit as one safetensors file with a record in JSON."""
     tensors = {
-        f"{name}.{key}": value.cpu().contiguous()
+        f"{name}.{key}": value
         for name in _HEADS
         for key, value in getattr(edit, name).state_dict().items()
     }
@@ -62,35 +61,64 @@ def save_edit(edit: HeadEdit, path: str | Path) -> Path:
     record |= {name: [asdict(one) for one in getattr(edit, name)] for name in _RECORDS}
     for candidate in record["candidates"]:
         candidate["ratio"] = _plain_ratio(candidate["ratio"])
-    metadata = {"edit": json.dumps(record)}
-    return write_atomically(path, lambda p: save_file(tensors, p, metadata=metadata))
+    return write_kept(path, "HeadEdit", tensors, record)
 
 
 def read_edit(path: str | Path) -> dict[str, Any]:
     """The fields of an edit that :func:`save_edit` wrote.
 
     Raises:
-        ValueError: when the file holds something else.
+        OSError: when there is no such file, or it may not be read.
+        ValueError: when it is something else or damaged; names it.
     """
-    with safe_open(str(path), framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-        text = (file.metadata() or {}).get("edit")
-    if text is None:
-        raise ValueError(f"{path} is no saved edit: it has no record of one")
-    record: dict[str, Any] = json.loads(text)
-    record["targets"] = {target: tuple(neurons) for target, neurons in record["targets"]}
-    record["ratio"] = _ratio(record["ratio"])
-    for name in ("class_names", "group_shares"):
-        record[name] = None if record[name] is None else tuple(record[name])
-    for name in ("before", "after"):
-        record[name] = Evaluation(**{k: _tupled(v) for k, v in record[name].items()})
-    for name, kind in _RECORDS.items():
-        # Files of before there were rounds and candidates have none.
-        record[name] = tuple(kind(**_restored(one)) for one in record.get(name, ()))
-    record["verdict"] = Verdict.from_dict(record["verdict"])
-    record["seen"] = tensors.get("seen")
-    record["judged"] = _judged(tensors, record["judged"], record["class_names"])
-    return record | {name: _linear(tensors, name) for name in _HEADS}
+    from captum_neuroinspect.edit._result import HeadEdit
+
+    tensors, record = read_kept(path, "HeadEdit")
+    with reading(path, "HeadEdit"):
+        record["targets"] = {target: tuple(neurons) for target, neurons in record["targets"]}
+        record["ratio"] = _ratio(record["ratio"])
+        for name in ("class_names", "group_shares"):
+            record[name] = None if record[name] is None else tuple(record[name])
+        for name in ("before", "after"):
+            record[name] = Evaluation(**{k: _tupled(v) for k, v in record[name].items()})
+        for name, kind in _RECORDS.items():
+            record[name] = tuple(kind(**_restored(one)) for one in record[name])
+        record["verdict"] = Verdict.from_dict(record["verdict"])
+        record["seen"] = tensors.get("seen")
+        record["judged"] = _judged(tensors, record["judged"], record["class_names"])
+        record |= {name: _linear(tensors, name) for name in _HEADS}
+        check_kinds(record, HeadEdit)
+        _check_indices(record)
+        _check_samples(record)
+    return record
+
+
+def _check_indices(record: dict[str, Any]) -> None:
+    head, original = record["head"], record["original"]
+    if head.weight.shape != original.weight.shape:
+        raise ValueError("its two heads have different shapes")
+    n_classes = max(head.out_features, 2)  # a single output decides between two
+    n_neurons = head.in_features
+    for target, neurons in record["targets"].items():
+        check_indices("target", torch.tensor([target]), n_classes, f"{n_classes} classes")
+        check_indices("neuron", as_indices("neurons", neurons), n_neurons, f"{n_neurons} neurons")
+    names = record["class_names"]
+    if names is not None and len(names) != n_classes:
+        raise ValueError(f"it has {len(names)} class names for {n_classes} classes")
+
+
+def _check_samples(record: dict[str, Any]) -> None:
+    """Names of samples that can be looked up, and judged samples of this head's classes."""
+    seen, judged, n_outputs = record["seen"], record["judged"], record["head"].out_features
+    if seen is not None and (seen.dtype, seen.ndim) != (torch.int64, 1):
+        raise ValueError(f"the names of its samples are {seen.dtype}, expected (N,) int64")
+    for part in () if judged is None else (judged.before, judged.after):
+        if part.logits.shape[1] != n_outputs:
+            raise ValueError(
+                f"its judged samples have {part.logits.shape[1]} logits, the head {n_outputs}"
+            )
+        known = {"features": part.features, "logits": part.logits, "indices": part.indices}
+        check_dtypes(known if part.groups is None else known | {"groups": part.groups})
 
 
 def _tensors_of(judged: Judged | None) -> dict[str, Tensor]:
@@ -99,8 +127,7 @@ def _tensors_of(judged: Judged | None) -> dict[str, Tensor]:
     before = judged.before
     found = {"labels": before.labels, "indices": before.indices, "groups": before.groups}
     logits = {"before": before.logits, "after": judged.after.logits}
-    # Copies, because safetensors refuses tensors that share memory.
-    return {f"judged.{n}": t.clone() for n, t in (found | logits).items() if t is not None}
+    return {f"judged.{n}": t for n, t in (found | logits).items() if t is not None}
 
 
 def _judged(

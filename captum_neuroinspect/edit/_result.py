@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._kept_file import reading
 from captum_neuroinspect.edit._candidates import Candidate
 from captum_neuroinspect.edit._edit_file import read_edit, save_edit
 from captum_neuroinspect.edit._evaluation import Evaluation, evaluate, shares_of_groups
@@ -304,9 +305,12 @@ class HeadEdit:
         """Read what :meth:`save` wrote.
 
         Raises:
-            ValueError: when the file holds something else.
+            OSError: when there is no such file, or it may not be read.
+            ValueError: when it is something else or damaged; names it.
         """
-        return cls(**read_edit(path))
+        fields = read_edit(path)
+        with reading(path, "HeadEdit"):
+            return cls(**fields)
 
     def _original_layer(self, model: nn.Module, layer: nn.Module | str | None) -> nn.Linear:
         try:

@@ -10,16 +10,16 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._files import clear_partial, write_atomically, write_text
+from captum_neuroinspect._files import clear_partial, read_text, write_text
+from captum_neuroinspect._kept_file import read_kept, write_kept
 from captum_neuroinspect._locks import locked
 from captum_neuroinspect.inspection._keeping.cache_files import (
     RECORD,
     CacheEntry,
-    DamagedError,
+    NotUsableError,
     explained,
 )
 from captum_neuroinspect.inspection._keeping.collecting import collect_in_parts as collect_in_parts
@@ -83,9 +83,10 @@ class WorkFolder:
     ) -> T:
         """The kept result, or a new one that is then kept.
 
-        A result whose file is damaged or cannot be loaded is reported in a
-        ``UserWarning`` and made again. From a folder without write access results are
-        read; when one would have to be made, the error comes before the work.
+        A result whose file is damaged or cannot be loaded, or that another version of this
+        package made, is reported in a ``UserWarning`` and made again. From a folder without
+        write access results are read; when one would have to be made, the error comes before
+        the work.
 
         Args:
             kind: lower-case letters, digits, ``-`` and ``_``.
@@ -146,10 +147,12 @@ class WorkFolder:
         """:meth:`get_or_make` for tensors by name."""
 
         def save(values: dict[str, Tensor], path: Path) -> None:
-            whole = {name: t.detach().cpu().contiguous() for name, t in values.items()}
-            write_atomically(path, lambda temporary: save_file(whole, temporary))
+            write_kept(path, "tensors", values, {})
 
-        return self.get_or_make(kind, key, make, save, load_file, fresh=fresh)
+        def load(path: Path) -> dict[str, Tensor]:
+            return read_kept(path, "tensors")[0]
+
+        return self.get_or_make(kind, key, make, save, load, fresh=fresh)
 
     def json(
         self, kind: str, key: Mapping[str, Any], make: Callable[[], T], *, fresh: bool = False
@@ -160,7 +163,7 @@ class WorkFolder:
             write_text(path, json.dumps(value, indent=2) + "\n")
 
         def load(path: Path) -> Any:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return json.loads(read_text(path))
 
         return self.get_or_make(kind, key, make, save, load, suffix=".value.json", fresh=fresh)
 
@@ -179,8 +182,8 @@ class WorkFolder:
         """The record of every kept result: what its file is, and what it depends on."""
         for record in sorted(self.path.glob(f"*/*{RECORD}")):
             try:
-                content: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
+                content: dict[str, Any] = json.loads(read_text(record))
+            except (OSError, ValueError, RecursionError):
                 continue  # being replaced, or damaged: get_or_make reports it
             yield content
 
@@ -188,6 +191,6 @@ class WorkFolder:
 def _found(entry: CacheEntry, load: Callable[[Path], T]) -> tuple[T] | None:
     try:
         return entry.read(load)
-    except DamagedError as error:
-        warnings.warn(f"a kept result is damaged and is made again: {error}", stacklevel=4)
+    except NotUsableError as error:
+        warnings.warn(f"a kept result {error}", stacklevel=4)
         return None

@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from captum_neuroinspect._kept_file import reading
+from captum_neuroinspect._kinds import check_kinds
 from captum_neuroinspect.optvis._pictures.illusions_file import (
     SUFFIX,
     as_json,
@@ -194,10 +196,13 @@ class Illusions(Views):
         """Read what :meth:`save` wrote into one file: every field, bit by bit.
 
         Raises:
-            FileNotFoundError: when there is no such file.
-            ValueError: when it is something else, or comes from a newer version.
+            OSError: when there is no such file, or it may not be read.
+            ValueError: when it is something else, damaged, or comes from a newer version.
         """
-        return cls(**read_fields(Path(path)))
+        fields = read_fields(Path(path))
+        with reading(path, "Illusions"):
+            check_kinds(fields, cls)
+            return cls(**fields)
 
     def save_pictures(
         self, folder: str | Path, masked: Masked = False, *, alpha: bool = False

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import json
+import re
 
 import pytest
 import torch
 from helpers import feature_set, left_unchanged, nudged
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from captum_neuroinspect import HeadEdit, edit_head
+from captum_neuroinspect._kept_file import read_kept, write_kept
 from captum_neuroinspect._shares import share_with_interval
 from captum_neuroinspect.edit import HeadDiff, compare_heads
 
@@ -175,23 +174,92 @@ def test_save_load_round_trip_of_all_settings(tmp_path, options, bias):
     assert (loaded.diff() + edit.diff()).norm == pytest.approx(2 * edit.diff().norm)
 
 
-def test_load_reads_files_of_before_there_were_rounds_and_candidates(tmp_path):
-    edit = _edit(*_case())
-    path = edit.save(tmp_path / "edit.safetensors")
-    with safe_open(str(path), framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-        record = json.loads(file.metadata()["edit"])
-    del record["rounds"], record["candidates"]
-    save_file(tensors, path, metadata={"edit": json.dumps(record)})
-    loaded = HeadEdit.load(path)
-    assert (loaded.rounds, loaded.candidates) == ((), ())
-    assert loaded.summary() == edit.summary()
-
-
 def test_load_refuses_other_files(tmp_path):
     _, data = _case()
-    with pytest.raises(ValueError, match="is no saved edit"):
+    with pytest.raises(ValueError, match=r"set.safetensors .*it holds 'FeatureSet', expected Head"):
         HeadEdit.load(data.save(tmp_path / "set.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("scope", "all", "`scope` is 'all'"),
+        ("strength", "10", "`strength` is '10', expected float"),
+        ("best_epoch", 1.5, "`best_epoch` is 1.5, expected int"),
+        ("link", None, "`link` is None"),
+        ("targets", [[5, [1]]], "target=5 is out of range: expected 0..2"),
+        ("targets", [[1, [6]]], "neuron=6 is out of range: expected 0..5"),
+        ("targets", [[1, ["a"]]], "`targets` is {1: "),
+        ("class_names", ["a"], "1 class names for 3 classes"),
+        ("before", {"accuracy": 1}, "missing 3 required positional arguments"),
+        ("history", [{"epoch": 1}], "missing 4 required positional arguments"),
+        ("history", 3, "not iterable"),
+        ("group_shares", ["a"], "`group_shares` is"),
+        ("is_kept", 1, "`is_kept` is 1, expected bool"),
+        ("verdict", {"decision": "keep"}, "KeyError"),
+    ],
+)
+def test_load_refuses_a_record_that_makes_no_edit(tmp_path, field, value, message):
+    edit = _edit(*_case())
+    path = edit.save(tmp_path / "edit.safetensors")
+    tensors, record = read_kept(path, "HeadEdit")
+    write_kept(path, "HeadEdit", tensors, record | {field: value})
+    with pytest.raises(ValueError, match=rf"edit\.safetensors cannot .*{re.escape(message)}"):
+        HeadEdit.load(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("decision", "maybe"),
+        ("n_judged", "many"),
+        ("target_gain", {"value": "a", "low": 0.0, "high": 1.0}),
+        ("neurons_matter", "yes"),
+    ],
+)
+def test_load_refuses_a_verdict_of_other_kinds(tmp_path, field, value):
+    path = _judged_edit().save(tmp_path / "edit.safetensors")
+    tensors, record = read_kept(path, "HeadEdit")
+    record["verdict"][field] = value
+    write_kept(path, "HeadEdit", tensors, record)
+    with pytest.raises(ValueError, match=r"cannot .*`verdict` is"):
+        HeadEdit.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("seen", torch.zeros(3), "names of its samples are torch.float32"),
+        ("judged.indices", torch.zeros(30), "indices are torch.float32"),
+        ("judged.after", torch.zeros(30, 4), "4 logits, the head 3"),
+        ("judged.before", torch.zeros(29, 3), "29"),
+        ("judged.labels", None, "KeyError"),
+    ],
+)
+def test_load_refuses_samples_that_judged_no_such_head(tmp_path, name, value, message):
+    path = _judged_edit().save(tmp_path / "edit.safetensors")
+    tensors, record = read_kept(path, "HeadEdit")
+    assert {"seen", "judged.indices", "judged.after", "judged.before", "judged.labels"} <= {
+        *tensors
+    }
+    changed = {**tensors, name: value}
+    write_kept(path, "HeadEdit", {n: t for n, t in changed.items() if t is not None}, record)
+    with pytest.raises(ValueError, match=rf"edit\.safetensors cannot .*{re.escape(message)}"):
+        HeadEdit.load(path)
+
+
+def _judged_edit():
+    head, data = _case()
+    test = feature_set(head, torch.rand(30, 6), torch.arange(30) % 3)
+    return _edit(head, data).judge(test)
+
+
+def test_load_refuses_heads_of_two_shapes(tmp_path):
+    path = _edit(*_case()).save(tmp_path / "edit.safetensors")
+    tensors, record = read_kept(path, "HeadEdit")
+    write_kept(path, "HeadEdit", tensors | {"head.weight": torch.zeros(3, 9)}, record)
+    with pytest.raises(ValueError, match="its two heads have different shapes"):
+        HeadEdit.load(path)
 
 
 # --- many targets --------------------------------------------------------------------

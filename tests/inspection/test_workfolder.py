@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,20 @@ def _flip(path: Path) -> None:
         (lambda work: _value(work).unlink(), "is missing"),
         (lambda work: _record(work).write_text("{"), "cannot be read"),
         (lambda work: _record(work).write_text("[]"), "cannot be read"),
+        (lambda work: _record(work).write_text("[" * 100_000), "cannot be read"),
+        (lambda work: _changed(work, file="../../x"), "names no file of its own"),
+        (lambda work: _changed(work, file=3), "cannot be read"),
+        (lambda work: _changed(work, sha256=None), "names no file of its own"),
+        (lambda work: _changed(work, key={"seed": 1}), "of another result"),
+        (lambda work: _in_place_of(_record(work), "folder"), "is a folder, expected a file"),
+        (lambda work: _in_place_of(_record(work), "full folder"), "is a folder, expected a file"),
+        (lambda work: _in_place_of(_value(work), "full folder"), "is a folder, expected a file"),
+        (lambda work: _in_place_of(_record(work), "loop"), "symbolic link"),
+        (lambda work: _in_place_of(_value(work), "loop"), "symbolic link"),
+        (lambda work: _in_place_of(_record(work), "/dev/zero"), "is a device, expected a file"),
+        (lambda work: _in_place_of(_value(work), "/dev/zero"), "is a device, expected a file"),
+        (lambda work: _in_place_of(_record(work), "pipe"), "is a pipe, expected a file"),
+        (lambda work: _in_place_of(_value(work), "pipe"), "is a pipe, expected a file"),
     ],
 )
 def test_a_damaged_result_is_reported_and_made_again(work, damage: Any, message: str) -> None:
@@ -156,6 +172,56 @@ def test_a_damaged_result_is_reported_and_made_again(work, damage: Any, message:
 def _record(work: WorkFolder) -> Path:
     (path,) = (work.path / "features").glob("*.entry.json")
     return path
+
+
+def _changed(work: WorkFolder, **fields: Any) -> None:
+    path = _record(work)
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def _in_place_of(path: Path, kind: str) -> None:
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif "folder" in kind:
+        path.mkdir()
+        if kind == "full folder":
+            (path / "precious").touch()
+    else:
+        path.symlink_to(path if kind == "loop" else kind)
+
+
+def test_a_folder_in_a_files_place_is_moved_aside(work: WorkFolder) -> None:
+    work.features(KEY, _features)
+    _in_place_of(_record(work), "full folder")
+    with pytest.warns(UserWarning, match="made again"):
+        work.features(KEY, _features)
+    assert [p.name for p in work.path.rglob("precious")] == ["precious"]
+
+
+def test_what_another_version_made_is_made_again_and_said_once(work: WorkFolder) -> None:
+    old = [work.features({"seed": n}, _features) for n in range(3)]
+    for path in (work.path / "features").glob("*.entry.json"):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"made_by": "captum-neuroinspect 0.0.1, method 0"}))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        new = [work.features({"seed": n}, _features) for n in range(3)]
+    assert [str(one.message) for one in caught] == [
+        "a kept result (features) was made by captum-neuroinspect 0.0.1, method 0 and is made "
+        f"again by {_cache_files.MADE_BY}"
+    ]
+    for n in range(3):
+        assert not torch.equal(new[n].features, old[n].features)
+        assert_same_set(work.features({"seed": n}, _never), new[n])
+
+
+def test_a_new_number_of_the_method_is_another_version(work: WorkFolder, monkeypatch) -> None:
+    work.json("words", KEY, lambda: 1)
+    monkeypatch.setattr(_cache_files, "MADE_BY", "captum-neuroinspect 9.0")
+    with pytest.warns(UserWarning, match=r"\(words\) was made by .* again by captum-neuro.* 9.0"):
+        assert work.json("words", KEY, lambda: 2) == 2
+    assert work.json("words", KEY, _never) == 2
 
 
 def test_what_can_no_longer_be_loaded_is_made_again(work: WorkFolder) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,16 +16,27 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
-from captum_neuroinspect._files import error_number, partial_folder, put_in_place
+from captum_neuroinspect import __version__
+from captum_neuroinspect._files import (
+    check_file,
+    error_number,
+    partial_folder,
+    put_in_place,
+    read_text,
+)
 
 T = TypeVar("T")
 RECORD = ".entry.json"
 _FORMAT = 1
 _N_DIGITS = 16
+# Raised when a change of the code gives other numbers for the same key: what was kept before is
+# then made again. A release does the same by its own number.
+METHOD = 1
+MADE_BY = f"captum-neuroinspect {__version__}, method {METHOD}"
 
 
-class DamagedError(Exception):
-    """What is in the cache is not what was put there."""
+class NotUsableError(Exception):
+    """What is in the cache has to be made again; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -71,27 +83,54 @@ class CacheEntry:
         """The value in a tuple, or ``None`` when there is none.
 
         Raises:
-            DamagedError: when it is not what was written.
+            NotUsableError: when it is not what was written, or of another version.
+            PermissionError: when it may not be read.
         """
+        record = self._read_record()
+        if record is None:
+            return None
+        value = self.folder / record["file"]
         try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
-            value = self.folder / record["file"]
-            is_whole = record["key"] == self.key and checksum(value) == record["sha256"]
-        except FileNotFoundError as error:
-            if not self.record.exists():
-                return None
-            raise DamagedError(f"{error.filename} is missing") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise DamagedError(f"{self.record} cannot be read ({error})") from None
+            check_file(value)
+            is_whole = checksum(value) == record["sha256"]
+        except FileNotFoundError:
+            raise _damaged(f"{value} is missing") from None
+        except PermissionError:
+            raise
+        except (OSError, ValueError) as error:
+            raise _damaged(error) from None
         if not is_whole:
-            raise DamagedError(f"{value} has other contents than when it was written")
+            raise _damaged(f"{value} has other contents than when it was written")
         try:
             return (load(value),)
         except MemoryError:
             raise
-        # Whatever a reader has to say of an older version's file: it can be made again.
+        # Whatever a reader has to say: it can be made again.
         except Exception as error:
-            raise DamagedError(f"{value} cannot be loaded ({error})") from error
+            raise _damaged(f"{value} cannot be loaded ({error})") from error
+
+    def _read_record(self) -> dict[str, Any] | None:
+        try:
+            record = json.loads(read_text(self.record))
+            if not isinstance(record, dict) or record["key"] != self.key:
+                raise ValueError("it is of another result")
+            # Only a name: a record from elsewhere must not lead to other files.
+            own = rf"{self.name}\.[0-9a-f]{{8}}{re.escape(self.suffix)}"
+            if not re.fullmatch(own, record["file"]) or not isinstance(record["sha256"], str):
+                raise ValueError("it names no file of its own")
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise _damaged(f"{self.record} cannot be read ({error})") from None
+        made_by = str(record.get("made_by", "another version"))
+        if made_by != MADE_BY:
+            # Without the file's name, so that it is said once for many.
+            raise NotUsableError(
+                f"({self.kind}) was made by {made_by[:60]} and is made again by {MADE_BY}"
+            )
+        return record
 
     def write(self, value: T, save: Callable[[T, Path], object]) -> None:
         """Keep a value: whole, or not at all.
@@ -107,7 +146,8 @@ class CacheEntry:
     def remove(self) -> None:
         """Forget the result, if there is one."""
         for path in (self.record, *self.folder.glob(f"{self.name}.*{self.suffix}")):
-            path.unlink(missing_ok=True)
+            if not _is_folder(path):
+                path.unlink(missing_ok=True)
 
     def _write_into(self, partial: Path, value: T, save: Callable[[T, Path], object]) -> None:
         file = partial / f"value{self.suffix}"
@@ -120,16 +160,18 @@ class CacheEntry:
             "file": target.name,
             "bytes": file.stat().st_size,
             "sha256": digest,
+            "made_by": MADE_BY,
             "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         note = partial / "record.json"
         note.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         for source, destination in ((file, target), (note, self.record)):
             _flush(source)
+            _make_room(destination)
             put_in_place(source, destination)
         _flush(self.folder)
         for old in self.folder.glob(f"{self.name}.*{self.suffix}"):
-            if old not in (target, self.record):
+            if old not in (target, self.record) and not _is_folder(old):
                 old.unlink(missing_ok=True)
 
 
@@ -176,6 +218,20 @@ def explained(folder: Path) -> Iterator[None]:
             "make it writable, or choose another work folder",
             str(folder),
         ) from error
+
+
+def _damaged(reason: object) -> NotUsableError:
+    return NotUsableError(f"is damaged and is made again: {reason}")
+
+
+def _make_room(path: Path) -> None:
+    """Move a folder aside that lies where a file belongs; whose it is, nobody knows."""
+    if _is_folder(path):
+        os.replace(path, path.with_name(f"{path.name}.moved-{secrets.token_hex(4)}"))
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _text_of_path(value: Any) -> str:

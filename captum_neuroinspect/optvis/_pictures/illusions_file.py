@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from captum_neuroinspect._files import write_atomically, write_text
+from captum_neuroinspect._kept_file import read_kept, write_kept
 
 if TYPE_CHECKING:
     from captum_neuroinspect.optvis.illusions import Illusions
@@ -21,43 +20,32 @@ if TYPE_CHECKING:
 SUFFIX = ".safetensors"
 _TENSORS = ("images", "masks", "activations", "logits", "similarities", "snapshots", "maps")
 _OTHERS = ("neurons", "classes", "class_names", "settings", "snapshot_steps")
-_KEY = "captum_neuroinspect.Illusions"
-_VERSION = 2  # 2 has maps
 
 
 def write_file(illusions: Illusions, path: Path) -> Path:
     """Write every field into one safetensors file: tensors as such, the rest as JSON."""
-    # Copies, because safetensors refuses tensors that share memory.
-    tensors = {
-        name: tensor.detach().clone().contiguous()
-        for name in _TENSORS
-        if (tensor := getattr(illusions, name)) is not None
-    }
-    fields = {name: getattr(illusions, name) for name in _OTHERS}
-    # One entry, because safetensors writes several in an order that changes.
-    about = {_KEY: json.dumps({"version": _VERSION, "fields": fields})}
-    return write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=about))
+    tensors = {name: t for name in _TENSORS if (t := getattr(illusions, name)) is not None}
+    record = {name: getattr(illusions, name) for name in _OTHERS}
+    return write_kept(path, "Illusions", tensors, record)
 
 
 def read_fields(path: Path) -> dict[str, Any]:
     """Every field of a file that :func:`write_file` wrote.
 
     Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when it is something else, or comes from a newer version.
+        OSError: when there is no such file, or it may not be read.
+        ValueError: when it is something else, damaged, or comes from a newer version.
     """
     if path.is_dir():
         raise ValueError(
             f"{path} is a folder, expected the {SUFFIX} file of an Illusions: pictures alone "
             "cannot be loaded again"
         )
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            fields = _fields(path, file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no whole {SUFFIX} file: {error}") from None
-    return {**dict.fromkeys(_TENSORS), **tensors, **fields}
+    tensors, record = read_kept(path, "Illusions")
+    for name in ("neurons", "classes", "class_names", "snapshot_steps"):
+        if isinstance(record.get(name), list):
+            record[name] = tuple(record[name])
+    return {**dict.fromkeys(_TENSORS), **tensors, **record}
 
 
 def write_pictures(
@@ -86,19 +74,6 @@ def _plain_value(value: Any) -> Any:
     A record of how an image was made is no reason to lose the image.
     """
     return value.item() if getattr(value, "ndim", None) == 0 else repr(value)
-
-
-def _fields(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
-    if _KEY not in metadata:
-        raise ValueError(f"{path} holds no Illusions, expected a file of Illusions.save")
-    about = json.loads(metadata[_KEY])
-    if about["version"] > _VERSION:
-        raise ValueError(
-            f"{path} has version {about['version']} of the format, this package reads up to "
-            f"{_VERSION}: update captum_neuroinspect"
-        )
-    fields: dict[str, Any] = about["fields"]
-    return fields
 
 
 def _file_name(number: int, row: dict[str, Any]) -> str:
