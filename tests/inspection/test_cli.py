@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import ConvNet
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from session_examples import (
     NAMES,
@@ -168,9 +169,9 @@ def test_from_photos_to_a_mended_model(place: Path, tmp_path: Path) -> None:
     assert [control["n_draws"] for control in verdict["controls"]] == [1, 5]
     assert (verdict["n_mended"], verdict["n_broken"]) == (edited["n_mended"], edited["n_broken"])
     assert edited["head"] == ("edited" if verdict["decision"] == "keep" else "original")
-    assert json.loads((out / "selection.json").read_text()) == json.loads(selection.read_text()) | {
-        "notes": {}
-    }
+    kept = json.loads((out / "selection.json").read_text())
+    assert len(kept.pop("checksum")) == 8
+    assert kept == json.loads(selection.read_text()) | {"notes": {}, "report": ""}
     edit = HeadEdit.load(out / "edit.safetensors")
     assert edit.neurons == tuple(neurons[:2])
 
@@ -600,6 +601,8 @@ def test_bad_selections(run: Path, tmp_path: Path) -> None:
         ({"target": 0}, "the selection is for 'apple', the run inspects 'coat'"),
         ({"target": "coat"}, "`target` is 'coat', expected a whole number"),
         ({"format": 9}, "`format` is 9, expected 1"),
+        ({"report": "ab12"}, "the selection was made in another report than this run's now is"),
+        ({"checksum": "00000000"}, "its content is not what its `checksum` says"),
     ]
     for changes, message in cases:
         result = _run("edit", "--run", run, "--selection", _select(tmp_path, **changes), "--json")
@@ -635,9 +638,9 @@ def _full(*_: Any, **__: Any) -> Any:
 @pytest.mark.parametrize(
     "place_of_writing",
     [
-        "captum_neuroinspect._feature_set.save_file",
-        "captum_neuroinspect.optvis._pictures.illusions_file.save_file",
-        "captum_neuroinspect.inspection.workfolder.save_file",
+        "captum_neuroinspect._kept_file.save_file",
+        "captum_neuroinspect.optvis._pictures.illusions_file.write_kept",
+        "captum_neuroinspect.inspection.workfolder.write_kept",
         "captum_neuroinspect.inspection.commands._run_folder.write_text",
         "captum_neuroinspect.inspection.report.write.write_atomically",
     ],
@@ -650,10 +653,36 @@ def test_a_full_disk_is_one_sentence(
     assert_one_sentence(result, "No space left on device")
 
 
+def _full_in_rust(*_: Any, **__: Any) -> Any:
+    raise SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
+
+
+@pytest.mark.parametrize(
+    ("place_of_writing", "named"),
+    [
+        ("captum_neuroinspect._kept_file.save_file", "edit.safetensors"),
+        ("safetensors.torch.save_model", "mended.safetensors"),
+    ],
+)
+@pytest.mark.parametrize("full", [_full, _full_in_rust])
+def test_a_full_disk_in_edit_is_one_sentence(
+    run: Path, tmp_path: Path, monkeypatch, place_of_writing: str, named: str, full: Any
+) -> None:
+    monkeypatch.setattr(place_of_writing, full)
+    saved = tmp_path / "mended.safetensors"
+    command = ["edit", "--run", run, "--method", "equation8", "--save-model", saved, "--json"]
+    result = _run(*command)
+    assert_one_sentence(result, "No space left on device: ")
+    assert named in result.stderr
+    assert "should not happen" not in result.stderr
+    assert not saved.exists()
+    assert not list(tmp_path.rglob(".neuroinspect-*"))
+
+
 def test_with_space_again_it_goes_on(place: Path, tmp_path: Path, monkeypatch) -> None:
     command = inspect_arguments(place, tmp_path / "run", "--json")
     with monkeypatch.context() as patch:
-        patch.setattr("captum_neuroinspect.inspection.workfolder.save_file", _full)
+        patch.setattr("captum_neuroinspect.inspection.workfolder.write_kept", _full)
         assert _run(*command).exit_code == 1
     monkeypatch.setenv("PASSES", str(tmp_path / "log"))
     assert _run(*command).exit_code == 0

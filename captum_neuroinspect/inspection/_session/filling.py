@@ -14,6 +14,7 @@ from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._shares import FEW, share_with_interval
 from captum_neuroinspect.inspection._session.filling_cards import neuron_cards
 from captum_neuroinspect.inspection._session.filling_edit import edit_result
+from captum_neuroinspect.inspection._session.identity import report_identity
 from captum_neuroinspect.inspection._session.material import Part
 from captum_neuroinspect.inspection.explaining import Explanation
 from captum_neuroinspect.inspection.preflight import MistakeCount
@@ -60,6 +61,7 @@ def report_data(session: NeuroInspect, run: str, command: tuple[str, ...] = ()) 
         edit=edit_result(session),
         cautions=looked.warnings,
         command=command,
+        digest=report_identity(session),
     )
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shlex
 import warnings
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-
-from captum_neuroinspect._files import write_text
+from captum_neuroinspect._files import read_text, write_text
+from captum_neuroinspect._fingerprint import head_fingerprint
+from captum_neuroinspect._kinds import check_kinds
 from captum_neuroinspect.edit import HeadEdit
+from captum_neuroinspect.inspection._session.identity import edit_identity
 from captum_neuroinspect.inspection.models import load_model
 from captum_neuroinspect.inspection.session import NeuroInspect
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from captum_neuroinspect.inspection.report.selection import Selection
 
 _FORMAT = 1
+_TOO_MANY = 2**63
 _MADE_FROM = "made_from"  # in an edit's settings
 _RECORD, _EDIT, _WORK, REPORT = "run.json", "edit.safetensors", "work", "report.html"
 SELECTION = "selection.json"
@@ -72,21 +73,22 @@ class RunSettings:
             ValueError: when the file is damaged or of another version.
         """
         path = folder / _RECORD
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise FileNotFoundError(
                 f"{folder} is no run, as it has no {_RECORD}: make one with "
                 "`neuroinspect inspect --out FOLDER`"
             )
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(read_text(path))
             wanted = {field.name for field in fields(cls)}
             if record.pop("format") != _FORMAT or set(record) != wanted:
                 raise ValueError("it is of another version")
             names = record["class_names"]
             record["class_names"] = tuple(names) if _are_texts(names) else names
-            _check_kinds(record, get_type_hints(cls))
+            check_kinds(record, cls)
+            _check_numbers(record)
             return cls(**record)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{path} cannot be read ({error}): run `neuroinspect inspect` again"
             ) from error
@@ -190,7 +192,7 @@ def save_edit(session: NeuroInspect, folder: Path, picked: Selection | None = No
     """
     edit = session.last_edit
     assert edit is not None
-    settings = {**edit.settings, _MADE_FROM: _made_from(session)}
+    settings = {**edit.settings, _MADE_FROM: edit_identity(session)}
     if picked is not None:
         settings |= {"note": picked.note, "notes": json.dumps(sorted(picked.notes.items()))}
     session.last_edit = replace(edit, settings=settings)
@@ -204,14 +206,14 @@ def restore_edit(session: NeuroInspect, folder: Path) -> bool:
         UserWarning: when it is of others, whose photos may have taught it, or damaged.
     """
     path = folder / _EDIT
-    if not path.is_file():
+    if not os.path.lexists(path):
         return False
     try:
         edit = HeadEdit.load(path)
         reason = "it was made from other photos, weights or settings than the run has now"
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         edit, reason = None, f"it cannot be read ({error})"
-    if edit is None or edit.settings.get(_MADE_FROM) != _made_from(session):
+    if edit is None or not _is_of(session, edit):
         warnings.warn(
             f"{path} is left out of the report, as {reason}: run `neuroinspect edit` again",
             stacklevel=2,
@@ -221,23 +223,17 @@ def restore_edit(session: NeuroInspect, folder: Path) -> bool:
     return True
 
 
-def _made_from(session: NeuroInspect) -> str:
-    """Names the head, the class and every photo that teaches, chooses or judges."""
-    material, found = session.material, session.explanation
-    assert found is not None
-    parts = [material.train, material.deployment, material.validation, material.test]
-    photos = [[part.fingerprint, part.features.indices.tolist()] for part in parts]
-    record = [session.source.key, photos, found.target]
-    return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
+def _is_of(session: NeuroInspect, edit: HeadEdit) -> bool:
+    is_of_head = head_fingerprint(edit.original) == head_fingerprint(session.head)
+    return is_of_head and edit.settings.get(_MADE_FROM) == edit_identity(session)
 
 
 def _are_texts(names: Any) -> bool:
     return isinstance(names, list) and all(isinstance(name, str) for name in names)
 
 
-def _check_kinds(record: dict[str, Any], hints: dict[str, Any]) -> None:
+def _check_numbers(record: dict[str, Any]) -> None:
     for name, value in record.items():
-        kinds = tuple(get_origin(kind) or kind for kind in get_args(hints[name]) or (hints[name],))
-        is_number = isinstance(value, int) and not isinstance(value, bool) and float in kinds
-        if not is_number and type(value) not in kinds:
-            raise ValueError(f"`{name}` is {value!r}")
+        # No option of `inspect` goes further, and loops of such lengths fail in odd ways.
+        if isinstance(value, (int, float)) and not 0 <= value < _TOO_MANY:
+            raise ValueError(f"`{name}` is {value}, expected 0 or more")

@@ -87,6 +87,8 @@ def edit(
 def _check(picked: Selection | None, session: NeuroInspect) -> None:
     if picked is None:
         return
+    from captum_neuroinspect.inspection._session.identity import report_identity
+
     n_features, n_classes = session.head.in_features, session.head.out_features
     if picked.target >= n_classes:
         raise ValueError(
@@ -109,6 +111,7 @@ def _check(picked: Selection | None, session: NeuroInspect) -> None:
             f"{name(session.explanation.target)!r}: it comes from another run, or "
             f"`neuroinspect inspect --class {picked.target}` has to be run again"
         )
+    picked.check_report(report_identity(session))
 
 
 def _edit(session: NeuroInspect, picked: Selection | None, method: str, keep_anyway: bool) -> None:

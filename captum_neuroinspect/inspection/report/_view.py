@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from captum_neuroinspect.inspection.report.data import (
@@ -82,10 +84,21 @@ def view_of(data: ReportData) -> View:
         block={
             "run": data.run,
             "target": data.target,
+            "report": data.digest or _digest(data),
             "neurons": entries,
             "command": list(data.command),
         },
     )
+
+
+def _digest(data: ReportData) -> str:
+    """A name of what the page is about, without its edit: ticks outlive one."""
+    record = [
+        [asdict(result) for result in data.classes],
+        [(m.file, m.label, m.predicted) for m in data.mistakes],
+        [(row.neuron, row.kind, row.n_mistakes) for row in data.ranking],
+    ]
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
 
 
 def _worst_first(item: tuple[int, ClassResult]) -> tuple[float, int]:

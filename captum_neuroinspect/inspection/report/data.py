@@ -219,6 +219,8 @@ class ReportData:
         cautions: what may make all of it wrong, a sentence or two each.
         command: the words of the shell command that takes up the selection; the word after
             ``--run`` becomes the folder that the page lies in when that has the name ``run``.
+        digest: names model, photos and mistakes: ticks and selections belong to it. Empty:
+            made from classes, mistakes and ranking.
     """
 
     title: str
@@ -236,3 +238,4 @@ class ReportData:
     edit: EditResult | None = None
     cautions: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    digest: str = ""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from captum_neuroinspect._files import write_text
+from captum_neuroinspect._files import read_text, write_text
 
 _FORMAT = 1
 _REQUIRED = ("format", "run", "target", "neurons")
-_OPTIONAL = ("notes", "note")
+_OPTIONAL = ("notes", "note", "report", "checksum")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Selection:
         neurons: indices of features, each once.
         notes: what was written about single neurons, picked or not.
         note: what was written about the whole.
+        report: names what the report was about; empty for a selection made by hand.
     """
 
     run: str
@@ -32,20 +35,19 @@ class Selection:
     neurons: tuple[int, ...]
     notes: Mapping[int, str] = field(default_factory=dict)
     note: str = ""
+    report: str = ""
 
     @classmethod
     def load(cls, path: str | Path) -> Selection:
         """Read a file that a report's download button wrote.
 
         Raises:
-            FileNotFoundError: when there is none.
-            ValueError: when it is not JSON, of another format, or holds something else
-                than it should; the message names file and field.
+            OSError: when there is none, or it may not be read.
+            ValueError: when it is not JSON, of another format, damaged, or holds something
+                else than it should; the message names file and field.
         """
         try:
-            return _parsed(json.loads(Path(path).read_text(encoding="utf-8-sig")))
-        except FileNotFoundError:
-            raise
+            return _parsed(json.loads(read_text(path)))
         # A JSONDecodeError and a UnicodeDecodeError are ValueErrors too.
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is no selection: {error}") from error
@@ -55,12 +57,41 @@ class Selection:
         record = {
             "format": _FORMAT,
             "run": self.run,
+            "report": self.report,
             "target": self.target,
             "neurons": list(self.neurons),
             "notes": {str(neuron): text for neuron, text in sorted(self.notes.items())},
             "note": self.note,
+            "checksum": self.checksum,
         }
         return write_text(path, json.dumps(record, indent=2) + "\n")
+
+    @property
+    def checksum(self) -> str:
+        """CRC-32 of the content, as the report's page works it out too."""
+        notes = [[str(neuron), text] for neuron, text in sorted(self.notes.items())]
+        parts = [self.run, self.report, self.target, list(self.neurons), notes, self.note]
+        text = json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
+        # As browsers write halves of a character in JSON.
+        text = re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
+        return f"{zlib.crc32(text.encode()):08x}"
+
+    def check_report(self, report: str) -> None:
+        """Refuse to take the choice made in one report for another's.
+
+        Args:
+            report: names what the run's report is about.
+
+        Raises:
+            ValueError: when the selection names something else. One that names nothing was
+                made by hand, and passes.
+        """
+        if self.report not in ("", report):
+            raise ValueError(
+                f"the selection was made in another report than this run's now is, although its "
+                f"run is called {self.run!r} too: of another model, other photos or other "
+                "mistakes. Tick the neurons in this run's report and download it again"
+            )
 
 
 def _parsed(record: Any) -> Selection:
@@ -75,13 +106,20 @@ def _parsed(record: Any) -> Selection:
     unknown = sorted(set(record) - {*_REQUIRED, *_OPTIONAL})
     if unknown:
         raise ValueError(f"`{unknown[0]}` is unknown, expected {', '.join(_REQUIRED + _OPTIONAL)}")
-    return Selection(
+    found = Selection(
         run=_text("run", record["run"]),
         target=_index("target", record["target"]),
         neurons=_neurons(record["neurons"]),
         notes=_notes(record.get("notes", {})),
         note=_text("note", record.get("note", "")),
+        report=_text("report", record.get("report", "")),
     )
+    if record.get("checksum", found.checksum) != found.checksum:
+        raise ValueError(
+            "its content is not what its `checksum` says: it is damaged, or was edited by hand "
+            "(then remove the `checksum`)"
+        )
+    return found
 
 
 def _text(name: str, value: Any) -> str:

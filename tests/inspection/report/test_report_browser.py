@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
@@ -131,12 +133,17 @@ def test_what_is_ticked_and_written_is_in_the_file(
     assert caught.value.suggested_filename == "selection.json"
     caught.value.save_as(tmp_path / "selection.json")
 
-    assert Selection.load(tmp_path / "selection.json") == Selection(
+    found = Selection.load(tmp_path / "selection.json")
+    assert re.fullmatch("[0-9a-f]{16}", found.report)
+    record = json.loads((tmp_path / "selection.json").read_text("utf-8"))
+    assert record["checksum"] == found.checksum  # two languages, one sum
+    assert found == Selection(
         run="run-1",
         target=0,
         neurons=(_FIRST, _FOURTH),
         notes={_THIRD: '</script> "unsure" 鳥\nsecond line'},
         note="they follow the reeds",
+        report=found.report,
     )
     assert opened.heard.messages == []
 
@@ -152,6 +159,26 @@ def test_a_choice_survives_a_reload_and_can_be_cleared(opener: Opener, example: 
     assert len(opened.heard.dialogs) == 1
     assert not opened.box(_SECOND).is_checked()
     assert opened.page.locator("#selected").inner_text() == "No neuron selected"
+
+
+def test_ticks_stay_with_what_the_report_is_about(opener: Opener, tmp_path: Path) -> None:
+    data = example_data()
+    first = replace(data.classes[0], n_photos=121)
+    others = {
+        "another digest": replace(data, digest="ab12"),
+        "other photos": replace(data, mistakes=data.mistakes[1:]),
+        "another model": replace(data, ranking=data.ranking[::-1]),
+        "other classes": replace(data, classes=(first, *data.classes[1:])),
+    }
+    opened = opener(write_report(data, tmp_path / "run" / "report.html"))
+    opened.box(_SECOND).check()
+    page = opened.page.context.new_page()  # of the same browser and user
+    for name, other in others.items():
+        page.goto(write_report(other, tmp_path / name / "run" / "report.html").as_uri())
+        assert page.locator("#selected").inner_text() == "No neuron selected", name
+    after_edit = replace(data, edit=None, title="Edited", verdict="Better.")
+    page.goto(write_report(after_edit, tmp_path / "edited" / "run" / "report.html").as_uri())
+    assert page.locator(f"#neuron-{_SECOND} .select").is_checked()
 
 
 def test_cards_are_filtered(opener: Opener, example: Path) -> None:

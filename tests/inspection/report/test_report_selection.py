@@ -48,6 +48,28 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
     assert Selection.load(selection.save(tmp_path / "s.json")) == selection
 
 
+def test_a_selection_belongs_to_its_report() -> None:
+    made = Selection("run", 0, (5,), report="ab12")
+    made.check_report("ab12")
+    Selection("run", 0, (5,)).check_report("ab12")  # made by hand
+    with pytest.raises(ValueError, match=r"made in another report .* its run is called 'run' too"):
+        made.check_report("cd34")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"run": "r"}, {"report": "x"}, {"target": 1}, {"neurons": [5]}, {"neurons": [1, 5]},
+     {"notes": {"5": "鳩"}}, {"notes": {}}, {"note": "!"}],
+)  # fmt: skip
+def test_what_was_changed_after_it_was_saved_is_told(tmp_path: Path, change) -> None:
+    path = Selection("run", 0, (5, 1), {5: "鳥"}, "", "ab12").save(tmp_path / "selection.json")
+    record = json.loads(path.read_text("utf-8"))
+    with pytest.raises(ValueError, match="is no selection: its content is not what its `checksum`"):
+        _load(tmp_path, record | change)
+    del record["checksum"]
+    _load(tmp_path, record | change)
+
+
 def test_a_byte_order_mark_is_no_hindrance(tmp_path: Path) -> None:
     path = tmp_path / "s.json"
     path.write_text(json.dumps(GOOD), encoding="utf-8-sig")
