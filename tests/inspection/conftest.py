@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,17 @@ from processes import processes
 from session_examples import write_model, write_photos
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory) -> Iterator[Path]:
+    """What the command remembers of Python files is not what the developer's own does."""
+    folder: Path = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def commands(tmp_path_factory):
+def commands(tmp_path_factory, own_cache):
     """Runs ``neuroinspect`` in processes of its own."""
     with processes(tmp_path_factory.mktemp("processes")) as started:
         yield started

@@ -661,7 +661,7 @@ def _full_in_rust(*_: Any, **__: Any) -> Any:
     ("place_of_writing", "named"),
     [
         ("captum_neuroinspect._kept_file.save_file", "edit.safetensors"),
-        ("safetensors.torch.save_model", "mended.safetensors"),
+        ("captum_neuroinspect.inspection.saving.save_file", "mended.safetensors"),
     ],
 )
 @pytest.mark.parametrize("full", [_full, _full_in_rust])

@@ -226,6 +226,36 @@ def test_hugging_face_names_what_is_missing(hugging_face_folder: Path, tmp_path:
         load_model(f"hf:{hugging_face_folder}", weights="V2")
 
 
+def test_hugging_face_code_is_refused_and_not_asked_about(
+    hugging_face_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    mark = tmp_path / "ran"
+    code = f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n"
+    names = {"AutoConfig": "own.Config", "AutoModelForImageClassification": "own.Model"}
+    config = {"model_type": "nobody_knows", "auto_map": names}
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "own.py").write_text(code)
+    (theirs / "config.json").write_text(json.dumps(config))
+
+    def ask(*_: object) -> str:
+        pytest.fail("it was asked about")
+
+    monkeypatch.setattr("builtins.input", ask)
+    for weights in (None, "random"):
+        with pytest.raises(ValueError, match="code of its own, which is not run: where you trust"):
+            load_model(f"hf:{theirs}", weights=weights)
+    # A processor of its own, beside a model that is known.
+    other = tmp_path / "other"
+    shutil.copytree(hugging_face_folder, other)
+    (other / "own.py").write_text(code)
+    about = {"auto_map": {"AutoImageProcessor": "own.Processor"}, "image_processor_type": "Own"}
+    (other / "preprocessor_config.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="code of its own, which is not run"):
+        load_model(f"hf:{other}")
+    assert not mark.exists()
+
+
 def test_hugging_face_checkpoint_with_other_classes(
     hugging_face_folder: Path, tmp_path: Path
 ) -> None:

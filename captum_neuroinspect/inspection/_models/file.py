@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_neuroinspect.inspection._models.known_code import WatchedLoader, package_root
 from captum_neuroinspect.inspection._models.recipe import Built, Recipe, Wanted
 from captum_neuroinspect.inspection._photos.view import View
 
@@ -91,7 +92,7 @@ def _run(path: Path) -> Any:
         return _run_in_package(path)
     # A name of its own: a user's `models.py` must not hide a library's.
     name = f"_neuroinspect_file_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=WatchedLoader(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -114,16 +115,17 @@ def _is_in_package(path: Path) -> bool:
 
 def _run_in_package(path: Path) -> Any:
     """Run a file as part of the package whose folder it lies in, with its `__init__.py`."""
-    root = _package_root(path)
+    root = package_root(path)
     place = hashlib.sha256(str(root).encode()).hexdigest()[:12]
     # A name of its own, as above; what an earlier call imported may have changed since.
     package = f"_neuroinspect_package_{place}"
     for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
         del sys.modules[name]
     start = root / "__init__.py"
-    spec = importlib.util.spec_from_file_location(
-        package, start if start.is_file() else None, submodule_search_locations=[str(root)]
-    ) or importlib.machinery.ModuleSpec(package, None, is_package=True)
+    spec = importlib.machinery.ModuleSpec(package, None, is_package=True)
+    if start.is_file():
+        spec.loader = WatchedLoader(package, str(start))
+        spec.origin, spec.has_location = str(start), True
     spec.submodule_search_locations = [str(root)]
     module = importlib.util.module_from_spec(spec)
     sys.modules[package] = module
@@ -141,18 +143,10 @@ def _run_in_package(path: Path) -> Any:
         ) from error
 
 
-def _package_root(path: Path) -> Path:
-    """The highest folder above a file that is a package; at least its own."""
-    root = path.parent
-    while (root / "__init__.py").is_file() and (root.parent / "__init__.py").is_file():
-        root = root.parent
-    return root
-
-
 @contextmanager
 def _importing_from(path: Path) -> Iterator[None]:
     """Find the neighbours of a file, and its package by its own name."""
-    folders = [str(path.parent), str(_package_root(path).parent)]
+    folders = [str(path.parent), str(package_root(path).parent)]
     sys.path[:0] = folders
     try:
         yield

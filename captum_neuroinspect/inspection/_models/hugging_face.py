@@ -19,6 +19,9 @@ from captum_neuroinspect.inspection._models.recipe import Built, Recipe
 from captum_neuroinspect.inspection._models.shared import DEFAULT, optional, told_what_to_do
 from captum_neuroinspect.inspection._models.transforms import HuggingFaceTransform, TimmTransform
 
+# Left open, transformers would ask on the terminal, and run the code after a "y".
+_NO_CODE = {"trust_remote_code": False}
+
 
 class HuggingFace:
     """A model that ``AutoModelForImageClassification`` knows, on the Hub or in a folder."""
@@ -32,9 +35,9 @@ class HuggingFace:
 
     def build(self, n_classes: int | None) -> Built:
         t, options = self._transformers, {} if n_classes is None else {"num_labels": n_classes}
-        with self._told_what_to_do():
-            config = t.AutoConfig.from_pretrained(self._name, **options)
-        model = t.AutoModelForImageClassification.from_config(config)
+        with self._told_what_to_do(), self._own_code_refused():
+            config = t.AutoConfig.from_pretrained(self._name, **_NO_CODE, **options)
+            model = t.AutoModelForImageClassification.from_config(config, **_NO_CODE)
         names = self._class_names(config)
         return Built(model, self._recipe(), "random", config.num_labels, names)
 
@@ -44,8 +47,10 @@ class HuggingFace:
                 f"weights={weights!r}, expected a file or {DEFAULT!r}: hf: has one set"
             )
         factory = self._transformers.AutoModelForImageClassification
-        with self._told_what_to_do(), _no_progress_bar(self._transformers):
-            model, report = factory.from_pretrained(self._name, output_loading_info=True)
+        quietly = _no_progress_bar(self._transformers)
+        with self._told_what_to_do(), self._own_code_refused(), quietly:
+            options = {"output_loading_info": True, **_NO_CODE}
+            model, report = factory.from_pretrained(self._name, **options)
         new = sorted(report["missing_keys"])
         if new:  # transformers would draw them at random, with a mere warning
             raise ValueError(
@@ -74,7 +79,9 @@ class HuggingFace:
 
     def _recipe(self) -> partial[Recipe]:
         try:
-            processor = self._transformers.AutoImageProcessor.from_pretrained(self._name)
+            with self._own_code_refused():
+                factory = self._transformers.AutoImageProcessor
+                processor = factory.from_pretrained(self._name, **_NO_CODE)
         except OSError as error:
             raise ValueError(
                 f"hf:{self._name} has no preprocessor_config.json, so nobody knows how its photos "
@@ -84,6 +91,18 @@ class HuggingFace:
         config = getattr(processor, "data_config", None)  # of timm's models in transformers
         transform = HuggingFaceTransform(processor) if config is None else TimmTransform.of(config)
         return partial(recipe_of, transform, f"hf:{self._name}")
+
+    @contextmanager
+    def _own_code_refused(self) -> Iterator[None]:
+        try:
+            yield
+        except ValueError as error:
+            if "trust_remote_code" not in str(error):
+                raise
+            raise ValueError(
+                f"hf:{self._name} comes with Python code of its own, which is not run: where you "
+                "trust it, load the model in a Python file of yours and give FILE.py:FUNCTION"
+            ) from None
 
     def _told_what_to_do(self) -> Any:
         step = f"run `hf download {self._name}`"

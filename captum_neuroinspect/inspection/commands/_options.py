@@ -62,6 +62,11 @@ Run = Annotated[
         parser=user_path, metavar="FOLDER", help="Folder that `neuroinspect inspect` made."
     ),
 ]
+_TRUST_HELP = (
+    "Run the Python file that the run names. Without it `FILE.py:FUNCTION` runs only if you ran "
+    "that very content before: a run folder from someone else could hold any code."
+)
+Trust = Annotated[bool, typer.Option("--trust", help=_TRUST_HELP)]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed, the same numbers.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Compute again what the work folder keeps.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]

@@ -14,6 +14,7 @@ from captum_neuroinspect._files import read_text, write_text
 from captum_neuroinspect._fingerprint import head_fingerprint
 from captum_neuroinspect._kinds import check_kinds
 from captum_neuroinspect.edit import HeadEdit
+from captum_neuroinspect.inspection._models.known_code import watch
 from captum_neuroinspect.inspection._session.identity import edit_identity
 from captum_neuroinspect.inspection.models import load_model
 from captum_neuroinspect.inspection.session import NeuroInspect
@@ -95,9 +96,27 @@ class RunSettings:
 
 
 def open_session(
-    settings: RunSettings, folder: Path, *, fresh: bool = False, progress: bool = True
+    settings: RunSettings,
+    folder: Path,
+    *,
+    fresh: bool = False,
+    progress: bool = True,
+    trust: bool = False,
 ) -> NeuroInspect:
-    """The session of a run with its photos loaded; what is kept is not computed again."""
+    """The session of a run with its photos loaded; what is kept is not computed again.
+
+    Args:
+        settings: of the run.
+        folder: of the run.
+        fresh: compute again what is kept.
+        progress: show progress bars.
+        trust: run the Python file that the settings name, and remember its content. Else it
+            runs only when it was remembered: the folder may come from someone else.
+
+    Raises:
+        RuntimeError: for a Python file that is neither trusted nor remembered.
+    """
+    watch(settings.model, trusted=trust)
     loaded = load_model(
         settings.model,
         weights=settings.weights,

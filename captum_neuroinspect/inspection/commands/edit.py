@@ -44,6 +44,7 @@ def edit(
     keep_anyway: Annotated[
         bool, typer.Option("--keep-anyway", help="Keep the edit whatever its verdict is.")
     ] = False,
+    trust: options.Trust = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     debug: options.Debug = False,
@@ -54,6 +55,8 @@ def edit(
     original head stays in use, and --save-model writes the model as it was. Writes
     RUN/edit.safetensors, which `HeadEdit.load` reads, with both heads and the verdict, and adds
     the edit to RUN/report.html.
+
+    A run whose model is a Python file RUNS that file, if you ran it before or give --trust.
     """
     with safely(debug):
         if save_model is not None:
@@ -67,7 +70,7 @@ def edit(
 
         settings = runs.RunSettings.load(run)
         picked = None if selection is None else Selection.load(selection)
-        session = runs.open_session(settings, run, progress=not quiet)
+        session = runs.open_session(settings, run, progress=not quiet, trust=trust)
         runs.retrace(session, settings)
         _check(picked, session)
         _edit(session, picked, method, keep_anyway)

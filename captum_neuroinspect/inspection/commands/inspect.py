@@ -126,7 +126,8 @@ def inspect(
             by_position=by_position,
             seed=seed,
         )
-        session = runs.open_session(settings, out, fresh=fresh, progress=not quiet)
+        # The user named the model just now: their file may run.
+        session = runs.open_session(settings, out, fresh=fresh, progress=not quiet, trust=True)
         # Programs get the same record from every run: without times.
         found = runs.look_before(session, settings, clock=None if as_json else time.perf_counter)
         if not as_json:

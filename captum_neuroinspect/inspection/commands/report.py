@@ -21,19 +21,21 @@ def report(
             help="Where to write. Default: RUN/report.html.",
         ),
     ] = None,
+    trust: options.Trust = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """Write the report of a run again, with its edit if there is one.
 
-    Takes what the run keeps; what is missing there is computed.
+    Takes what the run keeps; what is missing there is computed. A run whose model is a Python
+    file RUNS that file, if you ran it before or give --trust.
     """
     with safely(debug):
         from captum_neuroinspect.inspection.commands import _run_folder as runs
 
         settings = runs.RunSettings.load(run)
-        session = runs.open_session(settings, run, progress=not quiet)
+        session = runs.open_session(settings, run, progress=not quiet, trust=trust)
         runs.retrace(session, settings)
         is_edited = runs.restore_edit(session, run)
         path = runs.write_report(session, run, out)

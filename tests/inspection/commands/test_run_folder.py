@@ -59,7 +59,7 @@ def test_a_run_is_opened_and_retraced(tmp_path: Path) -> None:
         data=str(write_photos(tmp_path / "photos")),
         class_names=None, image_size=SIZE, resize=None, target="coat", predicted="apple",
     )  # fmt: skip
-    session = open_session(settings, tmp_path, progress=False)
+    session = open_session(settings, tmp_path, progress=False, trust=True)
     with left_unchanged(session.model.model):
         retrace(session, settings)
     assert session.explanation is not None
