@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 
+from captum_neuroinspect._texts import shown
+
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
     """A table whose first column names the rows; numbers arrive as finished texts.
@@ -15,12 +17,13 @@ def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption
         "<table><thead>...<th style='text-align:left'>&lt;b&gt;</th><td>3</td></tr></tbody></table>"
     """
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    title = f"<caption style='text-align:left'>{html.escape(caption)}</caption>" if caption else ""
+    about = html.escape(shown(caption))
+    title = f"<caption style='text-align:left'>{about}</caption>" if caption else ""
     body = "".join(_row(row) for row in rows)
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _row(cells: Sequence[object]) -> str:
-    first, *others = (html.escape(str(cell)) for cell in cells)
+    first, *others = (html.escape(shown(cell)) for cell in cells)
     numbers = "".join(f"<td>{cell}</td>" for cell in others)
     return f"<tr><th style='text-align:left'>{first}</th>{numbers}</tr>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from captum_neuroinspect._html import html_table
+from captum_neuroinspect._texts import shown
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class NeuronDescription:
             'grass (0.31), lawn (0.20)'
         """
         pairs = zip(self.phrases, self.scores, strict=True)
-        return ", ".join(f"{phrase} ({score:.2f})" for phrase, score in pairs)
+        return ", ".join(f"{shown(phrase)} ({score:.2f})" for phrase, score in pairs)
 
 
 class Descriptions(list[NeuronDescription]):

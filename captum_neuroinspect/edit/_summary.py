@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from captum_neuroinspect._html import html_table
 from captum_neuroinspect._shares import FEW, share_with_interval
+from captum_neuroinspect._texts import shown
 from captum_neuroinspect.edit._steps_table import steps_as_html, steps_as_text
 from captum_neuroinspect.edit._verdict_text import verdict_lines
 
@@ -107,9 +108,10 @@ def classes_to_show(edit: HeadEdit) -> list[int]:
 
 def as_text(edit: HeadEdit) -> str:
     """The table in plain text."""
-    rows = list(rows_of(edit))
+    rows = [row._replace(name=shown(row.name)) for row in rows_of(edit)]
     width = max(len(row.name) for row in rows)
-    lines = [_title(edit), edit.verdict.sentence, *verdict_lines(edit.verdict)]
+    about = (_title(edit), edit.verdict.sentence, *verdict_lines(edit.verdict))
+    lines = [shown(line) for line in about]
     lines += ["", f"{'':{width}}  before   after  change"]
     for row in rows:
         name, a, b, _ = row
@@ -132,7 +134,7 @@ def as_html(edit: HeadEdit) -> str:
     ]
     table = html_table(("", "before", "after", "change", "of few"), cells)
     hidden = "".join(f"<p>{html.escape(line)}</p>" for line in _hidden(edit))
-    title = f"<p>{html.escape(_title(edit))}</p>"
+    title = f"<p>{html.escape(shown(_title(edit)))}</p>"
     return f"{title}{edit.verdict._repr_html_()}{table}{hidden}{steps_as_html(edit)}"
 
 

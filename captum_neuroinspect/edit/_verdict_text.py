@@ -6,6 +6,7 @@ import html
 from typing import TYPE_CHECKING
 
 from captum_neuroinspect._html import html_table
+from captum_neuroinspect._texts import shown
 from captum_neuroinspect.edit.judged import n_photos
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def control_rows(found: Verdict) -> list[Row]:
 
 def verdict_as_html(found: Verdict) -> str:
     """The sentence, the numbers and the controls; whatever comes from outside stays text."""
-    parts = [f"<p><strong>{html.escape(found.sentence)}</strong></p>"]
+    parts = [f"<p><strong>{html.escape(shown(found.sentence))}</strong></p>"]
     if found.overall_change is not None:
         lines = [f"The verdict rests on {found.rests_on}.", *_changes(found)]
         parts.append(f"<p>{'<br>'.join(map(html.escape, lines))}</p>")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from captum_neuroinspect import __version__
+from captum_neuroinspect.inspection.commands._safely import FAILED, say_traceback
 from captum_neuroinspect.inspection.commands.demo import demo
 from captum_neuroinspect.inspection.commands.doctor import doctor
 from captum_neuroinspect.inspection.commands.edit import edit
@@ -42,4 +44,8 @@ def _root(
 
 def main() -> None:
     """Entry point of the command."""
-    app()
+    try:
+        app()
+    except Exception as error:  # with --debug, or before a command began
+        say_traceback(error)
+        sys.exit(FAILED)

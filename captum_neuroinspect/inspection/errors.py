@@ -9,6 +9,7 @@ from typing import Generic, TypeVar, overload
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._html import html_table
 from captum_neuroinspect._shares import share_with_interval
+from captum_neuroinspect._texts import shown
 
 __all__ = ["ClassErrors", "Confusion", "Confusions", "WorstClasses", "confusions", "worst_classes"]
 
@@ -93,7 +94,7 @@ class _Table(Sequence[T], Generic[T]):
         return [vars(row).copy() for row in self._rows]
 
     def __repr__(self) -> str:
-        lines = [self._columns, *(row.cells() for row in self._rows)]
+        lines = [self._columns, *(tuple(map(shown, row.cells())) for row in self._rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -11,6 +11,7 @@ from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import check_head
 from captum_neuroinspect._html import html_table
 from captum_neuroinspect._shares import share_with_interval
+from captum_neuroinspect._texts import shown
 from captum_neuroinspect.attr import (
     Counterfactual,
     NeuronCounterfactual,
@@ -83,7 +84,7 @@ class Explanation:
         name = self.mistakes.class_name
         taken = "" if self.predicted is None else f" taken for {name(self.predicted)}"
         plural = "" if len(self.mistakes) == 1 else "s"
-        return f"{len(self.mistakes)} mistake{plural} on {name(self.target)}{taken}"
+        return shown(f"{len(self.mistakes)} mistake{plural} on {name(self.target)}{taken}")
 
 
 def explain_mistakes(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from captum_neuroinspect._files import read_text, write_text
 from captum_neuroinspect._fingerprint import head_fingerprint
 from captum_neuroinspect._kinds import check_kinds
+from captum_neuroinspect._texts import shown
 from captum_neuroinspect.edit import HeadEdit
 from captum_neuroinspect.inspection._models.known_code import watch
 from captum_neuroinspect.inspection._session.identity import edit_identity
@@ -142,7 +143,8 @@ def open_session(
         by_position=settings.by_position,
     )
     for name, reason in session.material.inspected.photos.skipped:
-        warnings.warn(f"{name} is left out, as it cannot be read: {reason}", stacklevel=2)
+        text = f"{shown(name)} is left out, as it cannot be read: {shown(reason)}"
+        warnings.warn(text, stacklevel=2)
     return session
 
 

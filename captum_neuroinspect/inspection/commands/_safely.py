@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import typer
+
+from captum_neuroinspect._texts import shown
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -51,7 +54,8 @@ def finish(record: Mapping[str, Any], lines: str, *, as_json: bool) -> None:
 
 
 def say(text: str) -> None:
-    """Print for people; what the terminal cannot show, such as a folder's odd name, is escaped."""
+    """Print for people; what a terminal would obey or cannot show is escaped."""
+    text = shown(text, lines=True)
     encoding = sys.stdout.encoding or "utf-8"
     typer.echo(text.encode(encoding, "backslashreplace").decode(encoding))
 
@@ -59,6 +63,12 @@ def say(text: str) -> None:
 def caution(text: str) -> None:
     """Say on stderr what may make the result wrong."""
     _say(f"Warning: {text}", typer.colors.YELLOW)
+
+
+def say_traceback(error: BaseException) -> None:
+    """What ``--debug`` shows: names of files and folders are in its message too."""
+    lines = "".join(traceback.format_exception(error))
+    typer.echo(shown(lines, lines=True), err=True)
 
 
 def _sentence(error: BaseException) -> str:
@@ -74,5 +84,4 @@ def _show_warning(message: Warning | str, *args: object) -> None:
 
 def _say(text: str, colour: str) -> None:
     sys.stdout.flush()
-    text = text.encode("utf-8", "backslashreplace").decode()
-    typer.secho(text, fg=colour, err=True)
+    typer.secho(shown(text), fg=colour, err=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from captum_neuroinspect.inspection.commands import _options as options
-from captum_neuroinspect.inspection.commands._safely import safely
+from captum_neuroinspect.inspection.commands._safely import safely, say
 
 
 def demo(
@@ -41,4 +41,4 @@ def demo(
         from captum_neuroinspect.inspection.demo.run import run_demo
 
         report = write_demo(run_demo(data, seed=seed, progress=not quiet), out)
-        typer.echo(f"Done. Open {report}")
+        say(f"Done. Open {report}")

@@ -6,6 +6,7 @@ import shlex
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from captum_neuroinspect._texts import shown
 from captum_neuroinspect.edit._verdict_text import control_rows, p_text
 from captum_neuroinspect.inspection.report import formats
 from captum_neuroinspect.inspection.report.pictures import thumbnail
@@ -29,6 +30,7 @@ def page_environment(package: str) -> Environment:
         shell=shlex.join,
         p_value=p_text,
         thumbnail=thumbnail,
+        shown=shown,
     )
     environment.globals.update(count=formats.count, control_rows=control_rows)
     return environment

@@ -8,7 +8,13 @@ import warnings
 import pytest
 import typer
 
-from captum_neuroinspect.inspection.commands._safely import FAILED, INTERRUPTED, finish, safely
+from captum_neuroinspect.inspection.commands._safely import (
+    FAILED,
+    INTERRUPTED,
+    finish,
+    safely,
+    say_traceback,
+)
 
 
 def _end_of(error: BaseException, debug: bool = False) -> int:
@@ -28,6 +34,8 @@ def _end_of(error: BaseException, debug: bool = False) -> int:
          "Error: No such file or directory: 'a.json'\n"),
         (ImportError("pip install timm"), "Error: pip install timm\n"),
         (ValueError("caf\udce9"), "Error: caf\\udce9\n"),
+        (ValueError("no \x1b[2J\x07\nError: forged\r\x9b1m\u202e"),
+         "Error: no \\x1b[2J\\x07\\nError: forged\\r\\x9b1m\\u202e\n"),
     ],
 )  # fmt: skip
 def test_errors_become_a_sentence(capsys, error: BaseException, text: str) -> None:
@@ -63,6 +71,24 @@ def test_warnings_are_a_line_each_and_only_inside(capsys) -> None:
         assert warnings.showwarning is shown
     assert capsys.readouterr().err == "Warning: be careful\n"
     assert warnings.showwarning is before
+
+
+def test_names_do_not_steer_the_terminal(capsys) -> None:
+    name = "cat\x1b]0;owned\x07\x1b[2J\u2066\x85"
+    with safely(debug=False), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn(f"{name}\nError: forged", stacklevel=1)
+    finish({"name": name}, f"class\n{name}", as_json=False)
+    finish({"name": name}, "", as_json=True)
+    try:
+        raise ValueError(name)
+    except ValueError as error:
+        say_traceback(error)
+    out, err = capsys.readouterr()
+    assert all(letter.isprintable() or letter == "\n" for letter in out + err)
+    assert out.startswith("class\ncat\\x1b]0;owned\\x07")
+    assert "\nError: forged" not in err
+    assert "test_safely.py" in err
 
 
 def test_results(capsys) -> None:

@@ -170,6 +170,14 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert _block(html)["run"] == HOSTILE[2]
 
 
+def test_the_title_steers_no_window(tmp_path: Path) -> None:
+    odd = "cat\x1b]0;owned\x07\u202egpj"
+    html = _html(replace(_bare(), title=odd, verdict=odd), tmp_path)
+    assert "\x1b" not in html
+    assert "\u202e" not in html
+    assert "<title>cat\\x1b]0;owned\\x07\\u202egpj</title>" in html
+
+
 def test_file_names_that_are_no_unicode_are_written(tmp_path: Path) -> None:
     name = b"photo\xff.jpg".decode("utf-8", "surrogateescape")
     mistake = Mistake(Pictures()(), name, 0, 0, 0.5)
