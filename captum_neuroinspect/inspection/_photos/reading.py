@@ -15,6 +15,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from captum_neuroinspect.inspection._photos.opening import open_picture
+
 _SLACK = 1e-3  # what a resize with cubic weights may leave above 1
 # Formats that Pillow opens and that are no photos: drawings and films, for which it needs other
 # programs, and scientific containers, which it only recognises.
@@ -35,14 +37,14 @@ def photo_suffixes() -> tuple[str, ...]:
 def read_file(path: str) -> Tensor:
     """A picture's file as ``(3, H, W)`` uint8, turned as its camera says."""
     _check_regular(path)
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         return as_rgb(image)
 
 
 def check_file(path: str) -> None:
     """Read a file to its end, at an eighth of the size where the format allows it."""
     _check_regular(path)
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         image.draft("RGB", (1, 1))
         image.load()
 

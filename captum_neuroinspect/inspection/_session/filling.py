@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +15,7 @@ from captum_neuroinspect.inspection._session.filling_cards import neuron_cards
 from captum_neuroinspect.inspection._session.filling_edit import edit_result
 from captum_neuroinspect.inspection._session.identity import report_identity
 from captum_neuroinspect.inspection._session.material import Part
+from captum_neuroinspect.inspection._session.public import public, public_source
 from captum_neuroinspect.inspection.explaining import Explanation
 from captum_neuroinspect.inspection.preflight import MistakeCount
 from captum_neuroinspect.inspection.report.data import (
@@ -59,7 +59,7 @@ def report_data(session: NeuroInspect, run: str, command: tuple[str, ...] = ()) 
         n_explained=len(found.mistakes),
         neurons=cards,
         edit=edit_result(session),
-        cautions=looked.warnings,
+        cautions=tuple(map(public, looked.warnings)),
         command=command,
         digest=report_identity(session),
     )
@@ -184,14 +184,6 @@ def _counted(n_right: int, n: int) -> str:
     return f"{n_right} of {n} photos" if n >= FEW else share_with_interval(n_right, n)
 
 
-def _without_folder(spec: str) -> str:
-    """The model's text with the last part of a path only: a report is given to others."""
-    source, colon, path = spec.partition(":")
-    if Path(path).is_absolute():  # hf:/home/me/folder
-        return f"{source}{colon}{Path(path).name}"
-    return Path(spec).name if Path(spec).is_absolute() else spec
-
-
 def _explained(count: MistakeCount) -> str:
     """How many of the mistakes are explained, and what the others are for."""
     if count.n_explained == count.n_mistakes:
@@ -204,7 +196,7 @@ def _explained(count: MistakeCount) -> str:
 
 def _facts(session: NeuroInspect) -> Iterator[tuple[str, str]]:
     material, model = session.material, session.model
-    yield "model", f"{_without_folder(model.spec)}, {model.weights}"
+    yield "model", ", ".join(public_source(model.spec, model.weights))
     yield "photos", f"{len(material.inspected.features):,}, {model.view.said}"
     yield "roles", material.roles()
     found = session.explanation
@@ -212,7 +204,7 @@ def _facts(session: NeuroInspect) -> Iterator[tuple[str, str]]:
         yield "without", f"{n_left_out:,} mistakes whose change did not reach their class"
     order = _class_order(session)
     if order is not None:
-        yield "class order", order
-    yield "encoder", "none" if session.encoder is None else session.encoder.name
+        yield "class order", public(order)
+    yield "encoder", "none" if session.encoder is None else public(session.encoder.name)
     yield "seed", str(session.seed)
     yield "made with", f"captum-neuroinspect {__version__}"
