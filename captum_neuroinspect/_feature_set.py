@@ -86,6 +86,8 @@ class FeatureSet:
 
     def __post_init__(self) -> None:
         _check_shapes(self)
+        for name in _TENSORS:
+            object.__setattr__(self, name, _usable(getattr(self, name)))
         object.__setattr__(self, "labels", checked_labels(self.labels))
         if self.class_names is not None:
             object.__setattr__(self, "class_names", as_names(self.class_names))
@@ -304,6 +306,14 @@ class FeatureSet:
 
     def _check_class(self, name: str, index: int) -> None:
         check_indices(name, torch.tensor([index]), self.n_classes, f"{self.n_classes} classes")
+
+
+def _usable(tensor: Tensor | None) -> Tensor | None:
+    """A tensor that gradients can pass: one made under ``inference_mode`` is copied."""
+    if not isinstance(tensor, Tensor) or not tensor.is_inference():
+        return tensor
+    with torch.inference_mode(False):
+        return tensor.clone()
 
 
 def _check_shapes(features: FeatureSet) -> None:

@@ -22,12 +22,14 @@ from captum_neuroinspect._head import check_head, check_initialised, find_head
 from captum_neuroinspect._head_watch import watched
 from captum_neuroinspect._items import as_group, as_label
 from captum_neuroinspect._modules import as_input, check_indices, device_of, frozen
+from captum_neuroinspect._undisturbed import undisturbed
 
 __all__ = ["FeatureSet", "collect_features", "find_head"]
 
 _Batch = tuple[Tensor, Tensor, Tensor | None]
 
 
+@undisturbed(keep_autocast=True)
 def collect_features(
     model: nn.Module,
     data: DataLoader[Any] | Dataset[Any] | tuple[Tensor, Tensor],

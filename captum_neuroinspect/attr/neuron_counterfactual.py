@@ -14,6 +14,7 @@ from captum_neuroinspect._captum import TargetType
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._modules import check_indices, frozen
 from captum_neuroinspect._sites import Site
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.attr._arguments import (
     Samples,
     check_features,
@@ -128,6 +129,7 @@ class NeuronCounterfactual(LayerAttribution):
     ) -> Counterfactual: ...
 
     @log_usage()
+    @undisturbed(keep_autocast=True)
     def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
@@ -269,6 +271,7 @@ class NeuronCounterfactual(LayerAttribution):
         progress: bool = ...,
     ) -> Counterfactual: ...
 
+    @undisturbed(keep_autocast=True)
     def attribute_features(
         self,
         features: Tensor,

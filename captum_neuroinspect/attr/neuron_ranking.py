@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._html import html_table
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.attr._tails import working_dtype
 from captum_neuroinspect.attr.elastic_net import Counterfactual
 from captum_neuroinspect.attr.reference import Reference
@@ -118,6 +119,7 @@ class NeuronRanking:
         return "\n".join(lines)
 
 
+@undisturbed(keep_autocast=True)
 def rank_neurons(
     w: Tensor | Counterfactual,
     k: int = 5,

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from captum_neuroinspect._layout import Shapes
 from captum_neuroinspect._modules import as_layer, device_of, frozen
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.attr._neuron_gradients import NeuronReader, Selector, as_selectors
 from captum_neuroinspect.attr._neuron_layers import Probe, probe
 from captum_neuroinspect.attr._places import is_at_input
@@ -25,6 +26,7 @@ __all__ = ["Method", "neuron_saliency", "saliency_figure"]
 Method = Literal["gradient", "input_x_gradient", "gradcam", "integrated_gradients"]
 
 
+@undisturbed(keep_autocast=True)
 def neuron_saliency(
     model: nn.Module,
     layer: nn.Module | str,
@@ -126,8 +128,6 @@ def neuron_saliency(
     n_products = len(inputs) * len(selectors) * n_points
     with (
         frozen(model),
-        torch.inference_mode(False),
-        torch.enable_grad(),
         tqdm(desc="saliency", total=n_products, disable=not progress) as bar,
     ):
         images = _Images.of(inputs, baselines, additional_forward_args, device_of(model))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_neuroinspect._texts import check_texts
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.describe._embedding import embed_images, embed_phrases
 from captum_neuroinspect.describe.description import Descriptions, NeuronDescription
 from captum_neuroinspect.describe.vocabulary import without_repeats, word_list
@@ -22,6 +23,7 @@ TEMPLATES: tuple[str, ...] = ("a photo of {}.",)
 _SHARE_OF_OTHERS = 0.5
 
 
+@undisturbed()
 def describe_neurons(
     evidence: Mapping[int, Sequence[Tensor] | Tensor],
     encoder: ImageTextEncoder,

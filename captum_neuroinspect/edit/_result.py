@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._kept_file import reading
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.edit._candidates import Candidate
 from captum_neuroinspect.edit._edit_file import read_edit, save_edit
 from captum_neuroinspect.edit._evaluation import Evaluation, evaluate, shares_of_groups
@@ -112,6 +113,7 @@ class HeadEdit:
     def class_name(self, index: int) -> str:
         return self.class_names[index] if self.class_names else f"class {index}"
 
+    @undisturbed()
     def evaluate(self, features: FeatureSet) -> tuple[Evaluation, Evaluation]:
         """Results of the original and of the edited head on other data."""
         before, after = (
@@ -332,6 +334,7 @@ class HeadEdit:
         return as_html(self)
 
 
+@undisturbed()
 def compare_heads(
     original: nn.Linear,
     head: nn.Linear,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from torch import nn
 
 from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.edit._checks import apart_from
 from captum_neuroinspect.edit._choosing import Asked, chosen_edit
 from captum_neuroinspect.edit._fitting import as_edit, checked_problem, warn_of_failure
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Auto = Literal["auto"]
 
 
+@undisturbed()
 def edit_head(
     head: nn.Linear,
     train: FeatureSet,

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._modules import device_of
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.edit._fitting import as_edit, checked_problem, warn_of_failure
 from captum_neuroinspect.edit._options import FitOptions
 from captum_neuroinspect.edit._targets import Neurons, Ratio
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 Augment = Callable[[Tensor], Tensor]
 
 
+@undisturbed()
 def edit_through_images(
     model: nn.Module,
     train_data: DataLoader[Any] | Dataset[Any] | tuple[Tensor, Tensor],

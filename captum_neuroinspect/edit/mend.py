@@ -11,6 +11,7 @@ from torch import nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import check_head
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.edit._checks import apart_from, check_disjoint, check_sets, check_training
 from captum_neuroinspect.edit._layers import copy_of
 from captum_neuroinspect.edit._mend_rounds import Mending, MendRound, worthwhile_rounds
@@ -21,6 +22,7 @@ from captum_neuroinspect.edit.probability_ratio import check_target, checked_neu
 _FEWEST_MET = 5
 
 
+@undisturbed()
 def mend(
     head: nn.Linear,
     train: FeatureSet,

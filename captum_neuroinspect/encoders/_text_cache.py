@@ -43,7 +43,8 @@ class TextCache:
         return torch.stack([self._text2embedding[text] for text in texts])
 
     def _encode(self, texts: list[str]) -> Tensor:
-        with torch.no_grad():
+        # What is remembered must serve later too, when there are gradients to compute.
+        with torch.inference_mode(False), torch.no_grad():
             embeddings = self._encode_fn(texts)
         if not isinstance(embeddings, Tensor):
             raise TypeError(

@@ -12,6 +12,7 @@ from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import check_head
 from captum_neuroinspect._head_watch import watched
 from captum_neuroinspect._modules import as_input, check_indices, device_of, frozen
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.optvis import Illusions
 
 __all__ = ["class_representatives", "core_relevance"]
@@ -19,6 +20,7 @@ __all__ = ["class_representatives", "core_relevance"]
 _BATCH = 8
 
 
+@undisturbed()
 def core_relevance(
     model: nn.Module,
     head: nn.Linear,

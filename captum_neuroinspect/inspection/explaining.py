@@ -12,6 +12,7 @@ from captum_neuroinspect._head import check_head
 from captum_neuroinspect._html import html_table
 from captum_neuroinspect._shares import share_with_interval
 from captum_neuroinspect._texts import shown
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.attr import (
     Counterfactual,
     NeuronCounterfactual,
@@ -87,6 +88,7 @@ class Explanation:
         return shown(f"{len(self.mistakes)} mistake{plural} on {name(self.target)}{taken}")
 
 
+@undisturbed()
 def explain_mistakes(
     head: nn.Linear,
     features: FeatureSet,

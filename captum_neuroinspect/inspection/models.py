@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._modules import as_input
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.inspection._models.checkpoints import (
     SUFFIXES,
     fill,
@@ -83,6 +84,7 @@ class LoadedModel:
         return {"spec": self.spec, "preprocess": name}
 
 
+@undisturbed()
 def load_model(
     spec: str,
     *,

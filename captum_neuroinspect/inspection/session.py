@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.inspection._keeping.rendering import render_in_parts, rendering_plan
 from captum_neuroinspect.inspection._session.arguments import (
     layer_name,
@@ -94,6 +95,7 @@ class NeuroInspect(SessionState):
         4
     """
 
+    @undisturbed()
     def load(
         self,
         data: Any,
@@ -174,6 +176,7 @@ class NeuroInspect(SessionState):
         features = self.material.inspected.features
         return confusions(features, n, target=None if target is None else self._class(target))
 
+    @undisturbed()
     def preflight(
         self,
         target: int | str | None = None,
@@ -235,6 +238,7 @@ class NeuroInspect(SessionState):
                 plan = rendering_plan(self.work, self.model.model, pairs, clock=clock, **arguments)
         return replace(found, preprocessing=pixels, rendering=plan)
 
+    @undisturbed()
     def explain(
         self, target: int | str | None = None, predicted: int | str | None = None
     ) -> Explanation:
@@ -257,6 +261,7 @@ class NeuroInspect(SessionState):
         self.explanation = found
         return found
 
+    @undisturbed()
     def visualize(
         self,
         neurons: Sequence[int] | None = None,
@@ -290,6 +295,7 @@ class NeuroInspect(SessionState):
         self.illusions = render_in_parts(self.work, self.model.model, pairs, **arguments)
         return self.illusions
 
+    @undisturbed()
     def describe(self, neurons: Sequence[int] | None = None, *, n_phrases: int = 5) -> Descriptions:
         """Words for neurons, from their top crops and illusions: :func:`describe_neurons`.
 
@@ -331,6 +337,7 @@ class NeuroInspect(SessionState):
         """The photos that excite neurons most: :func:`top_photos`."""
         return top_photos(self.material.inspected.features, self._neurons(neurons), k)
 
+    @undisturbed()
     def edit(
         self,
         target: int | str | None = None,
@@ -372,6 +379,7 @@ class NeuroInspect(SessionState):
         self.last_edit = fitting.edit(picked, keep_anyway=keep_anyway)
         return self.last_edit
 
+    @undisturbed()
     def compare(self, edit: HeadEdit | None = None) -> Comparison:
         """An edit on the photos that judge it, and which of them changed sides.
 
@@ -391,6 +399,7 @@ class NeuroInspect(SessionState):
             return compare_judged(edit)
         return compare_photos(edit, self.material.test.features)
 
+    @undisturbed()
     def report(
         self,
         path: str | PathLike[str],

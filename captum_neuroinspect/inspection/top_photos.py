@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._html import html_table
 from captum_neuroinspect._modules import as_indices, check_indices, device_of, frozen
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.attr.neuron_ranking import NeuronList
 from captum_neuroinspect.optvis._units.reader import Preprocess, UnitReader
 from captum_neuroinspect.optvis.units import activation_map
@@ -98,6 +99,7 @@ def top_photos(
     return TopPhotos(tuple(wanted.tolist()), rows, features.indices[rows], values)
 
 
+@undisturbed()
 def crops(
     model: nn.Module,
     images: Tensor,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_neuroinspect._head import check_one_answer
 from captum_neuroinspect._input_fit import told_what_fits
 from captum_neuroinspect._modules import device_of, frozen
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.encoders.prompts import DEFAULT_TEMPLATES
 from captum_neuroinspect.optvis._checks import as_size
 from captum_neuroinspect.optvis._rendering.batches import render_batches
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from captum_neuroinspect.encoders import ImageTextEncoder
 
 
+@undisturbed()
 def render_illusions(
     model: nn.Module,
     neurons: Indices,
@@ -195,7 +197,7 @@ def render_illusions(
     if encoder is not None and options.channels not in (1, 3):
         raise ValueError(f"channels={channels}, but an encoder takes images of 1 or 3 channels")
     networks = [model] if encoder is None else [model, encoder.network]
-    with frozen(*networks), torch.enable_grad():
+    with frozen(*networks):
         example = _example(options, device_of(model))
         with told_what_fits(model, options.channels, options.size):
             reader = UnitReader(model, layer, head, preprocess, example, token=token)

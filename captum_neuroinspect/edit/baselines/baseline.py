@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import check_head
 from captum_neuroinspect._modules import as_indices, check_indices
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.edit._checks import check_fits
 from captum_neuroinspect.edit._layers import empty_like
 from captum_neuroinspect.edit._samples import with_mistakes
@@ -101,6 +102,7 @@ class CheckedBaseline(ABC):
     Subclasses say how they mend, in ``_mended``.
     """
 
+    @undisturbed()
     def __call__(
         self,
         head: nn.Linear,

@@ -17,6 +17,7 @@ from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._fingerprint import backbone_fingerprint, head_fingerprint
 from captum_neuroinspect._head import check_head, find_head
 from captum_neuroinspect._modules import device_of
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.features import collect_as_given, without_one_hot
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _PART = "features-part"
 
 
+@undisturbed()
 def collect_in_parts(
     work: WorkFolder,
     model: nn.Module,

@@ -16,6 +16,7 @@ from torch import nn
 from captum_neuroinspect._files import partial_folder
 from captum_neuroinspect._fingerprint import backbone_fingerprint, head_fingerprint
 from captum_neuroinspect._modules import device_of
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.inspection._session.arguments import (
     check_names,
     class_index,
@@ -62,6 +63,7 @@ class SessionState:
         last_edit: the last edit, or ``None``.
     """
 
+    @undisturbed()
     def __init__(
         self,
         model: nn.Module | LoadedModel | str,

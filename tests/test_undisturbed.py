@@ -1,0 +1,195 @@
+"""Entry points inside contexts that their caller has switched on for something else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from helpers import ConvNet, left_unchanged, nudged
+from torch import Tensor, nn
+
+from captum_neuroinspect import (
+    NeuronCounterfactual,
+    collect_features,
+    edit_head,
+    find_head,
+    mend,
+    neuron_saliency,
+    rank_neurons,
+    render_illusions,
+)
+from captum_neuroinspect._undisturbed import undisturbed
+from captum_neuroinspect.edit.baselines import Retraining
+from captum_neuroinspect.inspection.session import NeuroInspect
+from captum_neuroinspect.inspection.top_photos import crops
+
+
+@contextmanager
+def float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+CONTEXTS: dict[str, Callable[[], Any]] = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "float64": float64,
+}
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Any]:
+    torch.manual_seed(0)
+    model = ConvNet(3).eval()
+    images = torch.rand(90, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(90) % 3
+    features = collect_features(model, (images, labels), progress=False)
+    train, held = features.split(0.5)
+    mistakes = held.mistakes()
+    target = int(mistakes.labels[0])
+    return {
+        "model": model,
+        "data": (images, labels),
+        "train": train,
+        "held": held,
+        "target": target,
+        "mistakes": nudged(mistakes.subset(mistakes.labels == target)),
+    }
+
+
+def _session(made: dict[str, Any]) -> list[Tensor]:
+    session = NeuroInspect(made["model"], image_size=16, progress=False)
+    features = session.load(made["data"])
+    found = session.explain(made["target"])
+    illusions = session.visualize(found.neurons(1), n_steps=1, size=16)
+    edit = session.edit(method="equation8", n_epochs=2)
+    return [features.logits, illusions.images, edit.head.weight.detach()]
+
+
+ENTRIES: dict[str, Callable[[dict[str, Any]], list[Tensor]]] = {
+    "find_head": lambda m: [find_head(m["model"], m["data"][0][:1]).weight.detach()],
+    "collect_features": lambda m: [
+        collect_features(m["model"], m["data"], progress=False).features
+    ],
+    "counterfactual": lambda m: [
+        NeuronCounterfactual(m["model"], m["model"].head).attribute(
+            m["data"][0][:6], target=m["target"]
+        )
+    ],
+    "counterfactual of features": lambda m: [
+        NeuronCounterfactual(m["model"].head, m["model"].head).attribute_features(
+            m["mistakes"].features, target=m["target"]
+        )
+    ],
+    "rank": lambda m: [
+        torch.tensor(one.neurons, dtype=torch.int64)
+        for found in (rank_neurons(m["mistakes"].features - 0.5, k=3),)
+        for one in (found.insufficient, found.excessive)
+    ],
+    "saliency": lambda m: [neuron_saliency(m["model"], "head", m["data"][0][:2], [0, 1])],
+    "edit_head": lambda m: [
+        edit_head(
+            m["model"].head, m["train"], m["held"], target=m["target"], neurons=[1], n_epochs=2
+        ).head.weight.detach()
+    ],
+    "mend": lambda m: [
+        mend(
+            m["model"].head, m["train"], m["held"], m["mistakes"], target=m["target"]
+        ).head.weight.detach()
+    ],
+    "baseline": lambda m: [
+        Retraining()(
+            m["model"].head, m["train"], m["held"], target=m["target"], neurons=[1]
+        ).weight.detach()
+    ],
+    "render": lambda m: [
+        render_illusions(m["model"], [1], [0], n_steps=2, size=16, progress=False).images
+    ],
+    "crops": lambda m: [crops(m["model"], m["data"][0][:2], 1).boxes],
+    "session": _session,
+}
+KEEP_AUTOCAST = {"find_head", "collect_features", "counterfactual", "rank", "saliency"}
+KEEP_AUTOCAST |= {"counterfactual of features"}
+
+
+@pytest.fixture(scope="module")
+def right(made) -> dict[str, list[Tensor]]:
+    torch.manual_seed(5)
+    found = {name: call(made) for name, call in ENTRIES.items()}
+    assert all(any(tensor.numel() for tensor in tensors) for tensors in found.values())
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:the original head is returned")
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_numbers_are_those_of_a_call_by_itself(made, right, name: str, context: str) -> None:
+    torch.manual_seed(5)
+    with left_unchanged(made["model"]), CONTEXTS[context]():
+        found = ENTRIES[name](made)
+        if context == "float64":
+            assert torch.get_default_dtype() == torch.float64  # as the caller left it
+    for one, other in zip(found, right[name], strict=True):
+        assert one.dtype == other.dtype
+        if context == "autocast" and name in KEEP_AUTOCAST:
+            assert one.isfinite().all()  # in the low precision that was asked for
+        else:
+            torch.testing.assert_close(one, other)
+
+
+def test_what_was_collected_in_inference_mode_can_be_learnt_from(made) -> None:
+    with torch.inference_mode():
+        features = collect_features(made["model"], made["data"], progress=False)
+        part = features.subset(torch.arange(60))
+    assert not features.features.is_inference()
+    assert not part.features.is_inference()
+    weight = torch.zeros(3, features.features.shape[1], requires_grad=True)
+    (features.features @ weight.T).sum().backward()
+
+
+def test_everything_is_put_back_also_after_an_error() -> None:
+    @undisturbed()
+    def fails() -> None:
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+        assert torch.zeros(1).dtype == torch.float32
+        assert nn.Linear(2, 2)(torch.zeros(1, 2)).dtype == torch.float32
+        raise ZeroDivisionError
+
+    with float64(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(ZeroDivisionError):
+            fails()
+        assert torch.get_default_dtype() == torch.float64
+        assert torch.is_inference_mode_enabled()
+        ones = torch.ones(2, 2, dtype=torch.float32)
+        assert (ones @ ones).dtype == torch.bfloat16
+
+
+def test_threads_share_the_default_dtype_and_the_last_puts_it_back() -> None:
+    inside, leave = threading.Barrier(3), threading.Event()
+
+    def work() -> None:
+        with undisturbed():
+            inside.wait()
+            leave.wait()
+
+    with float64():
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        inside.wait()
+        with undisturbed():
+            pass
+        assert torch.get_default_dtype() == torch.float32  # two are still at work
+        leave.set()
+        for thread in threads:
+            thread.join()
+        assert torch.get_default_dtype() == torch.float64
