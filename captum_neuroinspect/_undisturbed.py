@@ -17,7 +17,8 @@ _before = torch.float32
 def undisturbed(*, keep_autocast: bool = False) -> Iterator[None]:
     """Compute as outside of ``no_grad``, ``inference_mode``, ``autocast`` and another dtype.
 
-    A with-block or a decorator. What the caller has switched on is on again afterwards.
+    A with-block or a decorator, which is one more frame for the ``stacklevel`` of a warning
+    that points at the caller. What the caller has switched on is on again afterwards.
 
     Args:
         keep_autocast: where a network may run in low precision because its user wants it.

@@ -143,7 +143,7 @@ def without_one_hot(features: FeatureSet) -> FeatureSet:
     warnings.warn(
         f"the labels {tuple(features.labels.shape)} have exactly one 1 in each row (one-hot): "
         "they are taken as class indices, for a head whose largest output decides",
-        stacklevel=3,
+        stacklevel=4,
     )
     return replace(features, labels=features.labels.argmax(1))
 

@@ -193,3 +193,19 @@ def test_threads_share_the_default_dtype_and_the_last_puts_it_back() -> None:
         for thread in threads:
             thread.join()
         assert torch.get_default_dtype() == torch.float64
+
+
+def test_warnings_point_at_the_caller_behind_the_decorator(made, monkeypatch) -> None:
+    n_calls, step = 0, torch.optim.Adam.step
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 2:
+            raise KeyboardInterrupt
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", interrupted)
+    with pytest.warns(match="interrupted") as caught:
+        ENTRIES["render"](made)
+    assert {one.filename for one in caught} == {__file__}

@@ -70,7 +70,7 @@ def check_disjoint(**sets: FeatureSet | None) -> None:
             )
 
 
-def apart_from(train: FeatureSet, stacklevel: int = 3, **met: FeatureSet | None) -> FeatureSet:
+def apart_from(train: FeatureSet, stacklevel: int = 4, **met: FeatureSet | None) -> FeatureSet:
     """Training samples without those that were met in use too, such as its own mistakes.
 
     Both teach, but those that were met are dealt out in parts that judge each other.

@@ -64,7 +64,7 @@ def chosen_edit(
     targets = _checked_targets(head, asked, mistakes)
     check_sets(head, "softmax", train=train, validation=validation, mistakes=mistakes)
     assert mistakes is not None
-    train = apart_from(train, stacklevel=4, mistakes=mistakes)
+    train = apart_from(train, stacklevel=5, mistakes=mistakes)
     check_disjoint(train=train, validation=validation, mistakes=mistakes)
     parts = divided(head, validation, mistakes, targets, asked.options.seed)
     ranked = _ranked(head, train, parts.learning, asked, ranking)
@@ -77,7 +77,7 @@ def chosen_edit(
             f"cost for the others of at most max_cost={asked.options.max_cost:g}: the original "
             "head is returned; give more mistakes, or a larger max_cost",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
         nothing = torch.zeros_like(fit.d_weight), torch.zeros_like(fit.d_bias)
         fit = replace(fit, d_weight=nothing[0], d_bias=nothing[1], best_epoch=0)

@@ -108,5 +108,5 @@ def _scores(fit: Fit, options: FitOptions) -> str:
 
 
 def _warn(message: str) -> None:
-    # The user's line: _warn, warn_of_failure, edit_head, the caller.
-    warnings.warn(message, RuntimeWarning, stacklevel=4)
+    # The user's line: _warn, warn_of_failure, edit_head, its decorator, the caller.
+    warnings.warn(message, RuntimeWarning, stacklevel=5)

@@ -125,7 +125,7 @@ def mend(
     if not rounds:
         moved = mending.first(met).tolist()
     if not n_kept:
-        warnings.warn(f"the original head is returned: {stopped}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"the original head is returned: {stopped}", RuntimeWarning, stacklevel=3)
     edit = compare_heads(
         head,
         mending.fitted(met, torch.tensor(moved, dtype=torch.int64)) if n_kept else copy_of(head),

@@ -37,7 +37,7 @@ def as_illusions(
 def warn_of(result: Rendering, n_pairs: int, options: RenderOptions) -> None:
     """Warn of what the user should know about these images, as seen from the caller's caller."""
     for message in _messages(result, n_pairs, options):
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(message, stacklevel=4)
 
 
 def _outcome(result: Rendering, n_pairs: int) -> dict[str, object]:
