@@ -140,6 +140,17 @@ def as_names(names: Iterable[Any], what: str = "class_names") -> tuple[str, ...]
     return tuple(map(_text, ordered))
 
 
+def are_placeholders(names: Iterable[str]) -> bool:
+    """Whether these are what transformers fills in for names that were never given.
+
+    Examples::
+
+        >>> are_placeholders(["LABEL_0", "LABEL_1"]), are_placeholders(["LABEL_0", "cat"])
+        (True, False)
+    """
+    return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
+
+
 def names_of(data: Any) -> ClassMatch:
     """The class names that a data set carries, also behind wrappers.
 
