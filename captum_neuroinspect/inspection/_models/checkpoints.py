@@ -20,10 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from captum_neuroinspect._class_names import as_names
+from captum_neuroinspect._class_names import are_placeholders, as_names
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
-_NAME_KEYS = ("class_names", "classes", "id2label")
+# First what made the labels: beside it "classes" may be in any order.
+_NAME_KEYS = ("class_to_idx", "class_names", "classes", "id2label", "idx_to_class")
 _SEPARATOR = "::"
 _DEEPEST = 3  # how far inside a file sets of weights are looked for
 # Averages of the weights, and networks that teach: sets beside the trained one.
@@ -353,9 +354,11 @@ def _groups(
 
 
 def _names_of(content: Any) -> tuple[str, ...] | None:
-    for key in (*_NAME_KEYS, "class_to_idx"):
+    for key in _NAME_KEYS:
         names = content.get(key)
         if isinstance(names, (list, tuple, Mapping)) and names:
             with suppress(TypeError, ValueError):  # "classes" may be other things
-                return as_names(names, key)
+                found = as_names(names, key)
+                if not are_placeholders(found):
+                    return found
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from captum_neuroinspect._class_names import as_names
+from captum_neuroinspect._class_names import are_placeholders, as_names
 from captum_neuroinspect.inspection._models.checkpoints import listed
 from captum_neuroinspect.inspection._models.measured import recipe_of
 from captum_neuroinspect.inspection._models.recipe import Built, Recipe
@@ -112,6 +111,6 @@ def _label_names(config: Any) -> tuple[str, ...] | None:
     # Many fill in one of the two only.
     for names in (config.id2label, config.label2id):
         found = as_names(names, "id2label") if names else ()
-        if found and not all(re.fullmatch(r"LABEL_\d+", name) for name in found):
+        if found and not are_placeholders(found):
             return found
     return None
