@@ -43,7 +43,7 @@ def names_in_files(model: nn.Module) -> dict[str, str]:
     numbers = {name: torch.tensor([float(i)]) for i, name in enumerate(own)}
     with tempfile.TemporaryDirectory() as folder, no_progress_bar(transformers):
         try:
-            network.save_pretrained(folder, state_dict=numbers)  # type: ignore[operator]
+            network.save_pretrained(folder, state_dict=numbers)
         except (RuntimeError, ValueError, IndexError):  # tensors that are cut or joined
             return {}
         written = load_file(Path(folder) / "model.safetensors")
