@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from captum_neuroinspect._class_names import are_placeholders, as_names
+from captum_neuroinspect.inspection._models.written_names import names_in_files, under_own_names
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
 # First what made the labels: beside it "classes" may be in any order.
@@ -118,8 +119,9 @@ def weights_for(checkpoint: Checkpoint, model: nn.Module) -> WeightSet:
     Warns:
         UserWarning: when an average of the weights lies beside them, saying which is taken.
     """
-    expected = model.state_dict().keys()
-    found = [s for place, group in checkpoint.groups.items() for s in _sets(place, group, expected)]
+    expected, in_files = model.state_dict().keys(), names_in_files(model)
+    groups = {place: under_own_names(t, in_files) for place, t in checkpoint.groups.items()}
+    found = [s for place, group in groups.items() for s in _sets(place, group, expected)]
     most = max(s.n_found for s in found)
     # What has half the names is a network of its own kind; less are tensors of the same name.
     likely = [s for s in found if s.n_found > most / 2]

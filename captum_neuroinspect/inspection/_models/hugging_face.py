@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,12 @@ from captum_neuroinspect._class_names import are_placeholders, as_names
 from captum_neuroinspect.inspection._models.checkpoints import listed
 from captum_neuroinspect.inspection._models.measured import recipe_of
 from captum_neuroinspect.inspection._models.recipe import Built, Recipe
-from captum_neuroinspect.inspection._models.shared import DEFAULT, optional, told_what_to_do
+from captum_neuroinspect.inspection._models.shared import (
+    DEFAULT,
+    no_progress_bar,
+    optional,
+    told_what_to_do,
+)
 from captum_neuroinspect.inspection._models.transforms import HuggingFaceTransform, TimmTransform
 
 
@@ -43,7 +47,7 @@ class HuggingFace:
                 f"weights={weights!r}, expected a file or {DEFAULT!r}: hf: has one set"
             )
         factory = self._transformers.AutoModelForImageClassification
-        with self._told_what_to_do(), _no_progress_bar(self._transformers):
+        with self._told_what_to_do(), no_progress_bar(self._transformers):
             model, report = factory.from_pretrained(self._name, output_loading_info=True)
         new = sorted(report["missing_keys"])
         if new:  # transformers would draw them at random, with a mere warning
@@ -87,19 +91,6 @@ class HuggingFace:
     def _told_what_to_do(self) -> Any:
         step = f"run `hf download {self._name}`"
         return told_what_to_do(f"hf:{self._name}", step, "hf:FOLDER with a copy of its files")
-
-
-@contextmanager
-def _no_progress_bar(transformers: Any) -> Iterator[None]:
-    # A switch for the whole process is all there is: it is put back.
-    logging = transformers.utils.logging
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            logging.enable_progress_bar()
 
 
 def _label_names(config: Any) -> tuple[str, ...] | None:
