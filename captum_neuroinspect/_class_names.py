@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
+LABEL_KEYS = ("label", "labels", "fine_label")  # of items, and columns of Hugging Face
 _N_SHOWN = 8  # names in a message
 
 
@@ -138,12 +140,25 @@ def as_names(names: Iterable[Any], what: str = "class_names") -> tuple[str, ...]
     return tuple(map(_text, ordered))
 
 
+def are_placeholders(names: Iterable[str]) -> bool:
+    """Whether these are what transformers fills in for names that were never given.
+
+    Examples::
+
+        >>> are_placeholders(["LABEL_0", "LABEL_1"]), are_placeholders(["LABEL_0", "cat"])
+        (True, False)
+    """
+    return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
+
+
 def names_of(data: Any) -> ClassMatch:
     """The class names that a data set carries, also behind wrappers.
 
     Looked for in ``classes`` (torchvision), ``class_to_idx``, ``categories``, the
-    ``ClassLabel`` among ``features`` (Hugging Face), and in what a ``DataLoader``,
-    ``Subset`` or wrapper calls ``dataset``, or a ``ConcatDataset`` ``datasets``.
+    ``ClassLabel`` among ``features`` (Hugging Face), in what a ``DataLoader``,
+    ``Subset`` or wrapper calls ``dataset``, or a ``ConcatDataset`` ``datasets``, and in
+    the ``Dataset`` that another wrapper keeps. A ``target_transform`` moves the names with
+    the labels; one that gives other numbers than 0, 1, 2, ... leaves labels without names.
 
     Raises:
         ValueError: when parts of one data set have different names.
@@ -155,13 +170,9 @@ def names_of(data: Any) -> ClassMatch:
 def raw_names_of(data: Any) -> Sequence[Any] | None:
     """:func:`names_of` with synonyms as the data set has them."""
     own = _own_names(data)
-    if own is not None:
-        return own
-    parts = getattr(data, "datasets", None)
-    if isinstance(parts, (list, tuple)) and not isinstance(data, Mapping):
-        return _common_names(parts)
-    inner = getattr(data, "dataset", None)
-    return None if inner is None or inner is data else raw_names_of(inner)
+    own = _inner_names(data) if own is None else own
+    transform = getattr(data, "target_transform", None)
+    return own if own is None or transform is None else _renumbered(own, transform)
 
 
 def match_names(
@@ -372,7 +383,8 @@ def _in_order(names: Mapping[Any, Any], what: str) -> list[Any]:
 def _own_names(data: Any) -> Sequence[Any] | None:
     features = getattr(data, "features", None)
     if isinstance(features, Mapping):
-        labels = (f for f in features.values() if type(f).__name__ == "ClassLabel")
+        usual = (features[key] for key in LABEL_KEYS if key in features)
+        labels = [f for f in (*usual, *features.values()) if type(f).__name__ == "ClassLabel"]
         return next((list(f.names) for f in labels if f.names), None)
     names, numbers = getattr(data, "classes", None), getattr(data, "class_to_idx", None)
     if names is None:
@@ -384,6 +396,30 @@ def _own_names(data: Any) -> Sequence[Any] | None:
     if isinstance(numbers, Mapping) and numbers:
         return _by_number(names, numbers)
     return names or None
+
+
+def _inner_names(data: Any) -> Sequence[Any] | None:
+    parts = getattr(data, "datasets", None)
+    if isinstance(parts, (list, tuple)) and not isinstance(data, Mapping):
+        return _common_names(parts)
+    inner = getattr(data, "dataset", None)
+    if inner is None and isinstance(data, Dataset):
+        # A wrapper that people write themselves may call it as it likes.
+        kept = [v for v in vars(data).values() if isinstance(v, Dataset) and v is not data]
+        inner = kept[0] if len(kept) == 1 else None
+    return None if inner is None or inner is data else raw_names_of(inner)
+
+
+def _renumbered(names: Sequence[Any], transform: Callable[[int], Any]) -> Sequence[Any] | None:
+    """The names in the order of the labels that come out; ``None``: these are other numbers."""
+    try:
+        made = [torch.as_tensor(transform(label)) for label in range(len(names))]
+    except Exception:  # whatever the user's function says of a plain number
+        return None
+    numbers = [int(one.argmax()) if one.numel() > 1 else int(one) for one in made]
+    if sorted(numbers) != list(range(len(names))):
+        return None
+    return [names[numbers.index(label)] for label in range(len(names))]
 
 
 def _by_number(names: list[Any], numbers: Mapping[Any, Any]) -> Sequence[Any]:

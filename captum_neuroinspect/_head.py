@@ -28,6 +28,11 @@ WITHOUT_HEAD = (
     "neuron_saliency and NeuroInspect(model, layer=...).visualize take any layer."
 )
 
+SQUEEZED = (
+    "One has a single output, which the model returns without its dimension of classes: give a "
+    "model that returns (N, 1), without squeeze or flatten"
+)
+
 
 def find_head(model: nn.Module, example: Any) -> nn.Linear:
     """Find the decision layer: the ``nn.Linear`` whose output *is* the model's output.
@@ -171,6 +176,8 @@ def no_head_message(model: nn.Module, logits: Tensor, calls: Sequence[LinearCall
         f"no linear decision layer found in {type(model).__name__}: none of its "
         f"{len(calls)} nn.Linear calls computes the output of shape {tuple(logits.shape)}. "
     )
+    if any(c.output is not None and is_squeezed(c.output, logits) for c in calls):
+        return message + SQUEEZED
     alike = [c for c in calls if c.output is not None and c.output.shape == logits.shape]
     # From the last calls on: those before belong to the backbone.
     averaged = next((n for n in range(2, len(alike) + 1) if _are_added(alike[-n:], logits)), 0)
@@ -197,6 +204,12 @@ def no_head_message(model: nn.Module, logits: Tensor, calls: Sequence[LinearCall
         "The decision layer must be an nn.Linear on features (N, F), "
         f"not a convolution or a prototype distance. {WITHOUT_HEAD}"
     )
+
+
+def is_squeezed(output: Tensor, returned: Tensor) -> bool:
+    """Whether a model returned a single output as ``(N,)`` or a number instead of ``(N, 1)``."""
+    is_single = output.ndim == 2 and output.shape[1] == 1
+    return is_single and returned.ndim < 2 and returned.numel() == output.numel()
 
 
 def _are_added(calls: Sequence[LinearCall], logits: Tensor) -> bool:

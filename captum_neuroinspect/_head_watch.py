@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._head import WITHOUT_HEAD, check_head, why_not_linear
+from captum_neuroinspect._head import (
+    SQUEEZED,
+    WITHOUT_HEAD,
+    check_head,
+    is_squeezed,
+    why_not_linear,
+)
 from captum_neuroinspect._modules import (
     Captured,
     as_input,
@@ -76,6 +82,8 @@ class HeadWatch:
                 "; another layer makes that, or something (a scale, a mask, an average of heads) "
                 "changes it before the model returns it"
             )
+        if any(is_squeezed(logits, t) for t in outputs):
+            return f"{message}. {SQUEEZED}"
         return message + "; the units of an inner layer are for layer="
 
     def _name(self) -> str:

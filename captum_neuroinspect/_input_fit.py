@@ -13,6 +13,10 @@ from torch.nn.modules.conv import _ConvNd
 _OF_SHAPES = re.compile(r"shape|size|channel|dimension|height|width|match", re.IGNORECASE)
 
 
+# transformers says it with a ValueError, which is the kind of our own errors too.
+_OF_SIZE = re.compile(r"image size", re.IGNORECASE)
+
+
 @contextmanager
 def told_what_fits(model: nn.Module, n_channels: int, size: tuple[int, int]) -> Iterator[None]:
     """Say what a model takes instead of what happens inside it, while images go through it.
@@ -27,9 +31,11 @@ def told_what_fits(model: nn.Module, n_channels: int, size: tuple[int, int]) -> 
     """
     try:
         yield
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
+        pattern = _OF_SIZE if isinstance(error, ValueError) else _OF_SHAPES
         # Out of memory and the like are kinds of their own.
-        if type(error) not in (RuntimeError, AssertionError) or not _OF_SHAPES.search(str(error)):
+        is_plain = type(error) in (RuntimeError, AssertionError, ValueError)
+        if not is_plain or not pattern.search(str(error)):
             raise
         raise ValueError(_reason(model, n_channels, size, error)) from error
 
@@ -52,7 +58,8 @@ def _reason(model: nn.Module, n_channels: int, size: tuple[int, int], error: Exc
         )
     return (
         f"{name} does not take images of {size[1]} x {size[0]} pixels and {n_channels} channels "
-        f"({_short(error)}): give image_size= (size= for illusions) the size it was trained at"
+        f"({_short(error)}): give image_size= or --image-size the size it was trained at, for "
+        "illusions size= or --size"
     )
 
 

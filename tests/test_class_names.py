@@ -141,6 +141,10 @@ class Named(Dataset[Any]):
         return torch.zeros(3, 4, 4), index % 2
 
 
+def _class_label(*names: str) -> Any:
+    return type("ClassLabel", (), {"names": list(names)})()
+
+
 class Wrapper(Named):
     """As people write them around a data set, to add a transform."""
 
@@ -157,12 +161,34 @@ def test_names_are_found_behind_wrappers() -> None:
         Named(class_to_idx={"a": 1, "b": 0}),
         Named(["a", "b"], class_to_idx={"a": 1, "b": 0}),  # class_to_idx makes the labels
         Named(categories=["b", "a"]),
-        Subset(Named(features={"label": type("ClassLabel", (), {"names": ["b", "a"]})()}), [0]),
+        Subset(Named(features={"label": _class_label("b", "a")}), [0]),
+        # Another column has classes too.
+        Named(features={"source": _class_label("web", "cam"), "label": _class_label("b", "a")}),
+        Wrapper(subset=Subset(data, [2]), transform=str),  # under a name of the user's own
     ):
         assert names_of(wrapped).names == ("b", "a"), wrapped
     assert names_of(Wrapper(["c"], dataset=data)).names == ("c",)
-    for nameless in (Named(), Named(10), Named({"a", "b"}), Wrapper(dataset=Named()), [1, 2]):
+    two = Wrapper(first=data, second=Named(["c"]))  # whose labels are these?
+    for nameless in (Named(), Named(10), Named({"a", "b"}), Wrapper(dataset=Named()), [1, 2], two):
         assert names_of(nameless) == ClassMatch()
+
+
+def test_a_target_transform_moves_the_names_with_the_labels() -> None:
+    """Label n of the data is called what the transform made n of."""
+    order = [2, 0, 3, 1]
+    one_hot = torch.eye(4)
+    for transform in (order.__getitem__, lambda label: one_hot[order[label]]):
+        data = Named(["a", "b", "c", "d"], target_transform=transform)
+        for wrapped in (data, Subset(data, [1]), Wrapper(kept=data)):
+            names = names_of(wrapped).names
+            assert names is not None
+            assert [names[order[i]] for i in range(4)] == ["a", "b", "c", "d"]
+    # Of another list of classes, or fewer of them: the names say nothing about these numbers.
+    for other in ([207, 5, 340, 1], [0, 0, 1, 1], [1, 2, 3, 4]):
+        data = Named(["a", "b", "c", "d"], target_transform=other.__getitem__)
+        assert names_of(Subset(data, [0])) == ClassMatch()
+    by_name = Named(["a", "b"], target_transform={"a": 1, "b": 0}.__getitem__)
+    assert names_of(by_name) == ClassMatch()
 
 
 def test_data_sets_of_different_classes_cannot_be_joined() -> None:

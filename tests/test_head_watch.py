@@ -363,3 +363,13 @@ def test_a_watch_that_saw_nothing():
         watch.logits(torch.zeros(1, 4))
     with pytest.raises(ValueError, match="not a submodule"):
         check_belongs(model, nn.Linear(16, 4), torch.rand(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_single_output_without_its_dimension_is_named(given: bool) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 1), nn.Flatten(0)).eval()
+    head = model[1] if given else None
+    assert head is None or isinstance(head, nn.Linear)
+    data = torch.rand(6, 3, 2, 2), torch.arange(6) % 2
+    with pytest.raises(ValueError, match=r"returns \(N, 1\), without squeeze"):
+        collect_features(model, data, head, progress=False)

@@ -24,6 +24,17 @@ def test_a_model_of_one_channel_says_what_to_do() -> None:
         NeuroInspect(_net(5), progress=False)
 
 
+def test_the_size_error_of_transformers_names_the_option() -> None:
+    def of_transformers() -> None:
+        raise ValueError("Input image size (96*96) doesn't match model (128*128).")
+
+    with (
+        pytest.raises(ValueError, match=r"does not take images of 96 x 96 pixels .*--size"),
+        told_what_fits(nn.Identity(), 3, (96, 96)),
+    ):
+        of_transformers()
+
+
 def test_what_it_says_works() -> None:
     found = render_illusions(_net(1), [1], [2], size=28, channels=1, n_steps=2, progress=False)
     assert found.images.shape == (1, 1, 28, 28)

@@ -23,12 +23,12 @@ from captum_neuroinspect.attr._arguments import (
     head_in_working_dtype,
     usual_activations,
 )
+from captum_neuroinspect.attr._convergence import check_and_warn
 from captum_neuroinspect.attr._last_layer import is_plain_linear
 from captum_neuroinspect.attr._passes import Passes
 from captum_neuroinspect.attr._places import find_channel_dims, is_at_input
 from captum_neuroinspect.attr._solving import Problem, Readings, Solver, solve_head, solve_layer
 from captum_neuroinspect.attr._targets import Targets, classes_of
-from captum_neuroinspect.attr._verdict import check_and_warn
 from captum_neuroinspect.attr.elastic_net import Counterfactual, ElasticNet
 from captum_neuroinspect.attr.reference import Reference
 

@@ -86,8 +86,9 @@ class Photos:
                 - a ``Dataset`` of ``(image, label)``, ``(image, label, group)`` or
                   mappings; images are Pillow's, arrays ``(H, W, C)``, or tensors in
                   0..1 (or uint8), before normalisation;
-                - a ``DataLoader``: its dataset, in the dataset's order; neither its
-                  sampler nor its ``collate_fn`` is used;
+                - a ``DataLoader``: its dataset, in the dataset's order, or the part that a
+                  sampler with ``indices`` (``SubsetRandomSampler``) draws from; its
+                  ``collate_fn`` is not used;
                 - a Hugging Face dataset (one split);
                 - tensors ``(images (N, C, H, W), labels (N,))``.
             image_size: a side, or height and width, at which photos are looked at.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._files import write_atomically
 from captum_neuroinspect._modules import as_input, frozen, is_close, logits_of
+from captum_neuroinspect.inspection._models.written_names import names_in_files
 
 __all__ = ["SavedModel", "check_save_path", "original_checkpoint", "save_model"]
 
@@ -93,7 +94,9 @@ def save_model(
         model = model.module
     model = getattr(model, "_orig_mod", model)  # of torch.compile, which shares the weights
     state = _state_of(model)
-    original = None if like is None else _Original.of(Path(like), state)
+    original = None
+    if like is not None:
+        original = _Original.of(Path(like), state, names_in_files(model))
     tensors = state if original is None else original.filled(state)
     # A copy of each: a name that shares memory with another would be dropped or refused.
     tensors = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
@@ -166,14 +169,14 @@ class _Original:
     metadata: dict[str, str]
 
     @classmethod
-    def of(cls, path: Path, state: Mapping[str, Tensor]) -> _Original:
+    def of(cls, path: Path, state: Mapping[str, Tensor], in_files: Mapping[str, str]) -> _Original:
         content, metadata = _content(path)
         # Of raw and averaged weights those that the model was made of.
         _, keys, names = max(
             (
                 ((_n_same(tensors, state, names), len(names)), keys, names)
                 for keys, tensors in _mappings(content)
-                for names in _names(tensors, state)
+                for names in _names(tensors, state, in_files)
             ),
             key=lambda found: found[0],
             default=((0, 0), (), {}),
@@ -242,8 +245,19 @@ def _mappings(
                 yield from _mappings(value, (*keys, key))
 
 
-def _names(file: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Iterator[dict[str, str]]:
+def _names(
+    file: Mapping[str, Tensor], state: Mapping[str, Tensor], in_files: Mapping[str, str]
+) -> Iterator[dict[str, str]]:
     """Which tensor of the model each of the file's may be: their prefixes may differ."""
+    yield from _by_prefix(file, state)
+    # The library of the model may write other names than the model has.
+    if any(name != own for name, own in in_files.items()):
+        written = {name: state[own] for name, own in in_files.items()}
+        for names in _by_prefix(file, written):
+            yield {name: in_files[other] for name, other in names.items()}
+
+
+def _by_prefix(file: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Iterator[dict[str, str]]:
     for own, other in product(_shared_prefixes(state), _prefixes(file)):
         names = {n: own + n.removeprefix(other) for n in file if n.startswith(other)}
         yield {f: m for f, m in names.items() if m in state and state[m].shape == file[f].shape}

@@ -18,6 +18,19 @@ from captum_neuroinspect.weights import load_efficientnet_lite
 N_IMAGENET_CLASSES = 1000
 
 
+class _Unnamed(Dataset[Any]):
+    """Data without the names of its classes, which are not among the network's."""
+
+    def __init__(self, data: Dataset[Any]) -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._data)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Any:
+        return self._data[index]
+
+
 class Collector:
     """Features of EfficientNet-Lite0, from the cache folder where it has them."""
 
@@ -40,7 +53,8 @@ class Collector:
 
     def collect(self, data: Dataset[Any]) -> FeatureSet:
         # The network's own classes: the data's are five for a thousand outputs.
-        return collect_features(self.model, data, class_names=map(str, range(N_IMAGENET_CLASSES)))
+        names = map(str, range(N_IMAGENET_CLASSES))
+        return collect_features(self.model, _Unnamed(data), class_names=names)
 
     def named(self, name: str, data: Dataset[Any]) -> Tensor:
         """Features (N, 1280) of a data set; ``name`` must stand for its pixels."""

@@ -207,6 +207,10 @@ def test_photos_that_cannot_be_read_are_named_or_skipped(place: Path, tmp_path: 
     shutil.copytree(place / "photos", photos)
     broken = next(photos.rglob("*.png"))
     broken.write_bytes(b"no picture")
+    test = tmp_path / "test"
+    shutil.copytree(place / "test", test)
+    judge = next(test.rglob("*.png"))
+    judge.write_bytes(b"no picture either")
     arguments = inspect_arguments(place, tmp_path / "run", "--data", photos)
 
     refused = _run(*arguments)
@@ -214,9 +218,10 @@ def test_photos_that_cannot_be_read_are_named_or_skipped(place: Path, tmp_path: 
     assert f"{broken.relative_to(photos)} cannot be read" in refused.stderr
     assert "--skip-unreadable" in refused.stderr
 
-    skipped = _run(*arguments, "--skip-unreadable")
+    skipped = _run(*arguments, "--skip-unreadable", "--test", test)
     assert skipped.exit_code == 0, skipped.stderr
     assert f"Warning: {broken.relative_to(photos)} is left out" in skipped.stderr
+    assert f"Warning: {judge.relative_to(test)} of test is left out" in skipped.stderr
 
 
 @pytest.mark.skipif(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
@@ -233,6 +233,18 @@ def test_names_come_through_torchvision_and_subset(folder: Path) -> None:
     assert Photos.of(data, image_size=8).name(3) == "dog/deep/c.png"
     assert Photos.of(Subset(data, [3, 1]), image_size=8).name(0) == "dog/deep/c.png"
     assert Photos.of(data).class_names == ("ant", "cat", "dog")
+
+
+def test_a_loader_that_splits_gives_its_part(folder: Path) -> None:
+    (folder / ".ipynb_checkpoints").rmdir()
+    (folder / "cat/._a.png").unlink()
+    data = ImageFolder(str(folder))
+    sampler = SubsetRandomSampler([3, 1])
+    photos = Photos.of(DataLoader(data, sampler=sampler), image_size=8)
+    assert [photos.name(i) for i in range(len(photos))] == [
+        Photos.of(data, image_size=8).name(i) for i in (3, 1)
+    ]
+    assert photos.class_names == tuple(data.classes)
 
 
 def test_groups_and_multi_hot_labels_come_through() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from captum_neuroinspect.inspection import saving
+from captum_neuroinspect.inspection.models import load_model
 from captum_neuroinspect.inspection.saving import original_checkpoint, save_model
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -253,3 +254,59 @@ def test_the_file_that_a_model_came_from(tmp_path):
         assert original_checkpoint(spec, "DEFAULT") == weights
         assert original_checkpoint(spec, "random") is None
     assert original_checkpoint("timm:resnet18", "a1_in1k") is None
+
+
+@pytest.fixture
+def vit_folder(tmp_path: Path) -> Path:
+    """A model of transformers, whose files have other names than its modules."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=8,
+        image_size=8,
+        patch_size=4,
+        num_labels=3,
+    )
+    folder = tmp_path / "vit"
+    transformers.ViTForImageClassification(config).save_pretrained(folder)
+    size = {"height": 8, "width": 8}
+    transformers.ViTImageProcessor(size=size).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["new.safetensors", "new.pth"])
+def test_a_folder_of_transformers_keeps_the_names_of_its_file(
+    vit_folder: Path, tmp_path: Path, name: str
+) -> None:
+    old = vit_folder / "model.safetensors"
+    model = load_model(f"hf:{vit_folder}").model
+    with torch.no_grad():
+        model.classifier.weight.add_(1.0)
+    save_model(model, tmp_path / name, like=old, example=IMAGES)
+    before, after = load_file(old), _read(tmp_path / name)
+    assert before.keys() == after.keys()
+    changed = {key for key, tensor in before.items() if not torch.equal(tensor, after[key])}
+    assert changed == {"classifier.weight"}
+
+
+def test_a_file_of_transformers_is_read_by_the_names_it_has(
+    vit_folder: Path, tmp_path: Path
+) -> None:
+    model = load_model(f"hf:{vit_folder}").model
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn(weight.shape))
+    save_model(model, tmp_path / "new.safetensors", like=vit_folder / "model.safetensors")
+    trained = {
+        f"model.{name}": value for name, value in load_file(tmp_path / "new.safetensors").items()
+    }
+    torch.save({"state_dict": trained}, tmp_path / "wrapped.ckpt")
+    for name in ("new.safetensors", "wrapped.ckpt"):
+        loaded = load_model(f"hf:{vit_folder}", weights=tmp_path / name).model
+        assert all(
+            torch.equal(value, loaded.state_dict()[key])
+            for key, value in model.state_dict().items()
+        )

@@ -20,10 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from captum_neuroinspect._class_names import as_names
+from captum_neuroinspect._class_names import are_placeholders, as_names
+from captum_neuroinspect.inspection._models.written_names import names_in_files, under_own_names
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
-_NAME_KEYS = ("class_names", "classes", "id2label")
+# First what made the labels: beside it "classes" may be in any order.
+_NAME_KEYS = ("class_to_idx", "class_names", "classes", "id2label", "idx_to_class")
 _SEPARATOR = "::"
 _DEEPEST = 3  # how far inside a file sets of weights are looked for
 # Averages of the weights, and networks that teach: sets beside the trained one.
@@ -117,8 +119,9 @@ def weights_for(checkpoint: Checkpoint, model: nn.Module) -> WeightSet:
     Warns:
         UserWarning: when an average of the weights lies beside them, saying which is taken.
     """
-    expected = model.state_dict().keys()
-    found = [s for place, group in checkpoint.groups.items() for s in _sets(place, group, expected)]
+    expected, in_files = model.state_dict().keys(), names_in_files(model)
+    groups = {place: under_own_names(t, in_files) for place, t in checkpoint.groups.items()}
+    found = [s for place, group in groups.items() for s in _sets(place, group, expected)]
     most = max(s.n_found for s in found)
     # What has half the names is a network of its own kind; less are tensors of the same name.
     likely = [s for s in found if s.n_found > most / 2]
@@ -353,9 +356,11 @@ def _groups(
 
 
 def _names_of(content: Any) -> tuple[str, ...] | None:
-    for key in (*_NAME_KEYS, "class_to_idx"):
+    for key in _NAME_KEYS:
         names = content.get(key)
         if isinstance(names, (list, tuple, Mapping)) and names:
             with suppress(TypeError, ValueError):  # "classes" may be other things
-                return as_names(names, key)
+                found = as_names(names, key)
+                if not are_placeholders(found):
+                    return found
     return None

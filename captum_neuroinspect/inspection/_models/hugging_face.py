@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,11 +11,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from captum_neuroinspect._class_names import as_names
+from captum_neuroinspect._class_names import are_placeholders, as_names
 from captum_neuroinspect.inspection._models.checkpoints import listed
 from captum_neuroinspect.inspection._models.measured import recipe_of
 from captum_neuroinspect.inspection._models.recipe import Built, Recipe
-from captum_neuroinspect.inspection._models.shared import DEFAULT, optional, told_what_to_do
+from captum_neuroinspect.inspection._models.shared import (
+    DEFAULT,
+    no_progress_bar,
+    optional,
+    told_what_to_do,
+)
 from captum_neuroinspect.inspection._models.transforms import HuggingFaceTransform, TimmTransform
 
 # Left open, transformers would ask on the terminal, and run the code after a "y".
@@ -47,7 +51,7 @@ class HuggingFace:
                 f"weights={weights!r}, expected a file or {DEFAULT!r}: hf: has one set"
             )
         factory = self._transformers.AutoModelForImageClassification
-        quietly = _no_progress_bar(self._transformers)
+        quietly = no_progress_bar(self._transformers)
         with self._told_what_to_do(), self._own_code_refused(), quietly:
             options = {"output_loading_info": True, **_NO_CODE}
             model, report = factory.from_pretrained(self._name, **options)
@@ -109,19 +113,6 @@ class HuggingFace:
         return told_what_to_do(f"hf:{self._name}", step, "hf:FOLDER with a copy of its files")
 
 
-@contextmanager
-def _no_progress_bar(transformers: Any) -> Iterator[None]:
-    # A switch for the whole process is all there is: it is put back.
-    logging = transformers.utils.logging
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            logging.enable_progress_bar()
-
-
 def _label_names(config: Any) -> tuple[str, ...] | None:
     """The class names of a configuration; those that were never given are ``LABEL_0`` ...
 
@@ -131,6 +122,6 @@ def _label_names(config: Any) -> tuple[str, ...] | None:
     # Many fill in one of the two only.
     for names in (config.id2label, config.label2id):
         found = as_names(names, "id2label") if names else ()
-        if found and not all(re.fullmatch(r"LABEL_\d+", name) for name in found):
+        if found and not are_placeholders(found):
             return found
     return None

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 DEFAULT = "DEFAULT"
 
@@ -71,3 +72,17 @@ def imagenet_names() -> tuple[str, ...]:
     from captum_neuroinspect.weights import imagenet_class_names
 
     return tuple(imagenet_class_names())
+
+
+@contextmanager
+def no_progress_bar(transformers: Any) -> Iterator[None]:
+    """Let transformers draw none for a while."""
+    # A switch for the whole process is all there is: it is put back.
+    logging = transformers.utils.logging
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 
-from captum_neuroinspect._class_names import ClassMatch, names_of
+from captum_neuroinspect._class_names import LABEL_KEYS, ClassMatch, names_of
 from captum_neuroinspect._items import as_group, as_label
 from captum_neuroinspect.inspection._photos.files import Item, Label
 from captum_neuroinspect.inspection._photos.folder import photos_in_folder
@@ -29,7 +29,6 @@ from captum_neuroinspect.inspection._photos.reading import (
 from captum_neuroinspect.inspection._photos.table import photos_in_table, table_and_split
 
 _IMAGE_KEYS = ("image", "img", "pixel_values", "images")
-_LABEL_KEYS = ("label", "labels", "fine_label")
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
@@ -109,7 +108,7 @@ class DatasetSource(_NoFiles):
     def hugging_face(cls, data: Any, key: str | None) -> DatasetSource:
         """A dataset of the `datasets` library, by what it offers: nothing is imported."""
         image_key = _column(data, "Image", _IMAGE_KEYS)
-        label_key = _column(data, "ClassLabel", _LABEL_KEYS)
+        label_key = _column(data, "ClassLabel", LABEL_KEYS)
         names = getattr(data.features[label_key], "names", None)
         classes = ClassMatch() if not names else ClassMatch.own(names)
         key = key or getattr(data, "_fingerprint", None)
@@ -169,7 +168,7 @@ class DatasetSource(_NoFiles):
     def _row(self, index: int) -> Sequence[Any]:
         row = self.data[index]
         if isinstance(row, Mapping):
-            keys = (self.image_key or _IMAGE_KEYS), (self.label_key or _LABEL_KEYS)
+            keys = (self.image_key or _IMAGE_KEYS), (self.label_key or LABEL_KEYS)
             return [_value(row, key) for key in keys]
         if not isinstance(row, (tuple, list)) or len(row) not in (2, 3):
             kind = type(row).__name__
@@ -241,7 +240,7 @@ def find_source(
     if isinstance(data, (str, os.PathLike)):
         return _on_disk(Path(data).expanduser(), class_names or (), must_exist)
     if isinstance(data, DataLoader):
-        data = data.dataset
+        data = _of_loader(data)
     if isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[0], Tensor):
         return TensorSource(data[0], torch.as_tensor(data[1]))
     if isinstance(data, Mapping):
@@ -271,6 +270,14 @@ def _on_disk(path: Path, class_names: Sequence[str], must_exist: bool) -> PhotoS
             "class, or a table (.csv, .tsv, .parquet) of paths and labels"
         )
     return photos_in_folder(path, class_names)
+
+
+def _of_loader(loader: DataLoader[Any]) -> Any:
+    """Its dataset, or the part of it that its sampler draws from, as one that splits does."""
+    drawn = getattr(loader.sampler, "indices", None)
+    if drawn is None:
+        return loader.dataset
+    return Subset(loader.dataset, torch.as_tensor(drawn).tolist())
 
 
 def _has_items(data: Any) -> bool:

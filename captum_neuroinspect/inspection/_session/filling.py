@@ -197,7 +197,8 @@ def _explained(count: MistakeCount) -> str:
 def _facts(session: NeuroInspect) -> Iterator[tuple[str, str]]:
     material, model = session.material, session.model
     yield "model", ", ".join(public_source(model.spec, model.weights))
-    yield "photos", f"{len(material.inspected.features):,}, {model.view.said}"
+    seen = f"{model.view.said} ({model.view.interpolation})"
+    yield "photos", f"{len(material.inspected.features):,}, {seen}"
     yield "roles", material.roles()
     found = session.explanation
     if found is not None and (n_left_out := len(found.mistakes) - found.ranking.n_mistakes):

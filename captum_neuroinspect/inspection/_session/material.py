@@ -115,8 +115,9 @@ class Material:
         """
         names = ("train", "deployment", "validation", "test")
         counts = [f"{name} {len(getattr(self, name).features):,}" for name in names]
-        where = " and ".join(f"{name} from {name}=" for name in names if name in self.given)
-        return f"{', '.join(counts)} ({f'{where}, the others' if where else 'all'} from data)"
+        own = " and ".join(name for name in names if name in self.given)
+        where = f"{own} from the photos given for it, the others" if own else "all"
+        return f"{', '.join(counts)} ({where} from data)"
 
 
 def load_material(

@@ -142,9 +142,13 @@ def open_session(
         on_error="skip" if settings.skip_unreadable else "raise",
         by_position=settings.by_position,
     )
-    for name, reason in session.material.inspected.photos.skipped:
-        text = f"{shown(name)} is left out, as it cannot be read: {shown(reason)}"
-        warnings.warn(text, stacklevel=2)
+    material = session.material
+    sets = {"": material.inspected}
+    sets |= {f" of {role}": getattr(material, role) for role in sorted(material.given)}
+    for of_set, part in sets.items():
+        for name, reason in part.photos.skipped:
+            text = f"{shown(name)}{of_set} is left out, as it cannot be read: {shown(reason)}"
+            warnings.warn(text, stacklevel=2)
     return session
 
 

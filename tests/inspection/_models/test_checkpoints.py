@@ -259,3 +259,23 @@ def test_half_precision_folders_of_hugging_face(tmp_path: Path) -> None:
     assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
     assert loaded.weights.endswith(", stored in bfloat16, computed in float32")
     assert loaded.on_pixels()(torch.rand(1, 3, 32, 32)).logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("kept", "names"),
+    [
+        (
+            {"classes": ["b", "a", "c", "d"], "class_to_idx": {"a": 0, "b": 1, "c": 2, "d": 3}},
+            "abcd",
+        ),
+        ({"idx_to_class": {3: "d", 2: "c", 1: "b", 0: "a"}}, "abcd"),
+        ({"id2label": {n: f"LABEL_{n}" for n in range(4)}}, None),
+        ({"id2label": {n: f"LABEL_{n}" for n in range(4)}, "idx_to_class": list("abcd")}, "abcd"),
+    ],
+)
+def test_class_names_are_those_that_made_the_labels(
+    spec: str, tmp_path: Path, kept: dict[str, Any], names: str | None
+) -> None:
+    torch.save({"state_dict": _net().state_dict(), **kept}, tmp_path / "named.pt")
+    loaded = load_model(spec, weights=tmp_path / "named.pt")
+    assert loaded.class_names == (None if names is None else tuple(names))

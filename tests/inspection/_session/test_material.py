@@ -120,11 +120,12 @@ def test_the_roles_in_words(tmp_path: Path) -> None:
         "train 60, deployment 60, validation 60, test 60 (all from data)"
     )
     assert _load(tmp_path, data, train=train).roles() == (
-        "train 30, deployment 120, validation 60, test 60 (train from train=, the others from data)"
+        "train 30, deployment 120, validation 60, test 60 "
+        "(train from the photos given for it, the others from data)"
     )
     assert _load(tmp_path, data, train=train, test=test).roles() == (
         "train 30, deployment 120, validation 120, test 33 "
-        "(train from train= and test from test=, the others from data)"
+        "(train and test from the photos given for it, the others from data)"
     )
 
 

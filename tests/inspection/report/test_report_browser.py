@@ -321,6 +321,16 @@ def test_narrow_screens_do_not_scroll_sideways(opener: Opener, example: Path, wi
     assert _overflow(opener(example, width=width)) <= 0
 
 
+@pytest.mark.parametrize("width", [390, 1200])
+def test_tables_of_classes_and_of_changes_are_not_cut(opener: Opener, width: int) -> None:
+    """With classes of few photos, whose shares are counts with an interval."""
+    opened = opener(example_data(n_neurons=1), width=width)
+    script = "boxes => boxes.map(box => box.scrollWidth - box.clientWidth)"
+    boxes = opened.page.locator("#errors .columns .scroll, .scroll:has(.changes)")
+    assert opened.page.get_by_text("(95").count() > 0
+    assert set(boxes.evaluate_all(script)) == {0}
+
+
 def test_nothing_moves_while_many_pictures_arrive(opener: Opener) -> None:
     opened = opener(example_data(n_neurons=30, n_mistakes=200, side=16))
     script = """async () => {
