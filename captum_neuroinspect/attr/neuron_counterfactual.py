@@ -244,7 +244,7 @@ class NeuronCounterfactual(LayerAttribution):
                     found = self._solve_head(features, targets, problem)
                 else:
                     found = solve_layer(passes, readings, targets, dims, problem)
-        check_and_warn(found, stacklevel=4)
+        check_and_warn(found, stacklevel=5)
         return found if return_details else found.attribution
 
     @overload
@@ -329,7 +329,7 @@ class NeuronCounterfactual(LayerAttribution):
                 passes = Passes.prepare(self.layer, features, None, None)
                 readings = Readings.take(passes, Site(self.layer, True), targets)
                 found = solve_layer(passes, readings, targets, None, problem)
-        check_and_warn(found, stacklevel=3)
+        check_and_warn(found, stacklevel=4)
         if return_details:
             return found
         return found.w if found.contrast is None else found.contrast
