@@ -49,10 +49,12 @@ def _modules_after(statement):
 
 
 def test_import_loads_a_handful_of_modules():
-    """What an import costs is what it loads: nothing of its own, and little of Python's."""
+    """What an import costs is what it loads: nothing of its own, and of others only Python's."""
     loaded = _modules_after("import captum_neuroinspect") - _modules_after("pass")
     assert {m for m in loaded if m.startswith("captum_neuroinspect")} == {"captum_neuroinspect"}
-    assert len(loaded) < 30
+    others = {m.split(".")[0] for m in loaded} - {"captum_neuroinspect"}
+    assert others <= set(sys.stdlib_module_names)
+    assert len(loaded) < 60  # how many of Python's are loaded already depends on the environment
 
 
 def test_attr_loads_nothing_but_its_own_modules_beside_captum():
