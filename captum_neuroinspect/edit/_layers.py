@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._head import head_tensors
 
 
@@ -31,7 +32,7 @@ def changed(head: nn.Linear, d_weight: Tensor, d_bias: Tensor) -> nn.Linear:
     What does not change stays bit-identical. A head without bias stays without.
     """
     layer = empty_like(head)
-    with torch.no_grad():
+    with exclusive(head), torch.no_grad():
         layer.weight.copy_(_sum(head.weight.detach(), d_weight))
         if head.bias is not None:
             layer.bias.copy_(_sum(head.bias.detach(), d_bias))
@@ -44,8 +45,9 @@ def difference(head: nn.Linear, original: nn.Linear) -> tuple[Tensor, Tensor]:
     There the difference of two float32 numbers, added again and rounded, gives the
     second number back bit by bit.
     """
-    d_weight = head.weight.detach().cpu().double() - original.weight.detach().cpu().double()
-    return d_weight, _bias(head) - _bias(original)
+    with exclusive(head, original):
+        d_weight = head.weight.detach().cpu().double() - original.weight.detach().cpu().double()
+        return d_weight, _bias(head) - _bias(original)
 
 
 def same_values(layer: nn.Linear, head: nn.Linear) -> bool:
