@@ -42,7 +42,12 @@ def _reached_from(value: Any) -> list[Any]:
     if isinstance(value, FunctionType):
         cells = [c.cell_contents for c in value.__closure__ or () if _is_filled(c)]
         named = [value.__globals__.get(name) for name in _names_in(value)]
-        return cells + [v for v in named if isinstance(v, (nn.Module, FunctionType, MethodType))]
+        given = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        return (
+            cells
+            + given
+            + [v for v in named if isinstance(v, (nn.Module, FunctionType, MethodType))]
+        )
     if isinstance(value, (list, tuple)):
         return list(value)
     if isinstance(value, dict):
