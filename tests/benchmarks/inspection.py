@@ -97,7 +97,7 @@ def size(out: Path, photos: Path | None) -> None:
     net = nn.Sequential(*backbone, nn.Linear(64, 10))
     session = NeuroInspect(net, work=out / "work", progress=False)
     features = session.load(photos)
-    target = int(features.confusion().fill_diagonal_(0).sum(1).argmax())
+    target = int(features.labels[features.is_mistake()].bincount().argmax())
     neurons = session.explain(target).neurons(10)
     session.visualize(neurons, n_steps=2)
     session.edit(target, neurons[:3])

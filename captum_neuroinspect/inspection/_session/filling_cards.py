@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from captum_neuroinspect._head import head_tensors
 from captum_neuroinspect.inspection._session.evidence import (
     Source,
     boxes_of,
@@ -49,17 +49,19 @@ def neuron_cards(session: NeuroInspect, found: Explanation) -> tuple[NeuronCard,
     saliency = _saliency(source, part, found, neurons)
     core = {} if illusions is None else _core(source, illusions, session, found.target)
     words = {d.neuron: d for d in session.descriptions or ()}
+    pictures = {} if illusions is None else _pictures(illusions)
+    weight, confused = session.head.weight.detach()[:, neurons].float().cpu(), found.confused
     return tuple(
         NeuronCard(
             neuron=neuron,
-            illusions=() if illusions is None else tuple(_pictures(illusions, neuron)),
+            illusions=tuple(pictures.get(neuron, ())),
             top_photos=photos[neuron],
             saliency=saliency[neuron],
             phrases=_phrases(words.get(neuron)),
-            weights=_weights(session, neuron, found),
+            weights=_weights(weight[:, place], found.target, confused),
             core_relevance=core.get(neuron),
         )
-        for neuron in neurons
+        for place, neuron in enumerate(neurons)
     )
 
 
@@ -69,19 +71,24 @@ def _as_ranked(shown: dict[int, None], found: Explanation) -> list[int]:
     return sorted(shown, key=lambda neuron: place.get(neuron, len(place)))
 
 
-def _pictures(illusions: Illusions, neuron: int) -> Iterator[IllusionPicture]:
-    classes = illusions.classes
+def _pictures(illusions: Illusions) -> dict[int, list[IllusionPicture]]:
+    """The illusions of each neuron; all are dimmed once."""
+    found = defaultdict[int, list[IllusionPicture]](list)
     dimmed = None if illusions.masks is None else illusions.masked()
-    for i, one in enumerate(illusions.neurons):
-        if one == neuron and classes is not None:
-            yield IllusionPicture(
-                class_index=classes[i],
+    for i, (neuron, place) in enumerate(
+        zip(illusions.neurons, illusions.classes or (), strict=False)
+    ):
+        found[neuron].append(
+            IllusionPicture(
+                class_index=place,
                 picture=illusions.images[i],
                 masked=None if dimmed is None or _is_all_over(illusions, i) else dimmed[i],
                 activation=_number(illusions.activations, i),
                 logit=_number(illusions.logits, i),
                 similarity=_number(illusions.similarities, i),
             )
+        )
+    return found
 
 
 def _number(values: Tensor | None, i: int) -> float | None:
@@ -165,10 +172,15 @@ def _phrases(description: object) -> tuple[Phrase, ...]:
     return tuple(Phrase(text, score) for text, score in pairs)
 
 
-def _weights(session: NeuroInspect, neuron: int, found: Explanation) -> tuple[ClassWeight, ...]:
-    """The two classes in question, and those with the largest weights."""
-    column = head_tensors(session.head)[0][:, neuron].cpu()
-    largest = column.abs().argsort(descending=True, stable=True).tolist()
-    wanted = list(dict.fromkeys([found.target, found.confused, *largest]))[:_N_WEIGHTS]
+def _weights(column: Tensor, target: int, confused: int) -> tuple[ClassWeight, ...]:
+    """The two classes in question, and those with the largest weights.
+
+    Args:
+        column: ``(C,)`` weights of the neuron.
+        target: the class that was missed.
+        confused: the one that it was mostly taken for.
+    """
+    largest = column.abs().argsort(descending=True, stable=True)[:_N_WEIGHTS].tolist()
+    wanted = list(dict.fromkeys([target, confused, *largest]))[:_N_WEIGHTS]
     wanted.sort(key=lambda i: -float(column[i]))
     return tuple(ClassWeight(i, float(column[i])) for i in wanted)
