@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
+from PIL.Image import Image
 from torch import Tensor
 
 from captum_neuroinspect.inspection._session.evidence import (
@@ -26,6 +28,7 @@ from captum_neuroinspect.inspection.report.card_data import (
     SaliencyPicture,
     TopPhoto,
 )
+from captum_neuroinspect.inspection.report.pictures import as_image
 from captum_neuroinspect.optvis import Illusions
 
 if TYPE_CHECKING:
@@ -100,14 +103,17 @@ def _top_photos(
     source: Source, part: Part, neurons: Sequence[int]
 ) -> dict[int, tuple[TopPhoto, ...]]:
     top, boxes = boxes_of(source, part, neurons)
+    whole: dict[int, Image] = {}  # a photo may excite many neurons
 
     def photo(row: int, column: int) -> TopPhoto:
-        index, image = int(top.indices[row, column]), None
+        index = int(top.indices[row, column])
         image = part.photos.image(index)
         label = int(part.features.labels[top.rows[row, column]])
         activation = float(top.activations[row, column])
-        crop = cut(image, boxes[row, column])
-        return TopPhoto(image, part.photos.name(index), label, activation, crop)
+        crop = as_image(cut(image, boxes[row, column]))
+        if index not in whole:
+            whole[index] = as_image(image)
+        return TopPhoto(whole[index], part.photos.name(index), label, activation, crop)
 
     columns = range(top.indices.shape[1])
     return {n: tuple(photo(row, i) for i in columns) for row, n in enumerate(neurons)}
@@ -118,13 +124,13 @@ def _saliency(
 ) -> dict[int, tuple[SaliencyPicture, ...]]:
     """Each neuron on the mistakes whose counterfactual changes it most."""
     mistakes, maps = saliency_of(source, part, found.mistakes, neurons)
-    names = part.names(mistakes)
+    names, predictions = part.names(mistakes), mistakes.predictions.tolist()
+    photo_of = cache(lambda row: part.photos.image(int(mistakes.indices[row])))
 
     def picture(row: int, column: int) -> SaliencyPicture:
-        image = part.photos.image(int(mistakes.indices[row]))
-        predicted = int(mistakes.predictions[row])
-        drawn = overlay(image, maps[row, column].float())
-        return SaliencyPicture(drawn, names[row], found.target, predicted, image)
+        image = photo_of(row)
+        drawn = as_image(overlay(image, maps[row, column].float()))
+        return SaliencyPicture(drawn, names[row], found.target, predictions[row], image)
 
     change = found.w[: len(mistakes)].abs()
     return {
