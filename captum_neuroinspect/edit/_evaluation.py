@@ -80,7 +80,7 @@ def evaluate(
         group_shares: share of each group of the training set.
     """
     judged = features.with_head(head)
-    return evaluate_decisions(judged, _ratios(head, features, targets, link), group_shares)
+    return evaluate_decisions(judged, ratios_of(head, features, targets, link), group_shares)
 
 
 def evaluate_decisions(
@@ -112,9 +112,10 @@ def shares_of_groups(train: FeatureSet | None) -> tuple[float, ...] | None:
     return tuple((torch.bincount(train.groups).double() / len(train)).tolist())
 
 
-def _ratios(
+def ratios_of(
     head: nn.Linear, features: FeatureSet, targets: Mapping[int, Sequence[int]], link: Link
 ) -> tuple[float, ...]:
+    """The probability ratios of an :class:`Evaluation`."""
     weight, bias = head_tensors(head)
     ratios: list[float] = []
     for target, neurons in targets.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captum_neuroinspect._blocks import by_blocks
 from captum_neuroinspect._feature_set import FeatureSet
 
 
@@ -49,4 +50,4 @@ def calibration_error(features: FeatureSet, n_bins: int = 15) -> float:
 def _confidence(features: FeatureSet) -> Tensor:
     if features.is_multi_hot or features.logits.shape[1] == 1:
         return features.logits.abs().sigmoid()
-    return features.logits.softmax(1).amax(1)
+    return by_blocks(lambda logits: logits.softmax(1).amax(1), features.logits)
