@@ -93,8 +93,9 @@ class Reference:
                     "reference has multi-hot labels, expected samples of one class each: give "
                     "the activations (R, F) of correct samples"
                 )
-            right = samples.correct()
-            return cls._measured(right.features, right.labels, samples.n_classes, effect)
+            right = samples.is_correct  # without their logits, which take room
+            features, labels = samples.features[right], samples.labels[right]
+            return cls._measured(features, labels, samples.n_classes, effect)
         if not isinstance(samples, Tensor):
             raise TypeError(
                 f"reference is {type(samples).__name__}, expected a FeatureSet or activations "

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect.edit._anchored_fit import Weighted
 
-_Part = tuple[Tensor, Tensor, float]  # features, labels, their weight together
+# Features, labels, where they come from, how many each stands for, their weight together.
+_Part = tuple[Tensor, Tensor, Tensor, Tensor, float]
 
 # Half of the class's weight on what was met in use: it is real, but little.
 _MET_SHARE = 0.5
@@ -17,7 +20,13 @@ _CUE_SHARE = 0.3
 
 
 def moved_samples(
-    train: FeatureSet, met: FeatureSet, target: int, neurons: Tensor, target_weight: float
+    train: FeatureSet,
+    met: FeatureSet,
+    target: int,
+    neurons: Tensor,
+    target_weight: float,
+    *,
+    stands_for: tuple[Tensor, Tensor] | None = None,
 ) -> Weighted:
     """Samples in which the blamed neurons no longer tell the target.
 
@@ -32,33 +41,61 @@ def moved_samples(
         target: the class to mend.
         neurons: the blamed features, int64; may be empty.
         target_weight: weight of the target.
+        stands_for: how many samples each of ``train`` and of ``met`` stands for, 0 for those
+            that are left out; ``None``: each for itself.
     """
-    is_mine, was_met = train.labels == target, met.labels == target
-    cue = _cue(train.features[is_mine], met.features[was_met], neurons)
-    n_others = len(train.labels[~is_mine].unique())
+    cue = cue_of(train, met, target, neurons)
+    n_others = len(train.labels[train.labels != target].unique())
     share = _CUE_SHARE if len(neurons) else 0.0
+    rows_of_train, rows_of_met = (
+        _Rows.of(data, start, None if stands_for is None else stands_for[i])
+        for i, (data, start) in enumerate(((train, 0), (met, len(train))))
+    )
+    mine, others = rows_of_train.divided(target)
+    met_mine, met_others = rows_of_met.divided(target)
+    of_others = others.features
     parts: list[_Part] = [
-        (met.features[was_met], met.labels[was_met], _MET_SHARE * target_weight),
-        (
-            _within(train, train.features[is_mine] - cue),
-            train.labels[is_mine],
-            (1 - _MET_SHARE) * target_weight,
-        ),
-        (
-            torch.cat([train.features[~is_mine], met.features[~was_met]]),
-            torch.cat([train.labels[~is_mine], met.labels[~was_met]]),
-            n_others * (1 - share),
-        ),
-        (_within(train, train.features[~is_mine] + cue), train.labels[~is_mine], n_others * share),
+        (*met_mine, _MET_SHARE * target_weight),
+        (*mine._replace(features=_within(train, mine.features - cue)), _own(target_weight)),
+        (*map(torch.cat, zip(others, met_others, strict=True)), n_others * (1 - share)),  # type: ignore[arg-type]
+        (*others._replace(features=_within(train, of_others + cue)), n_others * share),
     ]
-    return _joined([part for part in parts if len(part[1]) and part[2] > 0])
+    return _joined([part for part in parts if len(part[1]) and part[-1] > 0])
 
 
-def _cue(mine: Tensor, met: Tensor, neurons: Tensor) -> Tensor:
-    """``(F,)``: what the cue adds to the blamed neurons; 0 elsewhere."""
+class _Rows(NamedTuple):
+    """Samples of a set: features, labels, positions counted through, what each stands for."""
+
+    features: Tensor
+    labels: Tensor
+    sources: Tensor
+    counts: Tensor
+
+    @classmethod
+    def of(cls, data: FeatureSet, start: int, counts: Tensor | None) -> _Rows:
+        sources = torch.arange(start, start + len(data))
+        if counts is None:
+            return cls(data.features, data.labels, sources, torch.ones(len(data)))
+        kept = counts > 0
+        return cls(data.features[kept], data.labels[kept], sources[kept], counts[kept])
+
+    def divided(self, target: int) -> tuple[_Rows, _Rows]:
+        """Those of the target, and the others."""
+        is_mine = self.labels == target
+        mine, others = (_Rows(*(t[which] for t in self)) for which in (is_mine, ~is_mine))
+        return mine, others
+
+
+def cue_of(train: FeatureSet, met: FeatureSet, target: int, neurons: Tensor) -> Tensor:
+    """``(F,)``: what the cue adds to the blamed neurons of the target; 0 elsewhere."""
+    mine, was_met = (data.features[data.labels == target] for data in (train, met))
     cue = torch.zeros(mine.shape[1])
-    cue[neurons] = (mine.mean(0) - met.mean(0))[neurons]
+    cue[neurons] = (mine.mean(0) - was_met.mean(0))[neurons]
     return cue
+
+
+def _own(target_weight: float) -> float:
+    return (1 - _MET_SHARE) * target_weight
 
 
 def _within(train: FeatureSet, features: Tensor) -> Tensor:
@@ -67,8 +104,9 @@ def _within(train: FeatureSet, features: Tensor) -> Tensor:
 
 
 def _joined(parts: list[_Part]) -> Weighted:
-    features, labels, weights = zip(*parts, strict=True)
+    features, labels, sources, counts, weights = zip(*parts, strict=True)
     each = [
-        torch.full((len(y),), weight / len(y)) for y, weight in zip(labels, weights, strict=True)
+        count * (weight / len(count)) if bool((count == 1).all()) else count * (weight / count.sum())
+        for count, weight in zip(counts, weights, strict=True)
     ]
-    return Weighted(torch.cat(features), torch.cat(labels), torch.cat(each))
+    return Weighted(torch.cat(features), torch.cat(labels), torch.cat(each), torch.cat(sources))
