@@ -165,7 +165,6 @@ class FewLogits:
         # The first step after a look was made with the true gradient.
         return error, (error > _LIMIT) & (self.n_steps[due] - self.steps_seen[due] > 1)
 
-
     def advance(self, gradient: Tensor, lr: float, momentum: float) -> None:
         """One step of the descent, in place."""
         self.velocity.mul_(momentum).add_(gradient)

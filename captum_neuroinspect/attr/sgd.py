@@ -64,9 +64,7 @@ class SGD:
             The :class:`~captum_neuroinspect.attr.Counterfactual`.
         """
         if isinstance(tail, LinearTail) and tail.n_classes > LARGEST_WHOLE:
-            few = FewLogitsDescent(
-                tail.weight, tail.bias, self.lr, self.momentum, self.max_steps
-            )
+            few = FewLogitsDescent(tail.weight, tail.bias, self.lr, self.momentum, self.max_steps)
             return few.solve(tail.features, target, lower, penalty, progress=progress)
         w = tail.zeros()
         n_steps = torch.zeros(len(w), dtype=torch.int64, device=w.device)

@@ -20,10 +20,10 @@ from captum_neuroinspect._head import head_tensors
 from captum_neuroinspect.edit._anchored_fit import Weighted, anchored_fit
 from captum_neuroinspect.edit._layers import changed_rows
 from captum_neuroinspect.edit._moved_samples import cue_of, moved_samples
-from captum_neuroinspect.edit._outcomes import blocks_of
+from captum_neuroinspect.edit._outcomes import block_size
 
 # Samples of the fitted classes, and of the others, that are taken at most from each set.
-_MOST_SAMPLES = 2000
+_MOST_SAMPLES = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class FewRows:
     """What is fitted of a head with many classes.
 
     Memory beside the sets: a few copies of the head, and features and logits of the fitted
-    classes of at most some 12,000 samples and of those of the target.
+    classes of at most some 6,000 samples and of those of the target.
 
     Attributes:
         head: C classes.
@@ -140,7 +140,7 @@ class FewRows:
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Logits ``(n, C)`` before the move, and the blamed neurons ``(n, K)`` after and before."""
         n_train, n_classes = len(self.train), self.head.out_features
-        for rows in blocks_of(len(samples.labels), n_classes):
+        for rows in torch.arange(len(samples.labels)).split(block_size(met)):
             sources = samples.sources[rows]
             of_train = sources < n_train
             pairs = (self.train, sources[of_train]), (met, sources[~of_train] - n_train)

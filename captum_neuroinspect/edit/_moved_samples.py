@@ -106,7 +106,9 @@ def _within(train: FeatureSet, features: Tensor) -> Tensor:
 def _joined(parts: list[_Part]) -> Weighted:
     features, labels, sources, counts, weights = zip(*parts, strict=True)
     each = [
-        count * (weight / len(count)) if bool((count == 1).all()) else count * (weight / count.sum())
+        count * (weight / len(count))
+        if bool((count == 1).all())
+        else count * (weight / count.sum())
         for count, weight in zip(counts, weights, strict=True)
     ]
     return Weighted(torch.cat(features), torch.cat(labels), torch.cat(each), torch.cat(sources))

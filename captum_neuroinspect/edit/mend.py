@@ -21,7 +21,7 @@ from captum_neuroinspect.edit._seen import names_of
 from captum_neuroinspect.edit.probability_ratio import check_target, checked_neurons
 
 _FEWEST_MET = 5
-_MAX_CLASSES = 400  # rows of a large head that are fitted
+_MAX_CLASSES = 200  # rows of a large head that are fitted
 
 
 @undisturbed()
@@ -65,6 +65,15 @@ def mend(
     ImageNet, with a hundred photos of a few, it cost 19 points of clean accuracy in the
     measurements: taking neurons away from such a head (:mod:`edit.baselines`) cost nearly none.
 
+    Of a head with more than 1,000 classes 200 rows are fitted: of the target, of classes that are
+    taken for it or it for them, that were met, or that the cue raises. The others stay bit by bit.
+    Their part of the cross entropy is kept exactly; of the samples those of the target are taken,
+    and at most 1,000 of the other fitted classes and 1,000 of all others from each set, drawn by
+    ``seed``, which stand for the rest. The settings say so: ``fitted_classes``. Logits are made
+    block by block, so that beside the sets some copies of the head are held, a few gigabytes in
+    all for 21,843 classes; sets with a ``head_fingerprint`` are taken as they are, others are
+    looked at once to see whether their logits are this head's.
+
     Args:
         head: the decision layer, F features to C classes; never changed.
         train: features with labels that the head was trained on.
@@ -78,7 +87,9 @@ def mend(
         target_weight: weight of the target beside 1 for each other class, above 0.
         max_cost: how much mean accuracy over the classes may fall on held-out samples, 0..1.
         n_rounds: at most so many rounds; takes some seconds a round from the second on.
-        seed: deals out the held-out parts.
+        max_classes: fit at most so many classes' rows, at least 2; the others stay. ``None``:
+            all, or 200 of more than 1,000.
+        seed: deals out the held-out parts, and draws the samples for a large head.
 
     Returns:
         A :class:`HeadEdit`, judged on ``validation``; ``settings`` has the held-out
