@@ -17,6 +17,7 @@ difference. No sample is done before a look at all classes said so.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -103,7 +104,8 @@ class FewLogits:
     def keep(self, mask: Tensor) -> FewLogits:
         """The samples where ``mask`` (n,) is true, or with these numbers."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return FewLogits(**{n: None if v is None else v[mask] for n, v in values.items()})
+        kept: dict[str, Any] = {n: None if v is None else v[mask] for n, v in values.items()}
+        return FewLogits(**kept)
 
     def foretell(self) -> tuple[Tensor, Tensor, Tensor]:
         """``(n,)`` whether the target leads the few, the distance, and ``(n, F)`` the gradient."""

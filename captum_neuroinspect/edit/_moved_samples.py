@@ -10,9 +10,6 @@ from torch import Tensor
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect.edit._anchored_fit import Weighted
 
-# Features, labels, where they come from, how many each stands for, their weight together.
-_Part = tuple[Tensor, Tensor, Tensor, Tensor, float]
-
 # Half of the class's weight on what was met in use: it is real, but little.
 _MET_SHARE = 0.5
 # Share of the other classes' weight on samples that are given the cue.
@@ -53,14 +50,13 @@ def moved_samples(
     )
     mine, others = rows_of_train.divided(target)
     met_mine, met_others = rows_of_met.divided(target)
-    of_others = others.features
     parts: list[_Part] = [
-        (*met_mine, _MET_SHARE * target_weight),
-        (*mine._replace(features=_within(train, mine.features - cue)), _own(target_weight)),
-        (*map(torch.cat, zip(others, met_others, strict=True)), n_others * (1 - share)),  # type: ignore[arg-type]
-        (*others._replace(features=_within(train, of_others + cue)), n_others * share),
+        (met_mine, _MET_SHARE * target_weight),
+        (_moved(train, mine, -cue), (1 - _MET_SHARE) * target_weight),
+        (others.and_then(met_others), n_others * (1 - share)),
+        (_moved(train, others, cue), n_others * share),
     ]
-    return _joined([part for part in parts if len(part[1]) and part[-1] > 0])
+    return _joined([(rows, weight) for rows, weight in parts if len(rows.labels) and weight > 0])
 
 
 class _Rows(NamedTuple):
@@ -79,11 +75,17 @@ class _Rows(NamedTuple):
         kept = counts > 0
         return cls(data.features[kept], data.labels[kept], sources[kept], counts[kept])
 
+    def and_then(self, other: _Rows) -> _Rows:
+        return _Rows(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
+
     def divided(self, target: int) -> tuple[_Rows, _Rows]:
         """Those of the target, and the others."""
         is_mine = self.labels == target
         mine, others = (_Rows(*(t[which] for t in self)) for which in (is_mine, ~is_mine))
         return mine, others
+
+
+_Part = tuple[_Rows, float]  # and their weight together
 
 
 def cue_of(train: FeatureSet, met: FeatureSet, target: int, neurons: Tensor) -> Tensor:
@@ -94,21 +96,14 @@ def cue_of(train: FeatureSet, met: FeatureSet, target: int, neurons: Tensor) -> 
     return cue
 
 
-def _own(target_weight: float) -> float:
-    return (1 - _MET_SHARE) * target_weight
-
-
-def _within(train: FeatureSet, features: Tensor) -> Tensor:
+def _moved(train: FeatureSet, rows: _Rows, by: Tensor) -> _Rows:
     """Features behind a rectifier are never negative; others may be."""
-    return features.clamp_min(0) if train.features.min() >= 0 else features
+    features = rows.features + by
+    return rows._replace(features=features.clamp_min(0) if train.features.min() >= 0 else features)
 
 
 def _joined(parts: list[_Part]) -> Weighted:
-    features, labels, sources, counts, weights = zip(*parts, strict=True)
-    each = [
-        count * (weight / len(count))
-        if bool((count == 1).all())
-        else count * (weight / count.sum())
-        for count, weight in zip(counts, weights, strict=True)
-    ]
-    return Weighted(torch.cat(features), torch.cat(labels), torch.cat(each), torch.cat(sources))
+    """Each part with its weight, shared out by what its samples stand for."""
+    each = [rows.counts * (weight / float(rows.counts.sum())) for rows, weight in parts]
+    joined = _Rows(*map(torch.cat, zip(*(rows for rows, _ in parts), strict=True)))
+    return Weighted(joined.features, joined.labels, torch.cat(each), joined.sources)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from captum_neuroinspect import FeatureSet, NeuronCounterfactual
 from captum_neuroinspect._fingerprint import head_fingerprint
 from captum_neuroinspect.edit import HeadEdit, mend, run_controls
+from captum_neuroinspect.edit._anchored_fit import Weighted, anchored_fit
 
 TARGET, N_CUE, FAMILY = 7, 12, 10
 _STRENGTH, _SCALE = 0.17, 0.06
@@ -74,6 +75,14 @@ class World:
         z = self.features(labels, (is_met & ~is_mine if in_use else is_mine).float())
         logits = torch.addmm(self.head.bias, z, self.head.weight.T)
         return FeatureSet(z, logits, labels, head_fingerprint=head_fingerprint(self.head))
+
+    def train_on(self, train: FeatureSet) -> nn.Linear:
+        """Fit the head to these samples, so that only what changes in use is left to mend."""
+        samples = Weighted(train.features, train.labels, torch.ones(len(train)))
+        fitted = anchored_fit(samples, self.head.weight, self.head.bias, anchor=1e-3)
+        for parameter, values in zip(self.head.parameters(), fitted, strict=True):
+            parameter.copy_(values)
+        return self.head
 
     def mistakes(self, n: int) -> tuple[Tensor, Tensor]:
         """Features and labels of ``n`` samples in use that the head gets wrong."""
@@ -144,6 +153,8 @@ def quality(arguments: argparse.Namespace) -> None:
     for seed in range(arguments.seeds):
         world = World(n_classes, n_features, seed)
         train = world.judged(4 * n_classes, 60, in_use=False)
+        if arguments.trained:
+            train = train.with_head(world.train_on(train))
         validation = world.judged(2000, 30, in_use=False)
         met, test = world.judged(2000, 60, in_use=True), world.judged(5000, 200, in_use=True)
         _row(seed, "before", test, "", "", "", 0.0)
@@ -185,6 +196,7 @@ def main() -> None:
     fast.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     good = commands.add_parser("quality")
     good.add_argument("--seeds", type=int, default=5)
+    good.add_argument("--trained", action="store_true", help="fit the head to train first")
     good.add_argument("--rows", type=int, nargs="+", default=[1000, 200, 50])
     one = commands.add_parser("one")
     one.add_argument("stage", choices=STAGES)
