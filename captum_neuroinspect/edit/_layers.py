@@ -23,7 +23,12 @@ def empty_like(head: nn.Linear) -> nn.Linear:
 
 def copy_of(head: nn.Linear) -> nn.Linear:
     """A plain ``nn.Linear`` with the same values, on the same device, without hooks."""
-    return changed(head, torch.zeros(head.weight.shape), torch.zeros(len(head.weight)))
+    layer = empty_like(head)
+    with torch.no_grad():
+        layer.weight.copy_(head.weight)
+        if head.bias is not None:
+            layer.bias.copy_(head.bias)
+    return layer
 
 
 def changed(head: nn.Linear, d_weight: Tensor, d_bias: Tensor) -> nn.Linear:
@@ -39,6 +44,17 @@ def changed(head: nn.Linear, d_weight: Tensor, d_bias: Tensor) -> nn.Linear:
     return layer
 
 
+def changed_rows(head: nn.Linear, rows: Tensor, d_weight: Tensor, d_bias: Tensor) -> nn.Linear:
+    """:func:`changed` where only some classes' rows ``(R,)`` differ: dW ``(R, F)``, db ``(R,)``."""
+    layer = copy_of(head)
+    at = rows.to(head.weight.device)
+    with torch.no_grad():
+        layer.weight[at] = _sum(head.weight.detach()[at], d_weight)
+        if head.bias is not None:
+            layer.bias[at] = _sum(head.bias.detach()[at], d_bias)
+    return layer
+
+
 def difference(head: nn.Linear, original: nn.Linear) -> tuple[Tensor, Tensor]:
     """What was added to the original: dW ``(C, F)`` and db ``(C,)`` in double precision.
 
@@ -46,7 +62,8 @@ def difference(head: nn.Linear, original: nn.Linear) -> tuple[Tensor, Tensor]:
     second number back bit by bit.
     """
     with exclusive(head, original):
-        d_weight = head.weight.detach().cpu().double() - original.weight.detach().cpu().double()
+        d_weight = head.weight.detach().to("cpu", torch.float64, copy=True)
+        d_weight -= original.weight.detach().cpu()  # in place: of a large head it takes its room
         return d_weight, _bias(head) - _bias(original)
 
 

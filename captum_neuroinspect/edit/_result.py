@@ -118,7 +118,7 @@ class HeadEdit:
     def evaluate(self, features: FeatureSet) -> tuple[Evaluation, Evaluation]:
         """Results of the original and of the edited head on other data."""
         before, after = (
-            evaluate(head, features, self.targets, self.link, self.group_shares)
+            evaluate(head, features, self.targets, self.link, self.group_shares, self.original)
             for head in (self.original, self.head)
         )
         return before, after
@@ -383,7 +383,9 @@ def compare_heads(
     """
     named = {int(target): tuple(map(int, neurons)) for target, neurons in targets.items()}
     shares = shares_of_groups(train)
-    before, after = (evaluate(one, validation, named, link, shares) for one in (original, head))
+    before, after = (
+        evaluate(one, validation, named, link, shares, original) for one in (original, head)
+    )
     return HeadEdit(
         head=head,
         original=copy_of(original),

@@ -143,7 +143,7 @@ def _title(edit: HeadEdit) -> str:
     names = ", ".join(edit.class_name(target) for target in edit.targets)
     how = f"scope {edit.scope}, strength {edit.strength:g}, epoch {edit.best_epoch}"
     if edit.settings.get("method") == "mend":
-        how = f"mend, {edit.best_epoch} round{'' if edit.best_epoch == 1 else 's'}"
+        how = f"mend, {edit.best_epoch} round{'' if edit.best_epoch == 1 else 's'}{_fitted(edit)}"
     change = (
         f"{diff.n_changed} of {diff.d_weight.numel()} coefficients changed, by {diff.norm:.4g} "
         "in norm"
@@ -152,6 +152,14 @@ def _title(edit: HeadEdit) -> str:
         change = "the original head stayed"
     n_neurons = sum(map(len, edit.targets.values()))
     return f"Edit of {names}: {n_neurons} neurons, {how}; {change}"
+
+
+def _fitted(edit: HeadEdit) -> str:
+    """Which part of a large head was fitted."""
+    n_fitted = edit.settings.get("fitted_classes")
+    if n_fitted is None:
+        return ""
+    return f", fitted on {n_fitted:,} of {edit.head.out_features:,} classes"
 
 
 def _hidden(edit: HeadEdit) -> Iterator[str]:
