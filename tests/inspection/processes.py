@@ -25,6 +25,8 @@ from captum_neuroinspect.inspection.cli import main
 from captum_neuroinspect.inspection import session
 from captum_neuroinspect.inspection.commands import _run_folder
 from captum_neuroinspect.inspection.report import selection, write
+sys.path.insert(0, HERE)
+import file_events
 torch.set_num_threads(1)
 answers = os.fdopen(os.dup(1), "w")
 print("ready", file=answers, flush=True)
@@ -41,6 +43,14 @@ for line in sys.stdin:
         os.dup2(os.open(task["out"] + str(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.update(task["environment"])
+    if "UMASK" in os.environ:
+        os.umask(int(os.environ["UMASK"], 8))
+    if "USER_ID" in os.environ:
+        os.setgroups([int(os.environ["GROUP_ID"])])
+        os.setgid(int(os.environ["GROUP_ID"]))
+        os.setuid(int(os.environ["USER_ID"]))
+    if "EVENTS_DO" in os.environ:
+        file_events.start(os.environ)
     sys.argv = ["neuroinspect", *task["arguments"]]
     code = 1
     try:
@@ -110,7 +120,7 @@ def processes(folder: Path) -> Iterator[Processes]:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVER],
+        [sys.executable, "-c", _SERVER.replace("HERE", repr(str(Path(__file__).parents[1])))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
