@@ -82,14 +82,17 @@ class RunSettings:
 
         Raises:
             FileNotFoundError: when the folder is no run.
+            PermissionError: when the folder or the file may not be read.
             ValueError: when the file is damaged or of another version.
         """
         path = folder / _RECORD
-        if not os.path.lexists(path):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(
                 f"{folder} is no run, as it has no {_RECORD}: make one with "
                 "`neuroinspect inspect --out FOLDER`"
-            )
+            ) from None
         try:
             record = json.loads(read_text(path))
             wanted = {field.name for field in fields(cls)}
