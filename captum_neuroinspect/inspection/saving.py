@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from safetensors import safe_open
@@ -336,7 +336,7 @@ def _save_zip(content: Any, path: Path) -> None:
     with path.open("wb") as file:
         writer = _Writer(file)
         try:
-            torch.save(content, writer)
+            torch.save(content, cast(IO[bytes], writer))
         except RuntimeError:
             # Torch says "unexpected pos 576 vs 534".
             if writer.error is not None:

@@ -21,6 +21,8 @@ from captum_neuroinspect.inspection.commands._run_folder import RunSettings
 from captum_neuroinspect.inspection.commands._together import is_of_another
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+
 @pytest.fixture(scope="module")
 def undisturbed(commands, place: Path, inspected: Path, tmp_path_factory):
     """What each command leaves if nothing happens: in a new folder if it takes one."""
@@ -48,8 +50,7 @@ def _cache_is_whole(work: Path) -> None:
 
 
 def _snapshots(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir(), key=lambda p: int(p.name)):
-        yield path
+    yield from sorted(folder.iterdir(), key=lambda path: int(path.name))
 
 
 @pytest.mark.parametrize("name", COMMANDS)

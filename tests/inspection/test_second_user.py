@@ -40,7 +40,18 @@ class Users:
         return self.run(
             user,
             *("inspect", "--model", self.model, "--data", self.folder / "photos", "--out", out),
-            *("--image-size", SIZE, "--steps", 2, "--neurons", 1, "--encoder", "none", "--quiet", "--json"),
+            *(
+                "--image-size",
+                SIZE,
+                "--steps",
+                2,
+                "--neurons",
+                1,
+                "--encoder",
+                "none",
+                "--quiet",
+                "--json",
+            ),
             *more,
             **options,
         )

@@ -28,7 +28,7 @@ def work_of(name: str, place: Path, folder: Path, inspected: Path | None) -> Wor
     run = folder / "run"
     if inspected is not None:
         shutil.copytree(inspected, folder, dirs_exist_ok=True)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     model = f"{place}/model.py:net"
     command: dict[str, list[object]] = {
         "inspect": inspect_arguments(place, run),

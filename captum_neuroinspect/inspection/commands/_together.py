@@ -63,7 +63,9 @@ def writing_together(folder: Path) -> Iterator[None]:
         except OSError as error:
             # Nobody knows the lock; the folder is what has to be mended.
             reason = os.strerror(error.errno) if error.errno else str(error)
-            raise OSError(error.errno, f"{reason}: no file can be written there", str(folder)) from error
+            raise OSError(
+                error.errno, f"{reason}: no file can be written there", str(folder)
+            ) from error
         yield
 
 
