@@ -209,13 +209,14 @@ def _loaders(root: Path, run: Path, numbers: random.Random, n: int) -> None:
         "`Illusions`": (Illusions, next((run / "work/illusions").glob("*.safetensors"))),
     }
     for name, (kind, path) in made.items():
-        again, whole = root / "again.safetensors", kind.load(path).save(root / "w").read_bytes()
+        again, copy = root / "again.safetensors", root / "copy.safetensors"
+        whole = kind.load(path).save(copy).read_bytes()
         counts = Counter[str]()
         for _ in range(n):
             shutil.copy(path, again)
             _flip(numbers, again)
             try:
-                found = kind.load(again).save(root / "w").read_bytes()
+                found = kind.load(again).save(copy).read_bytes()
             except (ValueError, OSError):
                 counts["refused"] += 1
             else:

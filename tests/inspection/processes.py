@@ -43,8 +43,11 @@ for line in sys.stdin:
         except SystemExit as end:
             print(end.code or 0, file=answers, flush=True)
         continue
+    # A signal that comes before the command begins waits for it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         print(child, file=answers, flush=True)
         continue
     for number in (1, 2):
@@ -62,9 +65,12 @@ for line in sys.stdin:
     sys.argv = ["neuroinspect", *task["arguments"]]
     code = 1
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         main()
     except SystemExit as end:
         code = end.code or 0
+    except KeyboardInterrupt:
+        code = NOT_BEGUN
     except BaseException:
         import traceback
         traceback.print_exc()
@@ -73,6 +79,9 @@ for line in sys.stdin:
         sys.stderr.flush()
         os._exit(code)
 """
+
+
+NOT_BEGUN = 77  # interrupted before the command looked after that
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,7 @@ def processes(folder: Path) -> Iterator[Processes]:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVER.replace("HERE", repr(str(Path(__file__).parents[1])))],
+        [sys.executable, "-c", _server()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -142,6 +151,11 @@ def processes(folder: Path) -> Iterator[Processes]:
         assert _pipe(server.stdout).readline() == "ready\n"
         yield Processes(server, folder)
         _pipe(server.stdin).close()
+
+
+def _server() -> str:
+    tests = repr(str(Path(__file__).parents[1]))
+    return _SERVER.replace("HERE", tests).replace("NOT_BEGUN", str(NOT_BEGUN))
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:

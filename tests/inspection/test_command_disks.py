@@ -51,9 +51,7 @@ def _refused(commands, work: Work, cause: str, at: int) -> Done:
     [
         ("inspect", "ENOSPC", 0),
         ("inspect", "EDQUOT", 20),
-        ("inspect", "EACCES", 45),
         ("visualize", "EROFS", 3),
-        ("visualize", "ENOSPC", 35),
         ("edit", "EROFS", 6),
         ("edit", "EDQUOT", 18),
         ("report", "EACCES", 8),

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import NOT_BEGUN
 from session_examples import assert_one_sentence
 from trees import n_unfinished, tree
 from whole_commands import COMMANDS, is_new, work_of
@@ -93,7 +94,7 @@ def test_a_kill_at_any_change_of_a_file_leaves_old_or_new(
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    [*((name, "SIGKILL") for name in COMMANDS), ("inspect", "SIGINT"), ("edit", "SIGINT")],
+    [("inspect", "SIGKILL"), ("visualize", "SIGKILL"), ("edit", "SIGKILL"), ("inspect", "SIGINT")],
 )
 def test_the_same_command_goes_on_from_any_change(
     commands, place: Path, tmp_path: Path, inspected: Path, undisturbed, name: str, number: str
@@ -143,7 +144,9 @@ def test_killed_twenty_times_at_random(
         time.sleep(random_numbers.uniform(0, seconds))
         os.kill(started.pid, number)  # one that has ended is there until it is waited for
         done = started.wait()
-        assert done.code in (0, -number if number == signal.SIGKILL else 130), done.stderr
+        if "Aborted" not in done.stderr:  # before it looked after interrupts
+            code = -number if number == signal.SIGKILL else 130
+            assert done.code in (0, code, NOT_BEGUN), done.stderr
         n_killed += done.code != 0
         if done.code == 130:
             _interrupted(done)
