@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from safetensors import safe_open
@@ -330,7 +330,38 @@ def _write(path: Path, tensors: dict[str, Tensor], original: _Original | None) -
         metadata = {"format": "pt"} if original is None else {"format": "pt", **original.metadata}
         save_file(tensors, path, metadata=metadata)
     else:
-        torch.save(tensors if original is None else original.around(tensors), path)
+        _save_zip(tensors if original is None else original.around(tensors), path)
+
+
+def _save_zip(content: Any, path: Path) -> None:
+    """``torch.save``, with the true cause where the disk refuses."""
+    with path.open("wb") as file:
+        writer = _Writer(file)
+        try:
+            torch.save(content, cast(IO[bytes], writer))
+        except RuntimeError:
+            # Torch says "unexpected pos 576 vs 534".
+            if writer.error is not None:
+                raise writer.error from None
+            raise
+
+
+class _Writer:
+    """A file that remembers why it could not be written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _read(path: Path, original: _Original | None) -> dict[str, Tensor]:

@@ -135,8 +135,7 @@ def inspect(
         for text in found.warnings:
             caution(text)
         runs.retrace(session, settings)
-        settings.save(out)
-        report = runs.write_report(session, out)
+        report = runs.save_run(session, settings, out)
         lines = (
             f"{session.explanation}\n\nOpen {report}, tick the neurons that should not matter, "
             f"download selection.json, and give its place:\n  {runs.next_command(out)}"
