@@ -89,6 +89,8 @@ def read_edit(path: str | Path) -> dict[str, Any]:
         record |= {name: _linear(tensors, name) for name in _HEADS}
         check_kinds(record, HeadEdit)
         _check_indices(record)
+        _check_results(record)
+        _check_rounds(record)
         _check_samples(record)
     return record
 
@@ -105,6 +107,33 @@ def _check_indices(record: dict[str, Any]) -> None:
     names = record["class_names"]
     if names is not None and len(names) != n_classes:
         raise ValueError(f"it has {len(names)} class names for {n_classes} classes")
+
+
+def _check_results(record: dict[str, Any]) -> None:
+    """One number for each neuron, class and group, before as after: they are shown in pairs."""
+    before, after = record["before"], record["after"]
+    n_classes = max(record["head"].out_features, 2)
+    n_groups = len(before.group_accuracy or ())
+    expected = {
+        "ratios": sum(map(len, record["targets"].values())),
+        "class_accuracy": n_classes,
+        "class_samples": n_classes,
+        "group_accuracy": n_groups,
+        "group_samples": n_groups,
+    }
+    for name, n in expected.items():
+        values = getattr(before, name), getattr(after, name)
+        if any(value is not None and len(value) != n for value in values):
+            raise ValueError(f"`{name}` before and after are {values}, expected {n} numbers each")
+
+
+def _check_rounds(record: dict[str, Any]) -> None:
+    settings = record["settings"]
+    if record["rounds"] and not (
+        isinstance(settings.get("stopped"), str)
+        and all(isinstance(settings.get(f"held_out_{n}_before"), float) for n in ("target", "mean"))
+    ):
+        raise ValueError("it has rounds, but its settings do not say where they began and ended")
 
 
 def _check_samples(record: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._files import write_atomically
 from captum_neuroinspect._modules import as_input, frozen, is_close, logits_of
+from captum_neuroinspect.inspection._models.checkpoints import read_content, reading_checkpoint
 from captum_neuroinspect.inspection._models.written_names import names_in_files
 
 __all__ = ["SavedModel", "check_save_path", "original_checkpoint", "save_model"]
@@ -22,6 +23,7 @@ __all__ = ["SavedModel", "check_save_path", "original_checkpoint", "save_model"]
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 _FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 _ROUNDED = 0.1  # share of the largest logit
+_MAX_NESTED = 20  # lists in lists; a file may have one that holds itself
 _MAX_DEPTH = 3  # of mappings in a checkpoint, and of the parts of a prefix
 
 
@@ -171,16 +173,17 @@ class _Original:
     @classmethod
     def of(cls, path: Path, state: Mapping[str, Tensor], in_files: Mapping[str, str]) -> _Original:
         content, metadata = _content(path)
-        # Of raw and averaged weights those that the model was made of.
-        _, keys, names = max(
-            (
-                ((_n_same(tensors, state, names), len(names)), keys, names)
-                for keys, tensors in _mappings(content)
-                for names in _names(tensors, state, in_files)
-            ),
-            key=lambda found: found[0],
-            default=((0, 0), (), {}),
-        )
+        with reading_checkpoint(path):  # its tensors may be of kinds that cannot be compared
+            # Of raw and averaged weights those that the model was made of.
+            _, keys, names = max(
+                (
+                    ((_n_same(tensors, state, names), len(names)), keys, names)
+                    for keys, tensors in _mappings(content)
+                    for names in _names(tensors, state, in_files)
+                ),
+                key=lambda found: found[0],
+                default=((0, 0), (), {}),
+            )
         missing = _missing(names, state)
         if missing:
             raise ValueError(
@@ -221,15 +224,13 @@ def _state_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _content(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"like={str(path)!r}: no such file")
-    if path.suffix == ".safetensors":
-        with safe_open(str(path), framework="pt") as file:
-            return load_file(path), file.metadata() or {}
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = read_content(path, "like")
     if not isinstance(content, Mapping):
         raise ValueError(f"like={str(path)!r} holds no tensors by name")
-    return content, {}
+    if path.suffix != ".safetensors":
+        return content, {}
+    with reading_checkpoint(path), safe_open(str(path), framework="pt") as file:
+        return content, file.metadata() or {}
 
 
 def _mappings(
@@ -314,12 +315,11 @@ def _replaced(
     }
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: Any, depth: int = _MAX_NESTED) -> bool:
     """Numbers and text, also in lists and mappings: no state of a training."""
-    if isinstance(value, Mapping):
-        return all(map(_is_plain, value.values()))
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
+    if isinstance(value, (Mapping, list, tuple)):
+        items = value.values() if isinstance(value, Mapping) else value
+        return depth > 0 and all(_is_plain(item, depth - 1) for item in items)
     return value is None or isinstance(value, (bool, int, float, str))
 
 

@@ -16,6 +16,7 @@ from captum_neuroinspect._kinds import check_kinds
 from captum_neuroinspect._texts import shown
 from captum_neuroinspect.edit import HeadEdit
 from captum_neuroinspect.inspection._models.known_code import watch
+from captum_neuroinspect.inspection._session.edit_notes import notes_of, with_notes
 from captum_neuroinspect.inspection._session.identity import edit_identity
 from captum_neuroinspect.inspection.models import load_model
 from captum_neuroinspect.inspection.session import NeuroInspect
@@ -77,7 +78,7 @@ class RunSettings:
         path = folder / _RECORD
         if not os.path.lexists(path):
             raise FileNotFoundError(
-                f"{folder} is no run, as it has no {_RECORD}: make one with "
+                f"{shown(folder)} is no run, as it has no {_RECORD}: make one with "
                 "`neuroinspect inspect --out FOLDER`"
             )
         try:
@@ -92,7 +93,7 @@ class RunSettings:
             return cls(**record)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"{path} cannot be read ({error}): run `neuroinspect inspect` again"
+                f"{shown(path)} cannot be read ({shown(error)}): run `neuroinspect inspect` again"
             ) from error
 
 
@@ -219,7 +220,7 @@ def save_edit(session: NeuroInspect, folder: Path, picked: Selection | None = No
     assert edit is not None
     settings = {**edit.settings, _MADE_FROM: edit_identity(session)}
     if picked is not None:
-        settings |= {"note": picked.note, "notes": json.dumps(sorted(picked.notes.items()))}
+        settings = with_notes(settings | {"note": picked.note}, picked.notes)
     session.last_edit = replace(edit, settings=settings)
     return session.last_edit.save(folder / _EDIT)
 
@@ -235,12 +236,14 @@ def restore_edit(session: NeuroInspect, folder: Path) -> bool:
         return False
     try:
         edit = HeadEdit.load(path)
+        notes_of(edit)
         reason = "it was made from other photos, weights or settings than the run has now"
     except (OSError, ValueError) as error:
         edit, reason = None, f"it cannot be read ({error})"
     if edit is None or not _is_of(session, edit):
         warnings.warn(
-            f"{path} is left out of the report, as {reason}: run `neuroinspect edit` again",
+            f"{shown(path)} is left out of the report, as {shown(reason)}: run `neuroinspect "
+            "edit` again",
             stacklevel=2,
         )
         return False
