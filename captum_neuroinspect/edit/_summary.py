@@ -37,12 +37,18 @@ class Row(NamedTuple):
 
 
 _MAX_ROWS = 20  # of classes, groups or neurons each
+# Of explained mistakes and what chose the settings, and not of the photos that judge: each by a
+# head that was not fitted to it.
 _HELD_OUT = {
-    "target": "target, held out",
-    "mistakes": "target's mistakes, held out",
-    "others": "other classes, held out",
-    "mean": "mean over classes, held out",
+    "target": "target, kept from the fit",
+    "mistakes": "target's mistakes, kept from the fit",
+    "others": "other classes, kept from the fit",
+    "mean": "mean over classes, kept from the fit",
 }
+_ABOUT_HELD_OUT = (
+    "(kept from the fit: explained mistakes and photos that chose, each by a head that was not "
+    "fitted to it; the verdict rests on others)"
+)
 
 
 def rows_of(edit: HeadEdit) -> Iterator[Row]:
@@ -161,7 +167,9 @@ def _hidden(edit: HeadEdit) -> Iterator[str]:
         "groups": len(edit.before.group_accuracy or ()) - _MAX_ROWS,
         "ratios of neurons": len(edit.before.ratios) - _MAX_ROWS,
     }
-    return (f"({n} {what} are not shown)" for what, n in counts.items() if n > 0)
+    if any(True for _ in _held_out(edit)):
+        yield _ABOUT_HELD_OUT
+    yield from (f"({n} {what} are not shown)" for what, n in counts.items() if n > 0)
 
 
 def _n_present(edit: HeadEdit) -> int:
