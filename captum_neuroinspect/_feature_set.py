@@ -28,6 +28,7 @@ from captum_neuroinspect._modules import check_indices
 from captum_neuroinspect._same_samples import row_names
 from captum_neuroinspect._shares import share_with_interval
 from captum_neuroinspect._splitting import first_part
+from captum_neuroinspect._undisturbed import undisturbed
 
 _FINGERPRINTS = ("head_fingerprint", "backbone_fingerprint")
 _N_SHOWN = 10  # classes in a notebook
@@ -241,6 +242,7 @@ class FeatureSet:
         pairs = self.labels * self.n_classes + self.predictions
         return torch.bincount(pairs, minlength=self.n_classes**2).view(self.n_classes, -1)
 
+    @undisturbed()
     def with_head(self, head: nn.Linear) -> FeatureSet:
         """The same features judged by another decision layer.
 

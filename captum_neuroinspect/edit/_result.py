@@ -122,6 +122,7 @@ class HeadEdit:
         )
         return before, after
 
+    @undisturbed()
     def judge(self, features: FeatureSet) -> HeadEdit:
         """This edit with a verdict, by samples that served for nothing else.
 
@@ -153,7 +154,7 @@ class HeadEdit:
             warnings.warn(
                 f"{n_left} of {len(features)} samples are left out of the verdict: the edit was "
                 "fitted to them or chosen by them",
-                stacklevel=2,
+                stacklevel=3,
             )
         judged = judged_by(self.original, self.head, untouched)
         return replace(self, judged=judged).with_verdict()
