@@ -97,8 +97,9 @@ def _of_worst(
     """How many samples there are of the worst class or group, before and after."""
     if not before or not after or not counts:
         return None
+    none = (math.nan, 0)
     one, other = (
-        min((value, counts[i]) for i, value in enumerate(values) if not math.isnan(value))[1]
+        min(((v, counts[i]) for i, v in enumerate(values) if not math.isnan(v)), default=none)[1]
         for values in (before, after)
     )
     return one, other
