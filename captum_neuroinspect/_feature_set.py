@@ -29,6 +29,7 @@ from captum_neuroinspect._modules import check_indices
 from captum_neuroinspect._same_samples import row_names
 from captum_neuroinspect._shares import share_with_interval
 from captum_neuroinspect._splitting import first_part
+from captum_neuroinspect._undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -287,6 +288,7 @@ class FeatureSet:
         ones = torch.ones(len(self), dtype=torch.int64).numpy()
         return coo_array((ones, pairs), shape=(self.n_classes, self.n_classes)).tocsr()
 
+    @undisturbed()
     def with_head(self, head: nn.Linear) -> FeatureSet:
         """The same features judged by another decision layer.
 

@@ -18,6 +18,7 @@ from captum_neuroinspect._kinds import check_kinds
 from captum_neuroinspect._texts import shown
 from captum_neuroinspect.edit import HeadEdit
 from captum_neuroinspect.inspection._models.known_code import watch
+from captum_neuroinspect.inspection._session.edit_notes import notes_of, with_notes
 from captum_neuroinspect.inspection._session.identity import edit_identity
 from captum_neuroinspect.inspection.commands._together import (
     is_of_another,
@@ -90,7 +91,7 @@ class RunSettings:
             path.lstat()
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(
-                f"{folder} is no run, as it has no {_RECORD}: make one with "
+                f"{shown(folder)} is no run, as it has no {_RECORD}: make one with "
                 "`neuroinspect inspect --out FOLDER`"
             ) from None
         try:
@@ -106,7 +107,7 @@ class RunSettings:
             return cls(**record)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"{path} cannot be read ({error}): run `neuroinspect inspect` again"
+                f"{shown(path)} cannot be read ({shown(error)}): run `neuroinspect inspect` again"
             ) from error
 
 
@@ -292,7 +293,7 @@ def save_edit(session: NeuroInspect, folder: Path, picked: Selection | None = No
     assert edit is not None
     settings = {**edit.settings, _MADE_FROM: edit_identity(session)}
     if picked is not None:
-        settings |= {"note": picked.note, "notes": json.dumps(sorted(picked.notes.items()))}
+        settings = with_notes(settings | {"note": picked.note}, picked.notes)
     session.last_edit = replace(edit, settings=settings)
     return session.last_edit.save(folder / _EDIT)
 
@@ -308,12 +309,14 @@ def restore_edit(session: NeuroInspect, folder: Path) -> bool:
         return False
     try:
         edit = HeadEdit.load(path)
+        notes_of(edit)
         reason = "it was made from other photos, weights or settings than the run has now"
     except (OSError, ValueError) as error:
         edit, reason = None, f"it cannot be read ({error})"
     if edit is None or not _is_of(session, edit):
         warnings.warn(
-            f"{path} is left out of the report, as {reason}: run `neuroinspect edit` again",
+            f"{shown(path)} is left out of the report, as {shown(reason)}: run `neuroinspect "
+            "edit` again",
             stacklevel=2,
         )
         return False
