@@ -87,8 +87,8 @@ def evaluate(
         original: the head that it was made from: of what is the same in both, a set with that
             one's logits has them already.
     """
-    ratios = _ratios(head, features, targets, link)
-    return _evaluation(features, outcome(features, head, original), ratios, group_shares)
+    found = outcome(features, head, original)
+    return _evaluation(features, found, ratios_of(head, features, targets, link), group_shares)
 
 
 def evaluate_decisions(
@@ -132,9 +132,10 @@ def shares_of_groups(train: FeatureSet | None) -> tuple[float, ...] | None:
     return tuple((torch.bincount(train.groups).double() / len(train)).tolist())
 
 
-def _ratios(
+def ratios_of(
     head: nn.Linear, features: FeatureSet, targets: Mapping[int, Sequence[int]], link: Link
 ) -> tuple[float, ...]:
+    """The probability ratios of an :class:`Evaluation`."""
     weight, bias = head_tensors(head)
     ratios: list[float] = []
     for target, neurons in targets.items():
