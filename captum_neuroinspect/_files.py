@@ -8,7 +8,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -37,6 +37,26 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> Path:
         write(temporary)
         put_in_place(temporary, path)
     return path
+
+
+def write_files(folder: str | Path, contents: Mapping[str, bytes]) -> Path:
+    """Write files into a folder, which is made if need be; each is there whole or not at all.
+
+    Args:
+        folder: where they belong.
+        contents: by name.
+
+    Raises:
+        OSError: names ``folder``.
+    """
+    folder = Path(folder)
+    with _about(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial_folder(folder) as partial:
+            for name, content in contents.items():
+                (partial / name).write_bytes(content)
+                put_in_place(partial / name, folder / name)
+    return folder
 
 
 def write_text(path: str | Path, text: str) -> Path:

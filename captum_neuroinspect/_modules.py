@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._sites import Site
 
 
@@ -22,9 +23,16 @@ from captum_neuroinspect._sites import Site
 def frozen(*modules: nn.Module) -> Iterator[None]:
     """Keep modules in eval mode and without weight gradients inside the block.
 
+    They are held meanwhile: other threads that want them, or parts of them, wait.
     Training flags and ``requires_grad`` of every submodule and parameter are put
     back one by one afterwards: a model may be partly in training mode.
     """
+    with exclusive(*modules), _frozen(*modules):
+        yield
+
+
+@contextmanager
+def _frozen(*modules: nn.Module) -> Iterator[None]:
     training = [(m, m.training) for root in modules for m in root.modules()]
     gradients = [(p, p.requires_grad) for root in modules for p in root.parameters()]
     try:

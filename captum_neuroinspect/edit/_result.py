@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._kept_file import reading
 from captum_neuroinspect._undisturbed import undisturbed
@@ -222,7 +223,8 @@ class HeadEdit:
     ) -> Iterator[nn.Module]:
         """Put the edited head into ``model`` inside the block, and take it out again.
 
-        To look at, whatever the verdict says.
+        To look at, whatever the verdict says. Other threads that want the model wait until
+        the block ends: use the model in the thread that entered it.
 
         The layer is found by its values: the one ``nn.Linear`` of the model with
         exactly the original's weights. After it is written its outputs are compared with
@@ -242,11 +244,12 @@ class HeadEdit:
             RuntimeError: when the layer or the model computes something else than the edited
                 head; the original is back then.
         """
-        undo = write_head(model, self._original_layer(model, layer), self.head, example)
-        try:
-            yield model
-        finally:
-            undo()
+        with exclusive(model):
+            undo = write_head(model, self._original_layer(model, layer), self.head, example)
+            try:
+                yield model
+            finally:
+                undo()
 
     def apply_(
         self, model: nn.Module, *, layer: nn.Module | str | None = None, example: Any = None
@@ -267,10 +270,11 @@ class HeadEdit:
         Warns:
             UserWarning: when the original stays.
         """
-        found = self._original_layer(model, layer)
-        if self.is_kept:
-            write_head(model, found, self.head, example)
-        else:
+        with exclusive(model):
+            found = self._original_layer(model, layer)
+            if self.is_kept:
+                write_head(model, found, self.head, example)
+        if not self.is_kept:
             warnings.warn(f"the original head stays in the model. {self.verdict}", stacklevel=2)
         return model
 
@@ -289,13 +293,14 @@ class HeadEdit:
                 head's weights.
             RuntimeError: as :meth:`applied`.
         """
-        try:
-            found = find_layer(model, self.as_decided().head, "the edited head", layer)
-        except ValueError as error:
-            raise ValueError(
-                f"{error}, expected exactly one: the edit is not applied to this model"
-            ) from None
-        write_head(model, found, self.original, example)
+        with exclusive(model):
+            try:
+                found = find_layer(model, self.as_decided().head, "the edited head", layer)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}, expected exactly one: the edit is not applied to this model"
+                ) from None
+            write_head(model, found, self.original, example)
         return model
 
     def save(self, path: str | Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captum_neuroinspect._blocks import by_blocks
 from captum_neuroinspect._feature_set import FeatureSet
 
 
@@ -55,4 +56,4 @@ def confidence_of(logits: Tensor, multi_hot: bool) -> Tensor:
     """``(N,)`` probability of the predicted class; ``(N, C)`` of each decision there is."""
     if multi_hot or logits.shape[1] == 1:
         return logits.abs().sigmoid()
-    return logits.softmax(1).amax(1)
+    return by_blocks(lambda block: block.softmax(1).amax(1), logits)

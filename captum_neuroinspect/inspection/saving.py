@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._files import write_atomically
 from captum_neuroinspect._modules import as_input, frozen, is_close, logits_of
 from captum_neuroinspect.inspection._models.written_names import names_in_files
@@ -93,13 +94,14 @@ def save_model(
     if isinstance(model, nn.DataParallel):
         model = model.module
     model = getattr(model, "_orig_mod", model)  # of torch.compile, which shares the weights
-    state = _state_of(model)
-    original = None
-    if like is not None:
-        original = _Original.of(Path(like), state, names_in_files(model))
-    tensors = state if original is None else original.filled(state)
-    # A copy of each: a name that shares memory with another would be dropped or refused.
-    tensors = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    with exclusive(model):  # no edit that another thread tries is saved
+        state = _state_of(model)
+        original = None
+        if like is not None:
+            original = _Original.of(Path(like), state, names_in_files(model))
+        tensors = state if original is None else original.filled(state)
+        # A copy of each: a name that shares memory with another would be dropped or refused.
+        tensors = {n: t.detach().to("cpu", copy=True).contiguous() for n, t in tensors.items()}
 
     def write(temporary: Path) -> None:
         _write(temporary, tensors, original)

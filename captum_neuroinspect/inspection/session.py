@@ -409,6 +409,7 @@ class NeuroInspect(SessionState):
     ) -> Path:
         """Write what was found so far as one HTML file: :func:`write_report`.
 
+        A page above 30 MB has its pictures in a folder beside it, such as ``report_files``.
         Mistakes are explained if they were not; illusions, words and an edit are there
         when :meth:`visualize`, :meth:`describe` and :meth:`edit` were called.
 
