@@ -87,8 +87,8 @@ def evaluate(
         original: the head that it was made from: of what is the same in both, a set with that
             one's logits has them already.
     """
-    ratios = ratios_of(head, features, targets, link)
-    return _evaluation(features, outcome(features, head, original), ratios, group_shares)
+    found = outcome(features, head, original)
+    return _evaluation(features, found, ratios_of(head, features, targets, link), group_shares)
 
 
 def evaluate_decisions(

@@ -24,7 +24,7 @@ def empty_like(head: nn.Linear) -> nn.Linear:
 def copy_of(head: nn.Linear) -> nn.Linear:
     """A plain ``nn.Linear`` with the same values, on the same device, without hooks."""
     layer = empty_like(head)
-    with torch.no_grad():
+    with exclusive(head), torch.no_grad():
         layer.weight.copy_(head.weight)
         if head.bias is not None:
             layer.bias.copy_(head.bias)
@@ -46,9 +46,8 @@ def changed(head: nn.Linear, d_weight: Tensor, d_bias: Tensor) -> nn.Linear:
 
 def changed_rows(head: nn.Linear, rows: Tensor, d_weight: Tensor, d_bias: Tensor) -> nn.Linear:
     """:func:`changed` where only some classes' rows ``(R,)`` differ: dW ``(R, F)``, db ``(R,)``."""
-    layer = copy_of(head)
-    at = rows.to(head.weight.device)
-    with torch.no_grad():
+    with exclusive(head), torch.no_grad():
+        layer, at = copy_of(head), rows.to(head.weight.device)
         layer.weight[at] = _sum(head.weight.detach()[at], d_weight)
         if head.bias is not None:
             layer.bias[at] = _sum(head.bias.detach()[at], d_bias)

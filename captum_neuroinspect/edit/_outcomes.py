@@ -102,6 +102,10 @@ def block_size(data: FeatureSet) -> int:
 
 def _blocks(data: FeatureSet, head: nn.Linear, original: nn.Linear | None) -> Iterator[Tensor]:
     weight, bias = head_tensors(head)
+    if weight.shape[1] != data.features.shape[1]:
+        raise ValueError(
+            f"head takes {weight.shape[1]} features, this set has {data.features.shape[1]}"
+        )
     changed = _changed_rows(data, head, original)
     for rows in torch.arange(len(data)).split(block_size(data)):
         if changed is None:

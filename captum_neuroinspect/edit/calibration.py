@@ -56,4 +56,4 @@ def confidence_of(logits: Tensor, multi_hot: bool) -> Tensor:
     """``(N,)`` probability of the predicted class; ``(N, C)`` of each decision there is."""
     if multi_hot or logits.shape[1] == 1:
         return logits.abs().sigmoid()
-    return by_blocks(lambda rows: rows.softmax(1).amax(1), logits)
+    return by_blocks(lambda block: block.softmax(1).amax(1), logits)

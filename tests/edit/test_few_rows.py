@@ -206,6 +206,14 @@ def test_an_evaluation_is_the_same_in_blocks(monkeypatch):
 
 
 @pytest.mark.usefixtures("large")
+def test_features_of_another_length():
+    head, train, *_ = world()
+    short = replace(train, features=train.features[:, 1:])
+    with pytest.raises(ValueError, match="head takes 48 features, this set has 47"):
+        outcome(replace(short, head_fingerprint=None), head)
+
+
+@pytest.mark.usefixtures("large")
 def test_logits_of_unknown_origin_are_tried():
     head, train, *_ = world()
     unnamed = replace(train, head_fingerprint=None)
