@@ -55,6 +55,9 @@ class FeatureSet:
     * one output, ``logits`` ``(N, 1)``: it decides between the classes 0 and 1, and is
       positive for class 1. All else is as with two classes.
 
+    A set lies on the CPU, as :func:`collect_features` makes it: tensors on another device
+    are copied.
+
     Of single labels the predictions are worked out once and kept, as long as torch knows
     ``logits`` unchanged: a change by way of a shared numpy array is not noticed.
 
@@ -361,8 +364,11 @@ class FeatureSet:
 
 
 def _usable(tensor: Tensor | None) -> Tensor | None:
-    """A tensor that gradients can pass: one made under ``inference_mode`` is copied."""
-    if not isinstance(tensor, Tensor) or not tensor.is_inference():
+    """A tensor on the CPU that gradients can pass: of ``inference_mode`` a copy."""
+    if not isinstance(tensor, Tensor):
+        return tensor
+    tensor = tensor.cpu()
+    if not tensor.is_inference():
         return tensor
     with torch.inference_mode(False):
         return tensor.clone()
