@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from captum_neuroinspect._exclusive import exclusive_file
-
 _log = logging.getLogger(__name__)
 _PAUSE = 0.1
 # A link in the lock's place would be followed, and a file made where it leads.
@@ -31,6 +29,9 @@ def locked(path: Path) -> Iterator[None]:
         OSError: when the file cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # It loads torch, which `neuroinspect --help` does without.
+    from captum_neuroinspect._exclusive import exclusive_file
+
     handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
     try:
         with exclusive_file(path):  # threads that hold models too must not wait for ever

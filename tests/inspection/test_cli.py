@@ -663,7 +663,7 @@ def _full(*_: Any, **__: Any) -> Any:
         "captum_neuroinspect.optvis._pictures.illusions_file.write_kept",
         "captum_neuroinspect.inspection.workfolder.write_kept",
         "captum_neuroinspect.inspection.commands._run_folder.write_text",
-        "captum_neuroinspect.inspection.report.write.write_atomically",
+        "captum_neuroinspect.inspection.report._folder.write_atomically",
     ],
 )
 def test_a_full_disk_is_one_sentence(
