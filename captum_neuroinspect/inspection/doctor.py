@@ -24,7 +24,7 @@ _CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 _NEEDED = {
     "torch": "torch",
     "torchvision": "torchvision",
-    "captum": '"captum>=0.9,<0.10"',
+    "captum": '"captum>=0.8,<0.10"',
     "open_clip_torch": '"open_clip_torch>=3.0"',
 }
 # What each is for, and what pip is to be given.
@@ -75,7 +75,7 @@ def _versions() -> Iterator[Finding]:
     yield Finding("captum-neuroinspect", True, __version__)
     for package, wanted in _NEEDED.items():
         found = _version(package)
-        fits = found is not None and (package != "captum" or found.startswith("0.9"))
+        fits = found is not None and (package != "captum" or found.startswith(("0.8.", "0.9.")))
         advice = "" if fits else f"pip install {wanted}"
         yield Finding(package, fits, found or "not installed", advice)
     if _version("lucent"):

@@ -50,10 +50,10 @@ def test_missing_packages(monkeypatch) -> None:
 
 
 def test_a_captum_of_another_release_and_the_wrong_lucent(monkeypatch) -> None:
-    monkeypatch.setattr(doctor, "version", lambda _: "0.8.0")
+    monkeypatch.setattr(doctor, "version", lambda _: "0.7.0")
     found = _by_name()
     assert not found["captum"].ok
-    assert found["captum"].advice == 'pip install "captum>=0.9,<0.10"'
+    assert found["captum"].advice == 'pip install "captum>=0.8,<0.10"'
     assert "pip uninstall lucent" in found["lucent"].advice
 
 
