@@ -7,6 +7,8 @@ from torch import Tensor
 
 from captum_neuroinspect._modules import as_indices
 
+_N_COLUMNS = 512
+
 
 def checked_labels(labels: Tensor) -> Tensor:
     """Labels as int64: ``(N,)`` class indices, or ``(N, C)`` zeros and ones.
@@ -38,7 +40,12 @@ def accuracy_by_class(is_correct: Tensor, labels: Tensor, n_classes: int) -> Ten
     """``(C,)`` accuracy of each class; NaN where the labels leave it open."""
     if labels.ndim == 1:
         return mean_by(is_correct, labels, n_classes)
-    right, given = is_correct.float(), labels.float()
+    # Some classes at a time: of many the numbers would take several times the labels' room.
+    columns = zip(is_correct.split(_N_COLUMNS, 1), labels.split(_N_COLUMNS, 1), strict=True)
+    return torch.cat([_balanced(right.float(), given.float()) for right, given in columns])
+
+
+def _balanced(right: Tensor, given: Tensor) -> Tensor:
     # A rare label is right nearly always by never being given: both sides count the same.
     found = (right * given).sum(0) / given.sum(0)
     spared = (right * (1 - given)).sum(0) / (1 - given).sum(0)

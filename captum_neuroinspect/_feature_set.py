@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._blocks import all_finite
 from captum_neuroinspect._class_names import as_names
 from captum_neuroinspect._decisions import (
     accuracy_by_class,
@@ -28,10 +29,15 @@ from captum_neuroinspect._modules import check_indices
 from captum_neuroinspect._same_samples import row_names
 from captum_neuroinspect._shares import share_with_interval
 from captum_neuroinspect._splitting import first_part
+from captum_neuroinspect._undisturbed import undisturbed
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 _FINGERPRINTS = ("head_fingerprint", "backbone_fingerprint")
 _N_SHOWN = 10  # classes in a notebook
 _TENSORS = ("features", "logits", "labels", "indices", "groups")
+_KEPT = "_predictions"  # beside the fields: no copy by `replace` has it
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +54,12 @@ class FeatureSet:
       sample is a mistake when any of its decisions is wrong.
     * one output, ``logits`` ``(N, 1)``: it decides between the classes 0 and 1, and is
       positive for class 1. All else is as with two classes.
+
+    A set lies on the CPU, as :func:`collect_features` makes it: tensors on another device
+    are copied.
+
+    Of single labels the predictions are worked out once and kept, as long as torch knows
+    ``logits`` unchanged: a change by way of a shared numpy array is not noticed.
 
     Attributes:
         features: ``(N, F)`` float32, the input of the decision layer.
@@ -99,11 +111,14 @@ class FeatureSet:
         if self.groups is not None and (self.groups < 0).any():
             raise ValueError(f"group={int(self.groups.min())}, expected 0 or more")
         for name in ("features", "logits"):
-            if not getattr(self, name).isfinite().all():
+            if not all_finite(getattr(self, name)):
                 raise ValueError(f"{name} have NaN or infinite values")
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != _KEPT}
 
     def __repr__(self) -> str:
         return (
@@ -137,7 +152,14 @@ class FeatureSet:
     @property
     def predictions(self) -> Tensor:
         """``(N,)`` the class of the largest logit; ``(N, C)`` 0 or 1 for multi-hot labels."""
-        return decide(self.logits, multi_hot=self.is_multi_hot)
+        if self.is_multi_hot:
+            return decide(self.logits, multi_hot=True)
+        # A change in place, which a frozen record does not prevent, counts the version up.
+        version, kept = vars(self).get(_KEPT, (None, None))
+        if kept is None or version != self.logits._version:
+            kept = decide(self.logits, multi_hot=False)
+            self._keep_predictions(kept)
+        return kept.clone()
 
     @property
     def is_correct(self) -> Tensor:
@@ -158,7 +180,7 @@ class FeatureSet:
 
     def subset(self, which: Tensor) -> FeatureSet:
         """Rows chosen by a boolean mask ``(N,)`` or by positions in this set."""
-        return replace(
+        part = replace(
             self,
             features=self.features[which],
             logits=self.logits[which],
@@ -166,6 +188,9 @@ class FeatureSet:
             groups=None if self.groups is None else self.groups[which],
             indices=self.indices[which],
         )
+        if _KEPT in vars(self):
+            part._keep_predictions(self.predictions[which])
+        return part
 
     def without(self, *others: FeatureSet) -> FeatureSet:
         """The samples that are in none of other sets, by their features.
@@ -193,11 +218,24 @@ class FeatureSet:
         Raises:
             ValueError: when a class index is out of range.
         """
+        return self.subset(self.is_mistake(target, predicted))
+
+    def is_mistake(self, target: int | None = None, predicted: int | None = None) -> Tensor:
+        """``(N,)`` which samples :meth:`mistakes` gives, to count them without a copy.
+
+        Raises:
+            ValueError: when a class index is out of range.
+
+        Examples::
+
+            >>> z = torch.eye(2)
+            >>> FeatureSet(z, z, torch.tensor([1, 1])).is_mistake(predicted=0).tolist()
+            [True, False]
+        """
         for name, index in (("target", target), ("predicted", predicted)):
             if index is not None:
                 self._check_class(name, index)
-        wrong = is_wrong(self.labels, self.predictions, target, predicted)
-        return self.subset(wrong)
+        return is_wrong(self.labels, self.predictions, target, predicted)
 
     def correct(self, target: int | None = None) -> FeatureSet:
         """The samples that the head gets right, of one class if ``target`` is given.
@@ -230,17 +268,30 @@ class FeatureSet:
             raise ValueError("this FeatureSet has no groups: collect it with (image, label, group)")
         return mean_by(self.is_correct, self.groups, int(self.groups.max()) + 1)
 
-    def confusion(self) -> Tensor:
+    def confusion(self) -> csr_array:
         """``(C, C)`` counts; row: label, column: predicted class.
+
+        A sparse array of scipy, as nearly all pairs of many classes never occur:
+        ``.toarray()`` gives all of them, ``.tocoo()`` those that do.
 
         Raises:
             ValueError: for multi-hot labels, where no class is taken for another.
+
+        Examples::
+
+            >>> z = torch.eye(2)
+            >>> FeatureSet(z, z, torch.tensor([1, 1])).confusion().toarray().tolist()
+            [[0, 0], [1, 1]]
         """
         if self.is_multi_hot:
             raise ValueError("multi-hot labels have no confusion of one class with another")
-        pairs = self.labels * self.n_classes + self.predictions
-        return torch.bincount(pairs, minlength=self.n_classes**2).view(self.n_classes, -1)
+        from scipy.sparse import coo_array  # an import that takes a while
 
+        pairs = self.labels.cpu().numpy(), self.predictions.cpu().numpy()
+        ones = torch.ones(len(self), dtype=torch.int64).numpy()
+        return coo_array((ones, pairs), shape=(self.n_classes, self.n_classes)).tocsr()
+
+    @undisturbed()
     def with_head(self, head: nn.Linear) -> FeatureSet:
         """The same features judged by another decision layer.
 
@@ -253,7 +304,8 @@ class FeatureSet:
             raise ValueError(
                 f"head takes {weight.shape[1]} features, this set has {self.features.shape[1]}"
             )
-        logits = self.features @ weight.T + bias
+        logits = self.features @ weight.T
+        logits += bias  # in place: of many classes there is no room for another copy
         return replace(self, logits=logits, head_fingerprint=head_fingerprint(head))
 
     def split(
@@ -304,13 +356,19 @@ class FeatureSet:
             check_dtypes(tensors)
             return cls(**fields)
 
+    def _keep_predictions(self, predictions: Tensor) -> None:
+        vars(self)[_KEPT] = (self.logits._version, predictions)
+
     def _check_class(self, name: str, index: int) -> None:
         check_indices(name, torch.tensor([index]), self.n_classes, f"{self.n_classes} classes")
 
 
 def _usable(tensor: Tensor | None) -> Tensor | None:
-    """A tensor that gradients can pass: one made under ``inference_mode`` is copied."""
-    if not isinstance(tensor, Tensor) or not tensor.is_inference():
+    """A tensor on the CPU that gradients can pass: of ``inference_mode`` a copy."""
+    if not isinstance(tensor, Tensor):
+        return tensor
+    tensor = tensor.cpu()
+    if not tensor.is_inference():
         return tensor
     with torch.inference_mode(False):
         return tensor.clone()

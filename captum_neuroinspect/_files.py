@@ -8,13 +8,14 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from captum_neuroinspect._locks import try_lock
+from captum_neuroinspect._texts import shown
 
 _OURS = re.compile(r"\.neuroinspect-[0-9a-f]{16}\.lock")
 _MOST_BYTES = 256 << 20
@@ -39,6 +40,26 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> Path:
     return path
 
 
+def write_files(folder: str | Path, contents: Mapping[str, bytes]) -> Path:
+    """Write files into a folder, which is made if need be; each is there whole or not at all.
+
+    Args:
+        folder: where they belong.
+        contents: by name.
+
+    Raises:
+        OSError: names ``folder``.
+    """
+    folder = Path(folder)
+    with _about(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial_folder(folder) as partial:
+            for name, content in contents.items():
+                (partial / name).write_bytes(content)
+                put_in_place(partial / name, folder / name)
+    return folder
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """Write UTF-8 text atomically."""
     return write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
@@ -54,8 +75,11 @@ def read_text(path: str | Path) -> str:
     path = Path(path)
     check_file(path)
     if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"{path} is larger than {_MOST_BYTES >> 20} MB, which no record is")
-    return path.read_text(encoding="utf-8-sig")
+        raise ValueError(f"{shown(path)} is larger than {_MOST_BYTES >> 20} MB, which no record is")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{shown(path)} is no UTF-8 text ({error})") from None
 
 
 def check_file(path: Path) -> None:
@@ -68,7 +92,8 @@ def check_file(path: Path) -> None:
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
-        raise ValueError(f"{path} is a {kinds.get(stat.S_IFMT(mode), 'device')}, expected a file")
+        kind = kinds.get(stat.S_IFMT(mode), "device")
+        raise ValueError(f"{shown(path)} is a {kind}, expected a file")
 
 
 def put_in_place(source: Path, path: Path) -> None:

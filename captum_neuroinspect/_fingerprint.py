@@ -7,6 +7,7 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._head import head_tensors
 
 _N_DIGITS = 16  # of sha256: a collision within a project is out of the question
@@ -29,12 +30,13 @@ def head_fingerprint(head: nn.Linear) -> str:
 
 def backbone_fingerprint(model: nn.Module, head: nn.Linear | None = None) -> str:
     """Name all parameters and buffers of a model, but those of its decision layer if given."""
-    own = {id(t) for t in head.state_dict(keep_vars=True).values()} if head is not None else set()
     digest = hashlib.sha256()
-    for name, value in model.state_dict(keep_vars=True).items():
-        if isinstance(value, Tensor) and id(value) not in own:
-            digest.update(name.encode())
-            feed(digest, value)
+    with exclusive(model):
+        own = {id(t) for t in head.state_dict(keep_vars=True).values()} if head is not None else ()
+        for name, value in model.state_dict(keep_vars=True).items():
+            if isinstance(value, Tensor) and id(value) not in own:
+                digest.update(name.encode())
+                feed(digest, value)
     return digest.hexdigest()[:_N_DIGITS]
 
 

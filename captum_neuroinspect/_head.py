@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
+from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._modules import (
     as_input,
     first_tensor,
@@ -290,7 +291,8 @@ def check_initialised(model: nn.Module) -> None:
 
 def head_tensors(head: nn.Linear) -> tuple[Tensor, Tensor]:
     """Detached float32 copies of W (C, F) and b (C,) on the CPU; b is zero when absent."""
-    weight = head.weight.detach().to("cpu", torch.float32, copy=True)
-    if head.bias is None:
-        return weight, torch.zeros(len(weight))
-    return weight, head.bias.detach().to("cpu", torch.float32, copy=True)
+    with exclusive(head):  # another thread may try an edit in it
+        weight = head.weight.detach().to("cpu", torch.float32, copy=True)
+        if head.bias is None:
+            return weight, torch.zeros(len(weight))
+        return weight, head.bias.detach().to("cpu", torch.float32, copy=True)

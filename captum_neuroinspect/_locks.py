@@ -35,10 +35,14 @@ def locked(path: Path) -> Iterator[None]:
         OSError: when the file cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # It loads torch, which `neuroinspect --help` does without.
+    from captum_neuroinspect._exclusive import exclusive_file
+
     handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
     try:
-        _wait_for(handle, path)
-        yield
+        with exclusive_file(path):  # threads that hold models too must not wait for ever
+            _wait_for(handle, path)
+            yield
     finally:
         os.close(handle)  # which releases the lock
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._sites import Site
 
 
@@ -22,9 +23,16 @@ from captum_neuroinspect._sites import Site
 def frozen(*modules: nn.Module) -> Iterator[None]:
     """Keep modules in eval mode and without weight gradients inside the block.
 
+    They are held meanwhile: other threads that want them, or parts of them, wait.
     Training flags and ``requires_grad`` of every submodule and parameter are put
     back one by one afterwards: a model may be partly in training mode.
     """
+    with exclusive(*modules), _frozen(*modules):
+        yield
+
+
+@contextmanager
+def _frozen(*modules: nn.Module) -> Iterator[None]:
     training = [(m, m.training) for root in modules for m in root.modules()]
     gradients = [(p, p.requires_grad) for root in modules for p in root.parameters()]
     try:
@@ -118,7 +126,11 @@ def _without_name(output: Any) -> str:
     """What to do about a dictionary of several outputs, of which none is called logits."""
     if not isinstance(output, Mapping) or not any(isinstance(v, Tensor) for v in output.values()):
         return ""
-    return f"; of its {', '.join(map(repr, output))}, head= names the one that counts by its layer"
+    names = ", ".join(map(repr, output))
+    return (
+        f"; of its {names} none is known to count: give its layer as head= where there is such an "
+        "argument, else a model that returns it alone"
+    )
 
 
 def tensors_in(output: Any) -> Iterator[Tensor]:

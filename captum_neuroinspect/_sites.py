@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._exclusive import exclusive_layer, is_of_another_call
+
 Visit = Callable[[Tensor], "Tensor | None"]  # an activation -> what replaces it, or None
 VisitAll = Callable[[tuple[Tensor, ...]], "Sequence[Tensor] | None"]
 
@@ -55,21 +57,27 @@ class Site:
 
     @contextmanager
     def _hooked(self, visited: Callable[[Any], tuple[Any, bool]]) -> Iterator[None]:
+        # Of a function around a model only the layer is held: another call's pass may run it.
+        owner = threading.get_ident()
+
         def on_input(_: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+            if is_of_another_call(owner):
+                return None
             args, found = visited(args)
             return (args, kwargs) if found else (args, visited(kwargs)[0])
 
         def on_output(_: nn.Module, __: Any, output: Any) -> Any:
-            return visited(output)[0]
+            return None if is_of_another_call(owner) else visited(output)[0]
 
-        if self.at_input:
-            handle = self.layer.register_forward_pre_hook(on_input, with_kwargs=True)
-        else:
-            handle = self.layer.register_forward_hook(on_output)
-        try:
-            yield
-        finally:
-            handle.remove()
+        with exclusive_layer(self.layer):
+            if self.at_input:
+                handle = self.layer.register_forward_pre_hook(on_input, with_kwargs=True)
+            else:
+                handle = self.layer.register_forward_hook(on_output)
+            try:
+                yield
+            finally:
+                handle.remove()
 
 
 def read_activations(

@@ -13,17 +13,18 @@ from torch import Tensor
 def first_part(labels: Tensor, units: Tensor, fraction: float, seed: int) -> Tensor:
     """``(N,)`` mask of the samples in the first part, about ``fraction`` of each class."""
     generator = torch.Generator().manual_seed(seed)
-    first, placed = torch.zeros(2, len(labels), dtype=torch.bool)
-    for label in labels.unique():
-        of_class = labels == label
+    names, unit_of = units.unique(return_inverse=True)
+    first, placed = torch.zeros(2, len(names), dtype=torch.bool)  # by unit
+    ordered, order = labels.sort(stable=True)
+    for rows in order.split(ordered.unique(return_counts=True)[1].tolist()):
+        of_class = unit_of[rows].unique()
         # Units that came with an earlier class stay where they are, and count.
-        n_first = len(units[of_class & first].unique())
-        n_missing = round(fraction * len(units[of_class].unique())) - n_first
-        free = units[of_class & ~placed].unique()
+        n_missing = round(fraction * len(of_class)) - int(first[of_class].sum())
+        free = of_class[~placed[of_class]]
         free = free[torch.randperm(len(free), generator=generator)]
-        first |= torch.isin(units, free[: max(n_missing, 0)])
-        placed |= torch.isin(units, free)
-    return first
+        first[free[: max(n_missing, 0)]] = True
+        placed[free] = True
+    return first[unit_of]
 
 
 def dealt(

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from captum_neuroinspect._class_names import ClassMatch, as_names, names_of, shortened
 from captum_neuroinspect._decisions import checked_labels
+from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._feature_set import FeatureSet as FeatureSet
 from captum_neuroinspect._fingerprint import backbone_fingerprint, head_fingerprint
 from captum_neuroinspect._head import check_head, check_initialised, find_head
@@ -115,18 +116,21 @@ def collect_as_given(
     loader = _as_loader(data, batch_size)
     names = None if class_names is None else as_names(class_names)
     match = names_of(loader).onto(names, by_position=by_position)
-    collected = list(_run(model, head, loader, match, progress))
-    if not collected:
-        raise ValueError("data is empty: expected at least one (image, label)")
-    features, logits, labels, groups, heads = zip(*collected, strict=True)
+    with exclusive(model):  # the numbers and what names them are of the same weights
+        collected = list(_run(model, head, loader, match, progress))
+        if not collected:
+            raise ValueError("data is empty: expected at least one (image, label)")
+        features, logits, labels, groups, heads = zip(*collected, strict=True)
+        of_head = head_fingerprint(heads[0])
+        of_backbone = backbone_fingerprint(model, heads[0])
     return FeatureSet(
         torch.cat(features),
         torch.cat(logits),
         torch.cat(labels),
         groups=None if groups[0] is None else torch.cat(groups),
         class_names=match.names,
-        head_fingerprint=head_fingerprint(heads[0]),
-        backbone_fingerprint=backbone_fingerprint(model, heads[0]),
+        head_fingerprint=of_head,
+        backbone_fingerprint=of_backbone,
     )
 
 

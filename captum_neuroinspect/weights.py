@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_neuroinspect._exclusive import exclusive, generators_forked
 from captum_neuroinspect._modules import device_of
 from captum_neuroinspect._optional import DEMO, optional
 from captum_neuroinspect._texts import check_texts
@@ -53,7 +54,7 @@ def load_efficientnet_lite(variant: Literal[0, 1, 2] = 0) -> nn.Module:
     from torchvision.transforms.v2 import Normalize
 
     # Building a network draws random weights: the caller's random numbers stay as they are.
-    with torch.random.fork_rng(devices=[]):
+    with generators_forked():
         network = architecture.from_name(f"efficientnet-lite{variant}")
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return nn.Sequential(Normalize(list(_LITE_MEAN), list(_LITE_STD)), network).eval()
@@ -109,13 +110,14 @@ class SentenceEncoder:
 
     def _embed(self, texts: list[str]) -> Tensor:
         device = device_of(self.network)
-        tokens = self.tokenizer(
-            texts,
-            padding=True,
-            truncation=True,
-            max_length=_MINILM_MAX_TOKENS,
-            return_tensors="pt",
-        ).to(device)
+        with exclusive(self.network):  # a tokenizer refuses to be used by two threads at once
+            tokens = self.tokenizer(
+                texts,
+                padding=True,
+                truncation=True,
+                max_length=_MINILM_MAX_TOKENS,
+                return_tensors="pt",
+            ).to(device)
         # The embeddings may be kept for long: full precision, whatever the caller's autocast says.
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             vectors = self.network(**tokens).last_hidden_state
@@ -140,7 +142,7 @@ def load_minilm() -> SentenceEncoder:
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     # Not AutoModel.from_pretrained: it shows a progress bar that only a global switch turns off.
-    with torch.random.fork_rng(devices=[]):
+    with generators_forked():
         network = transformers.AutoModel.from_config(config)
     state = load_file(folder / "model.safetensors")
     # A counter 0, 1, 2, ... that the file stores and the network makes itself.

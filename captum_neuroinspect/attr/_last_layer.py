@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeGuard
@@ -9,6 +10,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._exclusive import exclusive_layer, is_of_another_call
 from captum_neuroinspect._modules import logits_of
 
 # Operations that leave numbers and their order as they are; the shape is compared besides.
@@ -30,13 +32,14 @@ class LastLayer:
     """Follows the output of a linear layer to the end of a network; :func:`followed` makes it."""
 
     def __init__(self) -> None:
+        self._owner = threading.get_ident()
         self._output: Tensor | None = None
         self._node: Any = None  # what made the output, before anything works on it in place
         self._version = 0
 
     def mark(self, _: nn.Module, __: Any, output: Tensor) -> Tensor | None:
         """A forward hook: from here on autograd notes what is done with the output."""
-        if torch.is_inference_mode_enabled():
+        if torch.is_inference_mode_enabled() or is_of_another_call(self._owner):
             return None  # where nothing is noted
         torch.set_grad_enabled(True)
         self._output = output.detach().requires_grad_().clone()
@@ -61,12 +64,13 @@ def followed(layer: nn.Module) -> Iterator[LastLayer]:
     if not is_plain_linear(layer):
         yield last
         return
-    handle = layer.register_forward_hook(last.mark)
-    try:
-        with torch.no_grad():  # which also ends what the mark begins
-            yield last
-    finally:
-        handle.remove()
+    with exclusive_layer(layer):
+        handle = layer.register_forward_hook(last.mark)
+        try:
+            with torch.no_grad():  # which also ends what the mark begins
+                yield last
+        finally:
+            handle.remove()
 
 
 def _is_same(one: Tensor, other: Tensor) -> bool:

@@ -14,6 +14,7 @@ from captum_neuroinspect._captum import (
     run_forward,
 )
 from captum_neuroinspect._modules import device_of
+from captum_neuroinspect.attr._models_in import models_in
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ class Passes:
     def modules(self) -> list[nn.Module]:
         """What can be frozen while passes run."""
         return [self.forward_func] if isinstance(self.forward_func, nn.Module) else []
+
+    @property
+    def models(self) -> list[nn.Module]:
+        """What must be held while passes run: the network, or those in a function around it."""
+        return self.modules or models_in(self.forward_func)
 
     def on_one_device(self) -> Passes:
         """Without ``DataParallel``: for passes whose activations are replaced."""

@@ -39,20 +39,24 @@ class LinearTail:
     """
 
     def __init__(self, features: Tensor, weight: Tensor, bias: Tensor) -> None:
-        self._features, self._weight, self._bias = features, weight, bias
+        self.features, self.weight, self.bias = features, weight, bias
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.weight)
 
     def zeros(self) -> Tensor:
-        return torch.zeros_like(self._features)
+        return torch.zeros_like(self.features)
 
     def logits(self, w: Tensor) -> Tensor:
         # Not `start + w @ W.T`: rounding could then disagree with what the layer says of z + w.
-        return torch.addmm(self._bias, self._features + w, self._weight.T)
+        return torch.addmm(self.bias, self.features + w, self.weight.T)
 
     def pullback(self, residual: Tensor) -> Tensor:
-        return residual @ self._weight
+        return residual @ self.weight
 
     def keep(self, mask: Tensor) -> None:
-        self._features = self._features[mask]
+        self.features = self.features[mask]
 
 
 def working_dtype(*tensors: Tensor) -> torch.dtype:

@@ -11,6 +11,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_neuroinspect._captum import TargetType
+from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._modules import check_indices, frozen
 from captum_neuroinspect._sites import Site
@@ -233,7 +234,7 @@ class NeuronCounterfactual(LayerAttribution):
             )
             targets = Targets.read(target, passes.n_samples)
             # In training mode a network would drop features at random and change its statistics.
-            with frozen(*passes.modules, self.layer):
+            with exclusive(*passes.models), frozen(*passes.modules, self.layer):
                 site = Site(self.layer, is_at_input(self.layer, attribute_to_layer_input))
                 readings = Readings.take(passes, site, targets)
                 dims = self._channel_dims(passes, readings, channelwise, channel_dim)
@@ -322,13 +323,14 @@ class NeuronCounterfactual(LayerAttribution):
         check_features(features, self.layer)
         targets = Targets.read(target, len(features))
         problem = self._problem(feasible, reference, progress)
-        if is_plain_linear(self.layer):
-            found = self._solve_head(features.detach(), targets, problem)
-        else:
-            with torch.inference_mode(False), frozen(self.layer):
-                passes = Passes.prepare(self.layer, features, None, None)
-                readings = Readings.take(passes, Site(self.layer, True), targets)
-                found = solve_layer(passes, readings, targets, None, problem)
+        with exclusive(self.layer):
+            if is_plain_linear(self.layer):
+                found = self._solve_head(features.detach(), targets, problem)
+            else:
+                with torch.inference_mode(False), frozen(self.layer):
+                    passes = Passes.prepare(self.layer, features, None, None)
+                    readings = Readings.take(passes, Site(self.layer, True), targets)
+                    found = solve_layer(passes, readings, targets, None, problem)
         check_and_warn(found, stacklevel=4)
         if return_details:
             return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from captum_neuroinspect._blocks import all_finite, blocks, by_blocks
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._html import html_table
 from captum_neuroinspect._undisturbed import undisturbed
@@ -20,7 +21,6 @@ Order = Literal["precision", "magnitude", "mean"]
 
 _PAPER_MIN_PRECISION = 0.03
 _SHOWN = 10  # neurons a list in the printed table
-_CHUNK_NUMBERS = 2**23  # numbers that are copied at a time
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def _changes(w: Any, reference: object) -> tuple[Any, Tensor | None]:
 
 def _voters(w: Tensor, unfinished: Tensor | None) -> Tensor:
     """``(N,)`` the samples that have a change, and that it suffices for."""
-    changed = torch.cat([chunk.ne(0).any(1) for chunk in _chunks(w)])
+    changed = by_blocks(lambda block: block.ne(0).any(1), w)
     voters = changed if unfinished is None else changed & ~unfinished
     if not voters.any():
         raise ValueError(
@@ -247,7 +247,7 @@ def _check(w: Tensor, k: int, min_precision: float, by: str) -> None:
         )
     if w.ndim != 2 or not w.numel():
         raise ValueError(f"w has shape {tuple(w.shape)}, expected (N, F) with at least one mistake")
-    if not all(chunk.isfinite().all() for chunk in _chunks(w)):
+    if not all_finite(w):
         raise ValueError("w has NaN or infinite values")
     if not w.any():
         raise ValueError("w is zero everywhere: no mistakes to rank, the head is right on all")
@@ -286,7 +286,7 @@ def _contrast(
         features = features.features
     if features.shape != w.shape:
         raise ValueError(f"features {tuple(features.shape)} do not fit w {tuple(w.shape)}")
-    if not all(chunk.isfinite().all() for chunk in _chunks(features)):
+    if not all_finite(features):
         raise ValueError("features have NaN or infinite values")
     classes = usual.classes(w, target)
     dtype = working_dtype(w, features)
@@ -304,12 +304,12 @@ class _Totals:
 
     @classmethod
     def of(cls, w: Tensor, contrast: Callable[[slice], Tensor], k: int, n_voters: int) -> _Totals:
-        # Chunk by chunk: a hundred thousand mistakes must not be copied several times.
+        # Block by block: a hundred thousand mistakes must not be copied several times.
         sums = torch.zeros(4, w.shape[1], dtype=torch.float64, device=w.device)
         start = 0
-        for chunk in _chunks(w):
-            change = contrast(slice(start, start + len(chunk)))
-            start += len(chunk)
+        for block in blocks(w):
+            change = contrast(slice(start, start + len(block)))
+            start += len(block)
             for i, side in enumerate((change.clamp(min=0), -change.clamp(max=0))):
                 sums[i] += side.sum(0)
                 sums[2 + i] += _votes(side, k)
@@ -321,10 +321,6 @@ class _Totals:
             net = self.more - self.less
             return net.clamp(min=0), (-net).clamp(min=0)
         return self.more, self.less
-
-
-def _chunks(tensor: Tensor) -> Iterator[Tensor]:
-    yield from tensor.split(max(1, _CHUNK_NUMBERS // tensor.shape[1]))
 
 
 def _votes(size: Tensor, k: int) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from captum_neuroinspect._blocks import all_finite
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._modules import as_indices, check_indices
 from captum_neuroinspect.attr._tails import working_dtype
@@ -93,8 +94,9 @@ class Reference:
                     "reference has multi-hot labels, expected samples of one class each: give "
                     "the activations (R, F) of correct samples"
                 )
-            right = samples.correct()
-            return cls._measured(right.features, right.labels, samples.n_classes, effect)
+            right = samples.is_correct  # not `correct()`, which copies the logits as well
+            rows, labels = samples.features[right], samples.labels[right]
+            return cls._measured(rows, labels, samples.n_classes, effect)
         if not isinstance(samples, Tensor):
             raise TypeError(
                 f"reference is {type(samples).__name__}, expected a FeatureSet or activations "
@@ -112,12 +114,14 @@ class Reference:
             raise ValueError(
                 f"reference has {len(features)} correct sample(s), expected (R, F) with R >= 2"
             )
-        if not features.isfinite().all():
+        if not all_finite(features):
             raise ValueError("reference has NaN or infinite values")
         counts = torch.bincount(labels, minlength=n_classes).to(features)[:, None]
         sums = features.new_zeros(n_classes, features.shape[1])
         sums.index_add_(0, labels.to(features.device), features)
-        level = torch.where(counts > 0, sums / counts.clamp(min=1), features.mean(0))
+        # In place: of many classes it is as large as the head.
+        level = sums.div_(counts.clamp(min=1))
+        level[counts[:, 0] == 0] = features.mean(0)
         return cls(level, _floored(features.std(0)), effect)
 
     def for_mistakes(self, w: Tensor) -> Reference:
@@ -144,7 +148,8 @@ class Reference:
         """
         if w.shape != features.shape:
             raise ValueError(f"features {tuple(features.shape)} do not fit w {tuple(w.shape)}")
-        shortfall = self.level.to(w)[self.classes(w, target)] - features.to(w)
+        classes = self.classes(w, target).to(self.level.device)
+        shortfall = self.level[classes].to(w) - features.to(w)
         effect = _EFFECT if self.effect is None else self.effect
         size = w.abs().pow(effect) * (w != 0)  # 0**0 is 1
         return size * shortfall * self.spread.to(w).pow(effect - 1)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_neuroinspect.attr._tails import Tail, is_bounded
+from captum_neuroinspect.attr._few_logits import LARGEST_WHOLE, FewLogitsDescent
+from captum_neuroinspect.attr._tails import LinearTail, Tail, is_bounded
 from captum_neuroinspect.attr.elastic_net import (
     Counterfactual,
     ElasticNet,
@@ -62,6 +63,9 @@ class SGD:
         Returns:
             The :class:`~captum_neuroinspect.attr.Counterfactual`.
         """
+        if isinstance(tail, LinearTail) and tail.n_classes > LARGEST_WHOLE:
+            few = FewLogitsDescent(tail.weight, tail.bias, self.lr, self.momentum, self.max_steps)
+            return few.solve(tail.features, target, lower, penalty, progress=progress)
         w = tail.zeros()
         n_steps = torch.zeros(len(w), dtype=torch.int64, device=w.device)
         rows = torch.arange(len(w), device=w.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +17,13 @@ class Weighted:
         features: ``(N, F)``.
         labels: ``(N,)`` class indices.
         weights: ``(N,)``, at least 0; only their proportions count.
+        sources: ``(N,)`` which samples of the given sets, counted through, they come from.
     """
 
     features: Tensor
     labels: Tensor
     weights: Tensor
+    sources: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
 def anchored_fit(
@@ -32,6 +34,7 @@ def anchored_fit(
     anchor: float,
     has_bias: bool = True,
     max_steps: int = 50,
+    others: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""The minimiser of a weighted cross entropy near a head.
 
@@ -46,6 +49,8 @@ def anchored_fit(
         anchor: ``a``, above 0.
         has_bias: whether ``b`` may change.
         max_steps: upper bound on steps.
+        others: ``(N,)`` for a head with further classes whose rows stay: the logarithm of their
+            summed exponentials for each sample. Together they are the class C.
 
     Returns:
         ``W`` and ``b``.
@@ -64,6 +69,8 @@ def anchored_fit(
     def loss() -> Tensor:
         optimizer.zero_grad()
         logits = samples.features @ new_weight.T + new_bias
+        if others is not None:
+            logits = torch.cat([logits, others[:, None]], 1)
         entropy = F.cross_entropy(logits, samples.labels, reduction="none") @ shares
         value = entropy + anchor / 2 * (new_weight - weight).square().sum()
         value.backward()

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._decisions import accuracy_by_class, mean_by
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import head_tensors
 from captum_neuroinspect.edit._link import Link
-from captum_neuroinspect.edit.calibration import calibration_error
+from captum_neuroinspect.edit._outcomes import Outcome, outcome
+from captum_neuroinspect.edit.calibration import confidence_of, gap_of
 from captum_neuroinspect.edit.probability_ratio import single_ratios
 
 
@@ -69,8 +71,12 @@ def evaluate(
     targets: Mapping[int, Sequence[int]],
     link: Link = "softmax",
     group_shares: Sequence[float] | None = None,
+    original: nn.Linear | None = None,
 ) -> Evaluation:
     """Judge a head on collected features.
+
+    Of more than 1,000 classes the logits are made block by block: beside the set itself it takes
+    some copies of the head, and no further N x C numbers.
 
     Args:
         head: any decision layer for these features.
@@ -78,27 +84,41 @@ def evaluate(
         targets: neurons of each class whose ratios are wanted.
         link: from logits to probabilities.
         group_shares: share of each group of the training set.
+        original: the head that it was made from: of what is the same in both, a set with that
+            one's logits has them already.
     """
-    judged = features.with_head(head)
-    return evaluate_decisions(judged, _ratios(head, features, targets, link), group_shares)
+    found = outcome(features, head, original)
+    return _evaluation(features, found, ratios_of(head, features, targets, link), group_shares)
 
 
 def evaluate_decisions(
     judged: FeatureSet, ratios: tuple[float, ...], group_shares: Sequence[float] | None = None
 ) -> Evaluation:
     """The same by logits alone, with ratios that are known."""
-    groups = None if judged.groups is None else judged.group_accuracy()
-    counts = by_group = None
+    confidence = confidence_of(judged.logits, judged.is_multi_hot)
+    return _evaluation(judged, Outcome(judged.is_correct, confidence), ratios, group_shares)
+
+
+def _evaluation(
+    judged: FeatureSet,
+    found: Outcome,
+    ratios: tuple[float, ...],
+    group_shares: Sequence[float] | None,
+) -> Evaluation:
+    """From the labels and groups of a set, and what a head makes of it."""
+    right, groups, counts, by_group = found.is_correct, None, None, None
+    if judged.groups is not None:
+        groups = mean_by(right, judged.groups, int(judged.groups.max()) + 1)
     if not judged.is_multi_hot:
         counts = tuple(judged.labels.bincount(minlength=judged.n_classes).tolist())
         by_group = None if judged.groups is None else tuple(judged.groups.bincount().tolist())
     return Evaluation(
-        accuracy=judged.accuracy(),
-        class_accuracy=tuple(judged.class_accuracy().tolist()),
+        accuracy=float(right.float().mean()),
+        class_accuracy=tuple(accuracy_by_class(right, judged.labels, judged.n_classes).tolist()),
         group_accuracy=None if groups is None else tuple(groups.tolist()),
         ratios=ratios,
         adjusted_accuracy=_adjusted(groups, group_shares),
-        calibration_error=calibration_error(judged),
+        calibration_error=gap_of(right, found.confidence),
         n_samples=len(judged),
         class_samples=counts,
         group_samples=by_group,
@@ -112,9 +132,10 @@ def shares_of_groups(train: FeatureSet | None) -> tuple[float, ...] | None:
     return tuple((torch.bincount(train.groups).double() / len(train)).tolist())
 
 
-def _ratios(
+def ratios_of(
     head: nn.Linear, features: FeatureSet, targets: Mapping[int, Sequence[int]], link: Link
 ) -> tuple[float, ...]:
+    """The probability ratios of an :class:`Evaluation`."""
     weight, bias = head_tensors(head)
     ratios: list[float] = []
     for target, neurons in targets.items():

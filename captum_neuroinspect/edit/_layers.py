@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._head import head_tensors
 
 
@@ -22,7 +23,12 @@ def empty_like(head: nn.Linear) -> nn.Linear:
 
 def copy_of(head: nn.Linear) -> nn.Linear:
     """A plain ``nn.Linear`` with the same values, on the same device, without hooks."""
-    return changed(head, torch.zeros(head.weight.shape), torch.zeros(len(head.weight)))
+    layer = empty_like(head)
+    with exclusive(head), torch.no_grad():
+        layer.weight.copy_(head.weight)
+        if head.bias is not None:
+            layer.bias.copy_(head.bias)
+    return layer
 
 
 def changed(head: nn.Linear, d_weight: Tensor, d_bias: Tensor) -> nn.Linear:
@@ -31,10 +37,20 @@ def changed(head: nn.Linear, d_weight: Tensor, d_bias: Tensor) -> nn.Linear:
     What does not change stays bit-identical. A head without bias stays without.
     """
     layer = empty_like(head)
-    with torch.no_grad():
+    with exclusive(head), torch.no_grad():
         layer.weight.copy_(_sum(head.weight.detach(), d_weight))
         if head.bias is not None:
             layer.bias.copy_(_sum(head.bias.detach(), d_bias))
+    return layer
+
+
+def changed_rows(head: nn.Linear, rows: Tensor, d_weight: Tensor, d_bias: Tensor) -> nn.Linear:
+    """:func:`changed` where only some classes' rows ``(R,)`` differ: dW ``(R, F)``, db ``(R,)``."""
+    with exclusive(head), torch.no_grad():
+        layer, at = copy_of(head), rows.to(head.weight.device)
+        layer.weight[at] = _sum(head.weight.detach()[at], d_weight)
+        if head.bias is not None:
+            layer.bias[at] = _sum(head.bias.detach()[at], d_bias)
     return layer
 
 
@@ -44,8 +60,10 @@ def difference(head: nn.Linear, original: nn.Linear) -> tuple[Tensor, Tensor]:
     There the difference of two float32 numbers, added again and rounded, gives the
     second number back bit by bit.
     """
-    d_weight = head.weight.detach().cpu().double() - original.weight.detach().cpu().double()
-    return d_weight, _bias(head) - _bias(original)
+    with exclusive(head, original):
+        d_weight = head.weight.detach().to("cpu", torch.float64, copy=True)
+        d_weight -= original.weight.detach().cpu()  # in place: of a large head it takes its room
+        return d_weight, _bias(head) - _bias(original)
 
 
 def same_values(layer: nn.Linear, head: nn.Linear) -> bool:

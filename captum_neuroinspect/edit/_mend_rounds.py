@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,10 @@ from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._head import head_tensors
 from captum_neuroinspect.edit._anchored_fit import anchored_fit
 from captum_neuroinspect.edit._blame import blamed_neurons
+from captum_neuroinspect.edit._few_rows import FewRows
 from captum_neuroinspect.edit._layers import changed, copy_of
 from captum_neuroinspect.edit._moved_samples import moved_samples
+from captum_neuroinspect.edit._outcomes import outcome, with_logits_of
 
 _ANCHOR = 1e-2
 _N_FOLDS = 3
@@ -42,6 +45,8 @@ class Mending:
     """One head to mend, with the samples and settings that all its rounds share.
 
     ``given`` are the neurons of the first round; ``None``: they are found like the others.
+    ``max_classes`` are the rows of a large head that are fitted, by sets that have its logits;
+    ``None``: all.
     """
 
     head: nn.Linear
@@ -53,6 +58,7 @@ class Mending:
     target_weight: float
     seed: int
     given: Tensor | None = None
+    max_classes: int | None = None
 
     def before(self) -> MendRound:
         """The head as it is, as a round that found nothing."""
@@ -62,18 +68,26 @@ class Mending:
         """Without end; each head has the neurons of the rounds before and those found anew."""
         parts = self._parts(self.met)
         # A chain of rounds for all samples, and one without each part, to be judged on it.
-        sets = [self.met, *(self.met.subset(parts != part) for part in range(_N_FOLDS))]
-        neurons, n_known = [self.first(one) for one in sets], 0
+        sets = [torch.ones_like(parts, dtype=torch.bool), *(parts != p for p in range(_N_FOLDS))]
+        neurons, n_known = [self.first(self.met.subset(one)) for one in sets], 0
         while True:
-            heads = [self.fitted(*pair) for pair in zip(sets[1:], neurons[1:], strict=True)]
+            heads = [
+                self.fitted(self.met.subset(one), found)
+                for one, found in zip(sets[1:], neurons[1:], strict=True)
+            ]
             yield self._judged(tuple(neurons[0][n_known:].tolist()), heads, parts)
             n_known = len(neurons[0])
-            neurons = [self._with_more(*pair) for pair in zip(sets, neurons, strict=True)]
+            neurons = [
+                self._with_more(self.met.subset(one), found)
+                for one, found in zip(sets, neurons, strict=True)
+            ]
 
     def fitted(self, met: FeatureSet, neurons: Tensor) -> nn.Linear:
         """A head near the original in which these neurons no longer tell the target."""
         if not (met.labels == self.target).any():
             return copy_of(self.head)
+        if self._few_rows is not None:
+            return self._few_rows.fitted(met, neurons, _ANCHOR)
         weight, bias = head_tensors(self.head)
         samples = moved_samples(self.train, met, self.target, neurons, self.target_weight)
         has_bias = self.head.bias is not None
@@ -82,6 +96,14 @@ class Mending:
             now.double() - old.double() for now, old in zip(new, (weight, bias), strict=True)
         )
         return changed(self.head, d_weight, d_bias)
+
+    @cached_property
+    def _few_rows(self) -> FewRows | None:
+        if self.max_classes is None:
+            return None
+        return FewRows(
+            self.head, self.train, self.target, self.target_weight, self.max_classes, self.seed
+        )
 
     def first(self, met: FeatureSet) -> Tensor:
         """The given neurons, or those that the target's mistakes blame most, if there are any."""
@@ -106,16 +128,19 @@ class Mending:
     def _blamed(self, judged: list[tuple[nn.Linear, FeatureSet]]) -> Tensor:
         if not self.n_neurons:
             return torch.empty(0, dtype=torch.int64)
-        wrong = [(head, met.with_head(head).mistakes(self.target)) for head, met in judged]
-        return blamed_neurons(wrong, self.train.with_head(self.head))[: self.n_neurons]
+        wrong = []
+        for head, met in judged:
+            is_wrong = ~outcome(met, head, self.head).is_correct
+            wrong.append((head, met.subset(is_wrong & (met.labels == self.target))))
+        return blamed_neurons(wrong, with_logits_of(self.train, self.head))[: self.n_neurons]
 
     def _judged(self, neurons: tuple[int, ...], heads: list[nn.Linear], parts: Tensor) -> MendRound:
         """Each head on validation, where their mean counts, and on its own part."""
         validation, met = self.validation, self.met
         on_validation, on_met = torch.zeros(len(validation)), torch.zeros(len(met))
         for part, head in enumerate(heads):
-            on_validation += validation.with_head(head).is_correct / _N_FOLDS
-            on_met[parts == part] = met.with_head(head).is_correct[parts == part].float()
+            on_validation += outcome(validation, head, self.head).is_correct / _N_FOLDS
+            on_met[parts == part] = outcome(met, head, self.head).is_correct[parts == part].float()
         hits, labels = (
             torch.cat([on_validation, on_met]),
             torch.cat([validation.labels, met.labels]),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect.edit._anchored_fit import Weighted
-
-_Part = tuple[Tensor, Tensor, float]  # features, labels, their weight together
 
 # Half of the class's weight on what was met in use: it is real, but little.
 _MET_SHARE = 0.5
@@ -17,7 +17,13 @@ _CUE_SHARE = 0.3
 
 
 def moved_samples(
-    train: FeatureSet, met: FeatureSet, target: int, neurons: Tensor, target_weight: float
+    train: FeatureSet,
+    met: FeatureSet,
+    target: int,
+    neurons: Tensor,
+    target_weight: float,
+    *,
+    stands_for: tuple[Tensor, Tensor] | None = None,
 ) -> Weighted:
     """Samples in which the blamed neurons no longer tell the target.
 
@@ -32,43 +38,72 @@ def moved_samples(
         target: the class to mend.
         neurons: the blamed features, int64; may be empty.
         target_weight: weight of the target.
+        stands_for: how many samples each of ``train`` and of ``met`` stands for, 0 for those
+            that are left out; ``None``: each for itself.
     """
-    is_mine, was_met = train.labels == target, met.labels == target
-    cue = _cue(train.features[is_mine], met.features[was_met], neurons)
-    n_others = len(train.labels[~is_mine].unique())
+    cue = cue_of(train, met, target, neurons)
+    n_others = len(train.labels[train.labels != target].unique())
     share = _CUE_SHARE if len(neurons) else 0.0
+    rows_of_train, rows_of_met = (
+        _Rows.of(data, start, None if stands_for is None else stands_for[i])
+        for i, (data, start) in enumerate(((train, 0), (met, len(train))))
+    )
+    mine, others = rows_of_train.divided(target)
+    met_mine, met_others = rows_of_met.divided(target)
     parts: list[_Part] = [
-        (met.features[was_met], met.labels[was_met], _MET_SHARE * target_weight),
-        (
-            _within(train, train.features[is_mine] - cue),
-            train.labels[is_mine],
-            (1 - _MET_SHARE) * target_weight,
-        ),
-        (
-            torch.cat([train.features[~is_mine], met.features[~was_met]]),
-            torch.cat([train.labels[~is_mine], met.labels[~was_met]]),
-            n_others * (1 - share),
-        ),
-        (_within(train, train.features[~is_mine] + cue), train.labels[~is_mine], n_others * share),
+        (met_mine, _MET_SHARE * target_weight),
+        (_moved(train, mine, -cue), (1 - _MET_SHARE) * target_weight),
+        (others.and_then(met_others), n_others * (1 - share)),
+        (_moved(train, others, cue), n_others * share),
     ]
-    return _joined([part for part in parts if len(part[1]) and part[2] > 0])
+    return _joined([(rows, weight) for rows, weight in parts if len(rows.labels) and weight > 0])
 
 
-def _cue(mine: Tensor, met: Tensor, neurons: Tensor) -> Tensor:
-    """``(F,)``: what the cue adds to the blamed neurons; 0 elsewhere."""
+class _Rows(NamedTuple):
+    """Samples of a set: features, labels, positions counted through, what each stands for."""
+
+    features: Tensor
+    labels: Tensor
+    sources: Tensor
+    counts: Tensor
+
+    @classmethod
+    def of(cls, data: FeatureSet, start: int, counts: Tensor | None) -> _Rows:
+        sources = torch.arange(start, start + len(data))
+        if counts is None:
+            return cls(data.features, data.labels, sources, torch.ones(len(data)))
+        kept = counts > 0
+        return cls(data.features[kept], data.labels[kept], sources[kept], counts[kept])
+
+    def and_then(self, other: _Rows) -> _Rows:
+        return _Rows(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
+
+    def divided(self, target: int) -> tuple[_Rows, _Rows]:
+        """Those of the target, and the others."""
+        is_mine = self.labels == target
+        mine, others = (_Rows(*(t[which] for t in self)) for which in (is_mine, ~is_mine))
+        return mine, others
+
+
+_Part = tuple[_Rows, float]  # and their weight together
+
+
+def cue_of(train: FeatureSet, met: FeatureSet, target: int, neurons: Tensor) -> Tensor:
+    """``(F,)``: what the cue adds to the blamed neurons of the target; 0 elsewhere."""
+    mine, was_met = (data.features[data.labels == target] for data in (train, met))
     cue = torch.zeros(mine.shape[1])
-    cue[neurons] = (mine.mean(0) - met.mean(0))[neurons]
+    cue[neurons] = (mine.mean(0) - was_met.mean(0))[neurons]
     return cue
 
 
-def _within(train: FeatureSet, features: Tensor) -> Tensor:
+def _moved(train: FeatureSet, rows: _Rows, by: Tensor) -> _Rows:
     """Features behind a rectifier are never negative; others may be."""
-    return features.clamp_min(0) if train.features.min() >= 0 else features
+    features = rows.features + by
+    return rows._replace(features=features.clamp_min(0) if train.features.min() >= 0 else features)
 
 
 def _joined(parts: list[_Part]) -> Weighted:
-    features, labels, weights = zip(*parts, strict=True)
-    each = [
-        torch.full((len(y),), weight / len(y)) for y, weight in zip(labels, weights, strict=True)
-    ]
-    return Weighted(torch.cat(features), torch.cat(labels), torch.cat(each))
+    """Each part with its weight, shared out by what its samples stand for."""
+    each = [rows.counts * (weight / float(rows.counts.sum())) for rows, weight in parts]
+    joined = _Rows(*map(torch.cat, zip(*(rows for rows, _ in parts), strict=True)))
+    return Weighted(joined.features, joined.labels, torch.cat(each), joined.sources)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._kept_file import reading
 from captum_neuroinspect._undisturbed import undisturbed
@@ -25,7 +26,7 @@ from captum_neuroinspect.edit._options import Scope
 from captum_neuroinspect.edit._seen import is_in
 from captum_neuroinspect.edit._selection import EpochRecord
 from captum_neuroinspect.edit._summary import as_html, as_text
-from captum_neuroinspect.edit._writing import find_layer, write_head
+from captum_neuroinspect.edit._writing import find_layer, used_once, write_head
 from captum_neuroinspect.edit.controls import Control
 from captum_neuroinspect.edit.head_diff import HeadDiff
 from captum_neuroinspect.edit.judged import Judged, judged_by
@@ -117,11 +118,12 @@ class HeadEdit:
     def evaluate(self, features: FeatureSet) -> tuple[Evaluation, Evaluation]:
         """Results of the original and of the edited head on other data."""
         before, after = (
-            evaluate(head, features, self.targets, self.link, self.group_shares)
+            evaluate(head, features, self.targets, self.link, self.group_shares, self.original)
             for head in (self.original, self.head)
         )
         return before, after
 
+    @undisturbed()
     def judge(self, features: FeatureSet) -> HeadEdit:
         """This edit with a verdict, by samples that served for nothing else.
 
@@ -153,7 +155,7 @@ class HeadEdit:
             warnings.warn(
                 f"{n_left} of {len(features)} samples are left out of the verdict: the edit was "
                 "fitted to them or chosen by them",
-                stacklevel=2,
+                stacklevel=3,
             )
         judged = judged_by(self.original, self.head, untouched)
         return replace(self, judged=judged).with_verdict()
@@ -175,6 +177,7 @@ class HeadEdit:
             class_names=self.judged.before.class_names or self.class_names,
             controls=controls,
             rests_on=self.judged.how,
+            is_original=self.is_original,
         )
         return replace(self, verdict=verdict)
 
@@ -222,7 +225,8 @@ class HeadEdit:
     ) -> Iterator[nn.Module]:
         """Put the edited head into ``model`` inside the block, and take it out again.
 
-        To look at, whatever the verdict says.
+        To look at, whatever the verdict says. Other threads that want the model wait until
+        the block ends: use the model in the thread that entered it.
 
         The layer is found by its values: the one ``nn.Linear`` of the model with
         exactly the original's weights. After it is written its outputs are compared with
@@ -241,12 +245,19 @@ class HeadEdit:
                 weights, or they cannot be written.
             RuntimeError: when the layer or the model computes something else than the edited
                 head; the original is back then.
+
+        Warns:
+            UserWarning: when a pass inside the block runs the layer more than once, so that the
+                model's logits may be something else than the edited head's.
         """
-        undo = write_head(model, self._original_layer(model, layer), self.head, example)
-        try:
-            yield model
-        finally:
-            undo()
+        with exclusive(model):
+            found = self._original_layer(model, layer)
+            undo = write_head(model, found, self.head, example)
+            try:
+                with used_once(model, found):
+                    yield model
+            finally:
+                undo()
 
     def apply_(
         self, model: nn.Module, *, layer: nn.Module | str | None = None, example: Any = None
@@ -267,10 +278,11 @@ class HeadEdit:
         Warns:
             UserWarning: when the original stays.
         """
-        found = self._original_layer(model, layer)
-        if self.is_kept:
-            write_head(model, found, self.head, example)
-        else:
+        with exclusive(model):
+            found = self._original_layer(model, layer)
+            if self.is_kept:
+                write_head(model, found, self.head, example)
+        if not self.is_kept:
             warnings.warn(f"the original head stays in the model. {self.verdict}", stacklevel=2)
         return model
 
@@ -289,13 +301,14 @@ class HeadEdit:
                 head's weights.
             RuntimeError: as :meth:`applied`.
         """
-        try:
-            found = find_layer(model, self.as_decided().head, "the edited head", layer)
-        except ValueError as error:
-            raise ValueError(
-                f"{error}, expected exactly one: the edit is not applied to this model"
-            ) from None
-        write_head(model, found, self.original, example)
+        with exclusive(model):
+            try:
+                found = find_layer(model, self.as_decided().head, "the edited head", layer)
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}, expected exactly one: the edit is not applied to this model"
+                ) from None
+            write_head(model, found, self.original, example)
         return model
 
     def save(self, path: str | Path) -> Path:
@@ -378,7 +391,9 @@ def compare_heads(
     """
     named = {int(target): tuple(map(int, neurons)) for target, neurons in targets.items()}
     shares = shares_of_groups(train)
-    before, after = (evaluate(one, validation, named, link, shares) for one in (original, head))
+    before, after = (
+        evaluate(one, validation, named, link, shares, original) for one in (original, head)
+    )
     return HeadEdit(
         head=head,
         original=copy_of(original),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captum_neuroinspect._blocks import by_blocks
 from captum_neuroinspect._feature_set import FeatureSet
 
 
@@ -36,17 +37,23 @@ def calibration_error(features: FeatureSet, n_bins: int = 15) -> float:
     """
     if n_bins < 1:
         raise ValueError(f"n_bins={n_bins}, expected at least 1")
-    if not len(features):
+    confidence = confidence_of(features.logits, features.is_multi_hot)
+    return gap_of(features.is_correct, confidence, n_bins)
+
+
+def gap_of(is_correct: Tensor, confidence: Tensor, n_bins: int = 15) -> float:
+    """The same by each decision's confidence, in the shape of ``is_correct``."""
+    if not len(is_correct):
         return float("nan")
-    confidence = _confidence(features).flatten()
-    right = features.is_correct.flatten()
+    confidence, right = confidence.flatten(), is_correct.flatten()
     # Bins are closed above, as in the paper: 1.0 belongs to the last.
     bins = ((confidence * n_bins).ceil().long() - 1).clamp(0, n_bins - 1)
     gaps = torch.zeros(n_bins).index_add_(0, bins, right.float() - confidence)
     return float(gaps.abs().sum() / len(confidence))
 
 
-def _confidence(features: FeatureSet) -> Tensor:
-    if features.is_multi_hot or features.logits.shape[1] == 1:
-        return features.logits.abs().sigmoid()
-    return features.logits.softmax(1).amax(1)
+def confidence_of(logits: Tensor, multi_hot: bool) -> Tensor:
+    """``(N,)`` probability of the predicted class; ``(N, C)`` of each decision there is."""
+    if multi_hot or logits.shape[1] == 1:
+        return logits.abs().sigmoid()
+    return by_blocks(lambda block: block.softmax(1).amax(1), logits)

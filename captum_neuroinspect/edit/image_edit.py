@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from captum_neuroinspect._exclusive import exclusive, generators_forked
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._modules import device_of
 from captum_neuroinspect._undisturbed import undisturbed
@@ -109,7 +110,7 @@ def edit_through_images(
         head = _head_of(model, loader, checked.seed)
 
     def features_of(epoch: int) -> FeatureSet:
-        with _seeded(checked.seed + epoch, device_of(model)):
+        with exclusive(model), _seeded(checked.seed + epoch, device_of(model)):
             return collect_features(model, _augmented(loader, augment), head, progress=False)
 
     first = features_of(1)
@@ -144,8 +145,7 @@ def _head_of(model: nn.Module, loader: DataLoader[Any], seed: int) -> nn.Linear:
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Draw from torch's generators as ``seed`` says, and leave them as they were."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with generators_forked([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 

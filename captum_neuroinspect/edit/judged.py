@@ -9,13 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._fingerprint import head_fingerprint
+from captum_neuroinspect.edit._outcomes import logits_of, with_logits_of
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
     """Samples that served for nothing else, before an edit and after it; row i is one sample.
 
-    Logits, labels, indices and groups; the features, which take room, are left out.
+    Logits, labels, indices and groups; the features, which take room, are left out. Of more than
+    1,000 classes ``before`` shares the logits of the set that judged, where these are the
+    original head's: ``after`` is the only copy, N x C x 4 bytes.
 
     Attributes:
         before: what the original head says of them.
@@ -60,7 +64,9 @@ def judged_by(original: nn.Linear, head: nn.Linear, test: FeatureSet) -> Judged:
         >>> judged_by(*heads, FeatureSet(z, heads[0](z).detach(), labels)).how
         '2 photos that served for nothing else'
     """
-    before, after = (_bare(test.with_head(one)) for one in (original, head))
+    before = _bare(with_logits_of(test, original))
+    logits = logits_of(test, head, original)
+    after = replace(before, logits=logits, head_fingerprint=head_fingerprint(head))
     return Judged(before, after, f"{n_photos(len(test))} that served for nothing else")
 
 
@@ -77,10 +83,10 @@ def judged_in_folds(
     """
     logits = torch.empty(len(held_out), original.out_features)
     for fold, head in enumerate(heads):
-        logits[folds == fold] = held_out.subset(folds == fold).with_head(head).logits
+        logits[folds == fold] = logits_of(held_out.subset(folds == fold), head, original)
     after = replace(_bare(held_out), logits=logits, head_fingerprint=None)
     how = f"{n_photos(len(held_out))}, cross-fitted over {len(heads)} folds"
-    return Judged(_bare(held_out.with_head(original)), after, how)
+    return Judged(_bare(with_logits_of(held_out, original)), after, how)
 
 
 def n_photos(n: int) -> str:

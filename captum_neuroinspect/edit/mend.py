@@ -15,11 +15,13 @@ from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.edit._checks import apart_from, check_disjoint, check_sets, check_training
 from captum_neuroinspect.edit._layers import copy_of
 from captum_neuroinspect.edit._mend_rounds import Mending, MendRound, worthwhile_rounds
+from captum_neuroinspect.edit._outcomes import LARGEST_WHOLE, with_logits_of
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
 from captum_neuroinspect.edit._seen import names_of
 from captum_neuroinspect.edit.probability_ratio import check_target, checked_neurons
 
 _FEWEST_MET = 5
+_MAX_CLASSES = 200  # rows of a large head that are fitted
 
 
 @undisturbed()
@@ -35,6 +37,7 @@ def mend(
     target_weight: float = 3.0,
     max_cost: float = 0.01,
     n_rounds: int = 1,
+    max_classes: int | None = None,
     seed: int = 0,
 ) -> HeadEdit:
     """Find the neurons behind a class's mistakes, and fit the head so that they matter less.
@@ -62,6 +65,15 @@ def mend(
     ImageNet, with a hundred photos of a few, it cost 19 points of clean accuracy in the
     measurements: taking neurons away from such a head (:mod:`edit.baselines`) cost nearly none.
 
+    Of a head with more than 1,000 classes 200 rows are fitted: of the target, of classes that are
+    taken for it or it for them, that were met, or that the cue raises. The others stay bit by bit.
+    Their part of the cross entropy is kept exactly; of the samples those of the target are taken,
+    and at most 1,000 of the other fitted classes and 1,000 of all others from each set, drawn by
+    ``seed``, which stand for the rest. The settings say so: ``fitted_classes``. Logits are made
+    block by block, so that beside the sets some copies of the head are held, a few gigabytes in
+    all for 21,843 classes; sets with a ``head_fingerprint`` are taken as they are, others are
+    looked at once to see whether their logits are this head's.
+
     Args:
         head: the decision layer, F features to C classes; never changed.
         train: features with labels that the head was trained on.
@@ -75,7 +87,9 @@ def mend(
         target_weight: weight of the target beside 1 for each other class, above 0.
         max_cost: how much mean accuracy over the classes may fall on held-out samples, 0..1.
         n_rounds: at most so many rounds; takes some seconds a round from the second on.
-        seed: deals out the held-out parts.
+        max_classes: fit at most so many classes' rows, at least 2; the others stay. ``None``:
+            all, or 200 of more than 1,000.
+        seed: deals out the held-out parts, and draws the samples for a large head.
 
     Returns:
         A :class:`HeadEdit`, judged on ``validation``; ``settings`` has the held-out
@@ -114,9 +128,21 @@ def mend(
     check_disjoint(train=train, validation=validation, met=met)
     check_training(train, [int(target)])
     _check(n_neurons, target_weight, max_cost, n_rounds)
+    max_classes = _checked_classes(max_classes, head.out_features)
+    if max_classes is not None:
+        train, validation, met = (with_logits_of(one, head) for one in (train, validation, met))
     given = None if neurons is None else checked_neurons(list(neurons), head.in_features)
     mending = Mending(
-        head, train, validation, met, int(target), n_neurons, target_weight, seed, given
+        head,
+        train,
+        validation,
+        met,
+        int(target),
+        n_neurons,
+        target_weight,
+        seed,
+        given,
+        max_classes,
     )
     rounds, stopped = _rounds(mending, max_cost, n_rounds)
     n_kept = sum(one.kept for one in rounds)
@@ -138,7 +164,8 @@ def mend(
             "target_weight": target_weight,
             "seed": seed,
             "stopped": stopped,
-            **_held_out(mending, rounds[: max(n_kept, 1)]),
+            **({} if max_classes is None else {"fitted_classes": max_classes}),
+            **_held_out(mending, rounds, n_kept),
         },
     )
     return replace(edit, rounds=rounds, seen=names_of(train, validation, met))
@@ -155,6 +182,17 @@ def _check(n_neurons: int, target_weight: float, max_cost: float, n_rounds: int)
         raise ValueError(f"n_rounds={n_rounds}, expected at least 1")
 
 
+def _checked_classes(max_classes: int | None, n_classes: int) -> int | None:
+    """How many rows are fitted; ``None``: all."""
+    if max_classes is None:
+        return _MAX_CLASSES if n_classes > LARGEST_WHOLE else None
+    if max_classes < 2:
+        raise ValueError(
+            f"max_classes={max_classes}, expected at least 2: the target and one beside it"
+        )
+    return max_classes if max_classes < n_classes else None
+
+
 def _rounds(mending: Mending, max_cost: float, n_rounds: int) -> tuple[tuple[MendRound, ...], str]:
     """The rounds, if there are samples to judge them on, and why they ended."""
     n_met = int((mending.met.labels == mending.target).sum())
@@ -163,13 +201,17 @@ def _rounds(mending: Mending, max_cost: float, n_rounds: int) -> tuple[tuple[Men
     return worthwhile_rounds(mending, max_cost, n_rounds)
 
 
-def _held_out(mending: Mending, rounds: tuple[MendRound, ...]) -> dict[str, float | int]:
-    """Accuracies of the original and of the last of these rounds, on samples kept from it."""
+def _held_out(
+    mending: Mending, rounds: tuple[MendRound, ...], n_kept: int
+) -> dict[str, float | int]:
+    """Accuracies of the original and of the head that is returned, on samples kept from it."""
     if not rounds:
         return {}
+    original = mending.before()
+    returned = rounds[n_kept - 1] if n_kept else original
     counts = {"held_out_target_n": int((mending.met.labels == mending.target).sum())}
     return counts | {
         f"held_out_{name}_{when}": getattr(one, f"held_out_{name}")
-        for when, one in (("before", mending.before()), ("after", rounds[-1]))
+        for when, one in (("before", original), ("after", returned))
         for name in ("target", "mean")
     }

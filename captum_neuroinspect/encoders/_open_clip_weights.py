@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_neuroinspect._exclusive import generators_forked
+
 DEFAULT_NAME = "ViT-B-32"
 DEFAULT_TAG = "laion2b_s34b_b79k"
 
@@ -64,7 +66,7 @@ def load(
 
     failures = (OSError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError)
     try:
-        with _quiet_root_logger(), torch.random.fork_rng(devices=[]):
+        with _quiet_root_logger(), generators_forked():
             model = open_clip.create_model(
                 name,
                 pretrained=pretrained,

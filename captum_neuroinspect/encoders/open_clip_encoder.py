@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._modules import device_of, frozen
 from captum_neuroinspect.encoders import _open_clip_weights as open_clip_weights
 from captum_neuroinspect.encoders._resize import fit
@@ -127,7 +128,8 @@ class OpenCLIPEncoder:
 
     def _embed_texts(self, texts: list[str]) -> Tensor:
         device = device_of(self._model)
-        tokens = self._tokenizer(texts).to(device)
+        with exclusive(self._model):  # a tokenizer refuses to be used by two threads at once
+            tokens = self._tokenizer(texts).to(device)
         # What is kept must not depend on the autocast of whoever asks first.
         with torch.autocast(device.type, enabled=False), frozen(self._model):
             parts = [self._model.encode_text(part) for part in tokens.split(_TEXTS_PER_BATCH)]

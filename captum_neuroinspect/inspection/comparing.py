@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect.edit import HeadEdit
-from captum_neuroinspect.edit._evaluation import evaluate_decisions
+from captum_neuroinspect.edit._evaluation import evaluate_decisions, ratios_of
 
 __all__ = ["Comparison", "compare_photos"]
 
@@ -89,12 +89,16 @@ def compare_photos(edit: HeadEdit, features: FeatureSet) -> Comparison:
     """
     if features.is_multi_hot:
         raise ValueError("features have multi-hot labels, expected one class a sample")
-    before, after = edit.evaluate(features)
-    return Comparison(
-        replace(edit, before=before, after=after, class_names=features.class_names),
-        features.with_head(edit.original),
-        features.with_head(edit.head),
+    # Each head decides once, and its results are read off: of many classes this takes long.
+    judged = [features.with_head(head) for head in (edit.original, edit.head)]
+    before, after = (
+        evaluate_decisions(
+            one, ratios_of(head, features, edit.targets, edit.link), edit.group_shares
+        )
+        for one, head in zip(judged, (edit.original, edit.head), strict=True)
     )
+    changed = replace(edit, before=before, after=after, class_names=features.class_names)
+    return Comparison(changed, judged[0], judged[1])
 
 
 def compare_judged(edit: HeadEdit) -> Comparison:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +76,8 @@ def core_relevance(
         )
     classes = torch.tensor(illusions.classes, dtype=torch.int64)
     check_indices("class", classes, features.n_classes, f"{features.n_classes} classes")
-    means = class_representatives(features)[classes]
+    wanted, places = classes.unique(return_inverse=True)
+    means = _means(features, wanted.tolist())[places]
     with_mask, without_mask = (
         F.cosine_similarity(_features(model, head, images, preprocess), means)
         for images in (illusions.masked(), illusions.images)
@@ -96,8 +97,29 @@ def class_representatives(features: FeatureSet) -> Tensor:
         tensor([[3., 0.],
                 [nan, nan]])
     """
-    rows = [features.correct(c).features.mean(0) for c in range(features.n_classes)]
-    return torch.stack(rows)
+    return _means(features, range(features.n_classes))
+
+
+def _means(features: FeatureSet, classes: Sequence[int]) -> Tensor:
+    """``(len(classes), F)`` the same for some classes."""
+    means = features.features.new_full((len(classes), features.features.shape[1]), torch.nan)
+    rows_of = _right_rows(features)
+    for place, index in enumerate(classes):
+        rows = rows_of(index)
+        if len(rows):
+            means[place] = features.features[rows].mean(0)
+    return means
+
+
+def _right_rows(features: FeatureSet) -> Callable[[int], Tensor]:
+    """A function that gives the rows of a class that are right; all are decided once."""
+    if features.is_multi_hot:
+        found = features.predictions.mul_(features.labels)
+        return lambda index: found[:, index].nonzero().flatten()
+    rows = features.is_correct.nonzero().flatten()
+    labels, order = features.labels[rows].sort(stable=True)
+    of_class = rows[order].split(labels.bincount(minlength=features.n_classes).tolist())
+    return lambda index: of_class[index]
 
 
 def _features(

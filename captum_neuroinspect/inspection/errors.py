@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._html import html_table
 from captum_neuroinspect._shares import share_with_interval
 from captum_neuroinspect._texts import shown
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 __all__ = ["ClassErrors", "Confusion", "Confusions", "WorstClasses", "confusions", "worst_classes"]
 
@@ -144,7 +147,7 @@ def worst_classes(features: FeatureSet, n: int | None = 10) -> WorstClasses:
     """
     _check(n)
     table = features.confusion()
-    counts = zip(table.sum(1).tolist(), table.diagonal().tolist(), strict=True)
+    counts = zip(table.sum(axis=1).tolist(), table.diagonal().tolist(), strict=True)
     rows = [
         ClassErrors(i, features.class_name(i), total, total - right)
         for i, (total, right) in enumerate(counts)
@@ -178,14 +181,19 @@ def confusions(
     if target is not None:
         features.of_class(target)  # refuses what is out of range
     table = features.confusion()
-    totals, name = table.sum(1).tolist(), features.class_name
-    counts = ((i, j, int(table[i, j])) for i, j in table.nonzero().tolist() if i != j)
+    totals, name = table.sum(axis=1).tolist(), features.class_name
     rows = [
         Confusion(i, j, name(i), name(j), count, count / totals[i], totals[i])
-        for i, j, count in counts
-        if target in (None, i)
+        for i, j, count in counted_pairs(table)
+        if i != j and target in (None, i)
     ]
     return Confusions(sorted(rows, key=lambda row: (-row.n_samples, -row.share))[:n])
+
+
+def counted_pairs(table: csr_array) -> Iterator[tuple[int, int, int]]:
+    """Row, column and number of each entry of a table of counts that is not 0, row by row."""
+    pairs = table.tocoo()
+    yield from zip(pairs.row.tolist(), pairs.col.tolist(), pairs.data.tolist(), strict=True)
 
 
 def _check(n: int | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._exclusive import generators_forked
 from captum_neuroinspect._modules import as_input
 from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.inspection._models.checkpoints import (
@@ -156,7 +157,7 @@ def load_model(
     wanted = Wanted(image_size, Resizing.of(resize) if resize is not None else None)
     place = _device(device)
     source = find_source(spec)
-    with torch.random.fork_rng(devices=[]):
+    with generators_forked():
         built = _built(source, spec, weights, n_classes)
     _check_n_classes(built, n_classes)
     recipe = built.recipe(wanted)

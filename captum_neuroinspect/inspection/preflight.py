@@ -290,18 +290,22 @@ def _count(
     predicted: int | None,
     judges: bool,
 ) -> MistakeCount:
-    n_mistakes = len(features.mistakes(target))
-    n_others = n_mistakes - len(deployment.mistakes(target))
-    n_held = n_others if held_out is None else len(held_out.mistakes(target))
+    n_mistakes = _n_mistakes(features, target)
+    n_others = n_mistakes - _n_mistakes(deployment, target)
+    n_held = n_others if held_out is None else _n_mistakes(held_out, target)
     return MistakeCount(
         target,
         features.class_name(target),
         n_mistakes=n_mistakes,
-        n_explained=len(deployment.mistakes(target, predicted)),
+        n_explained=_n_mistakes(deployment, target, predicted),
         n_held=n_held,
         n_training=n_others - n_held,
         judges=judges,
     )
+
+
+def _n_mistakes(features: FeatureSet, target: int, predicted: int | None = None) -> int:
+    return int(features.is_mistake(target, predicted).sum())
 
 
 def _share(value: float) -> str:

@@ -406,9 +406,11 @@ class NeuroInspect(SessionState):
         *,
         run: str | None = None,
         command: Sequence[str] = (),
+        inspection: str = "",
     ) -> Path:
         """Write what was found so far as one HTML file: :func:`write_report`.
 
+        A page above 30 MB has its pictures in a folder beside it, such as ``report_files``.
         Mistakes are explained if they were not; illusions, words and an edit are there
         when :meth:`visualize`, :meth:`describe` and :meth:`edit` were called.
 
@@ -418,6 +420,7 @@ class NeuroInspect(SessionState):
             command: the words of a shell command that takes up the selection, shown beside
                 its download. The word after ``--run`` becomes the folder that the page lies
                 in when that has the name ``run``.
+            inspection: a name that the page carries, to tell which run's it is.
 
         Raises:
             ValueError: when there are no mistakes to explain.
@@ -431,7 +434,7 @@ class NeuroInspect(SessionState):
             raise IsADirectoryError(f"path={str(path)!r} is a folder, expected a file.html")
         self._explained()
         name = run or path.resolve().parent.name
-        return write_report(report_data(self, name, tuple(command)), path)
+        return write_report(report_data(self, name, tuple(command), inspection), path)
 
     def _rendering(
         self,

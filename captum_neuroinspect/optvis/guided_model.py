@@ -104,6 +104,12 @@ class GuidedModel(nn.Module):
         for name in ("features", "embedding", *(name for name, _ in self._inner)):
             self._add_layer(name)
 
+    @property
+    def networks_beside(self) -> tuple[nn.Module, nn.Module]:
+        """What runs although it is no submodule: to be held with the model by one thread."""
+        model, encoder = self._networks
+        return model, encoder.network
+
     def forward(self, images: Tensor) -> Tensor:
         """Run both networks on images ``(N, 3, H, W)`` and return the logits ``(N, C)``."""
         model, encoder = self._networks

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._modules import frozen
 
 # Whatever tables this version of torch has; a user's own attributes are never among them.
@@ -32,7 +33,8 @@ def clean_hooks(model: nn.Module) -> Iterator[None]:
     * training flags and ``requires_grad`` are put back one by one.
 
     Inside, the model is in eval mode, as Lucent expects, and its weights are frozen: they
-    collect no gradients, and the statistics of BatchNorm do not move.
+    collect no gradients, and the statistics of BatchNorm do not move. Other threads that
+    want the model wait until the block ends: use it in the thread that entered.
 
     Args:
         model: the model that is given to ``render_vis``.
@@ -48,6 +50,12 @@ def clean_hooks(model: nn.Module) -> Iterator[None]:
         >>> [len(module._forward_hooks) for module in model.modules()]
         [0, 0, 0]
     """
+    with exclusive(model), _clean_hooks(model):
+        yield
+
+
+@contextmanager
+def _clean_hooks(model: nn.Module) -> Iterator[None]:
     before = {module: {key for table in _tables(module) for key in table} for module in _all(model)}
     # Torch numbers hooks one after the other: those of a module that joins inside the
     # block are told apart by this number.

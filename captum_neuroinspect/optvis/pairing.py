@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._head import check_head
 from captum_neuroinspect._modules import as_indices, check_indices
 from captum_neuroinspect.optvis._checks import check_at_least, check_whole
@@ -42,8 +43,8 @@ def classes_of_neurons(
         >>> classes_of_neurons(head, [1, 0], n=2)
         ([1, 1, 0, 0], [0, 2, 1, 2])
     """
-    weights = check_head(head).weight.detach().T
-    return _strongest(weights, "neurons", neurons, n, "classes")
+    with exclusive(check_head(head)):
+        return _strongest(head.weight.detach().T, "neurons", neurons, n, "classes")
 
 
 def neurons_of_classes(
@@ -77,8 +78,8 @@ def neurons_of_classes(
         >>> neurons_of_classes(head, [2, 1], n=1)
         ([1, 0], [2, 1])
     """
-    weights = check_head(head).weight.detach()
-    chosen, neurons = _strongest(weights, "classes", classes, n, "neurons")
+    with exclusive(check_head(head)):
+        chosen, neurons = _strongest(head.weight.detach(), "classes", classes, n, "neurons")
     return neurons, chosen
 
 

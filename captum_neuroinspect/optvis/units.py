@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import torch
@@ -164,14 +165,11 @@ def find_feature_map(model: nn.Module, head: nn.Linear, example: Tensor) -> nn.M
         if tensor is not None and _has_positions(tensor, head.in_features):
             last_output[module] = tensor
 
-    handles = [module.register_forward_hook(remember) for module in model.modules()]
-    try:
-        with frozen(model), torch.no_grad(), captured_input(head) as features:
-            model(as_input(model, example))
-            candidates = [m for m, out in last_output.items() if _is_mean(features.value, out)]
-    finally:
-        for handle in handles:
-            handle.remove()
+    with frozen(model), torch.no_grad(), captured_input(head) as features, ExitStack() as hooks:
+        for module in model.modules():
+            hooks.callback(module.register_forward_hook(remember).remove)
+        model(as_input(model, example))
+        candidates = [m for m, out in last_output.items() if _is_mean(features.value, out)]
     return candidates[-1] if candidates else None
 
 

@@ -1,6 +1,7 @@
 """An inspection in numbers: a second run, the report's size and time to open, many photos.
 
-Run with the package installed: ``python tests/benchmarks/inspection.py --parts memory size``, or
+Run with the package installed: ``python tests/benchmarks/inspection.py --parts memory size
+large``, or
 ``--parts twice --photos DIR --model lite:0 --weights FILE`` for photos of your own.
 """
 
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import nn
 from torchvision.transforms.v2.functional import to_pil_image
 
@@ -97,7 +99,7 @@ def size(out: Path, photos: Path | None) -> None:
     net = nn.Sequential(*backbone, nn.Linear(64, 10))
     session = NeuroInspect(net, work=out / "work", progress=False)
     features = session.load(photos)
-    target = int(features.confusion().fill_diagonal_(0).sum(1).argmax())
+    target = int(features.labels[features.is_mistake()].bincount().argmax())
     neurons = session.explain(target).neurons(10)
     session.visualize(neurons, n_steps=2)
     session.edit(target, neurons[:3])
@@ -106,6 +108,52 @@ def size(out: Path, photos: Path | None) -> None:
     print("| neurons | mistakes | MB | seconds to load |\n| --- | --- | --- | --- |")
     row = f"| {len(neurons)} | {n_mistakes} | {path.stat().st_size / 1e6:.1f} | "
     print(f"{row}{seconds_to_open(path)} |")
+
+
+def large(out: Path, n_neurons: int = 200, n_mistakes: int = 500) -> None:
+    """A report of many neurons and mistakes: its page and folder, and that all pictures open.
+
+    Twelve different photos a neuron, two illusions with masks, six saliency maps; photos are
+    blurred noise, which JPEG makes about as small as photos.
+    """
+    from captum_neuroinspect.inspection.report import data as parts
+    from captum_neuroinspect.inspection.report.write import write_report
+
+    rng = torch.Generator().manual_seed(0)
+
+    def picture() -> Image.Image:
+        coarse = torch.rand(1, 3, 28, 28, generator=rng)
+        blurred = nn.functional.interpolate(coarse, (224, 224), mode="bicubic")[0]
+        noise = torch.rand(3, 224, 224, generator=rng)
+        return to_pil_image((0.85 * blurred + 0.15 * noise).clamp(0, 1))
+
+    wrong = [picture() for _ in range(n_mistakes)]
+    cards = tuple(
+        parts.NeuronCard(
+            neuron,
+            tuple(parts.IllusionPicture(c, picture(), picture()) for c in (0, 1)),
+            tuple(parts.TopPhoto(picture(), f"{i}.jpg", 0, 1.0, picture()) for i in range(6)),
+            tuple(
+                parts.SaliencyPicture(picture(), f"{i}.jpg", 0, 1, wrong[(7 * neuron + i) % 500])
+                for i in range(6)
+            ),
+        )
+        for neuron in range(n_neurons)
+    )
+    classes = tuple(parts.ClassResult(f"class {i}", n_mistakes, 0) for i in range(2))
+    mistakes = tuple(parts.Mistake(one, f"{i}.jpg", 0, 1, 0.9) for i, one in enumerate(wrong))
+    data = parts.ReportData("Large", "", "run", 0, classes, mistakes=mistakes, neurons=cards)
+    print("| pictures | page, MB | folder, MB | files | seconds to write | seconds to open |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, limit in (("inside", 10**10), ("beside", None)):
+        start = time.perf_counter()
+        options = {} if limit is None else {"max_bytes": limit}
+        path = write_report(data, out / f"{name}.html", **options)
+        seconds = time.perf_counter() - start
+        files = list((out / f"{name}_files").glob("*"))
+        folder = sum(file.stat().st_size for file in files) / 1e6
+        row = f"| {name} | {path.stat().st_size / 1e6:.1f} | {folder:.1f} | {len(files):,} | "
+        print(f"{row}{seconds:.1f} | {seconds_to_open(path)} |", flush=True)
 
 
 def seconds_to_open(path: Path) -> str:
@@ -118,15 +166,21 @@ def seconds_to_open(path: Path) -> str:
             return "no browser"
         page = browser.new_page()
         start = time.perf_counter()
-        page.goto(path.as_uri(), wait_until="load")
+        page.goto(path.as_uri(), wait_until="load", timeout=600_000)
         seconds = time.perf_counter() - start
+        # Fails for a picture that is not there.
+        page.locator("img").evaluate_all(
+            "images => Promise.all(images.slice(0, 1000).map(image => {"
+            "image.loading = 'eager'; return image.decode(); }))"
+        )
         browser.close()
         return f"{seconds:.2f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", nargs="+", choices=["twice", "memory", "size"], required=True)
+    parts = ["twice", "memory", "size", "large"]
+    parser.add_argument("--parts", nargs="+", choices=parts, required=True)
     parser.add_argument("--model", default="lite:0")
     parser.add_argument("--weights")
     parser.add_argument("--photos", type=Path)
@@ -143,6 +197,8 @@ def main() -> None:
             memory(out, arguments.counts)
         if "size" in arguments.parts:
             size(out, arguments.photos)
+        if "large" in arguments.parts:
+            large(out)
 
 
 if __name__ == "__main__":

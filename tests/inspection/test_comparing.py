@@ -63,3 +63,10 @@ def test_bad_arguments() -> None:
         compare_photos(edit, many)
     with pytest.raises(ValueError, match="features"):
         compare_photos(edit, FeatureSet(torch.rand(2, 5), torch.rand(2, 3), torch.tensor([0, 1])))
+
+
+def test_results_are_those_that_the_edit_evaluates() -> None:
+    data = _data()
+    edit = compare_heads(OLD, NEW, data, {1: [1], 2: [0, 2]})
+    found = compare_photos(edit, data).edit
+    assert (found.before, found.after) == edit.evaluate(data)

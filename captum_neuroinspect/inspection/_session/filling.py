@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_neuroinspect import __version__
+from captum_neuroinspect._blocks import by_blocks
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._shares import FEW, share_with_interval
 from captum_neuroinspect.inspection._session.filling_cards import neuron_cards
@@ -16,6 +17,7 @@ from captum_neuroinspect.inspection._session.filling_edit import edit_result
 from captum_neuroinspect.inspection._session.identity import report_identity
 from captum_neuroinspect.inspection._session.material import Part
 from captum_neuroinspect.inspection._session.public import public, public_source
+from captum_neuroinspect.inspection.errors import counted_pairs
 from captum_neuroinspect.inspection.explaining import Explanation
 from captum_neuroinspect.inspection.preflight import MistakeCount
 from captum_neuroinspect.inspection.report.data import (
@@ -36,7 +38,9 @@ _N_RANKED = 20  # lines of the ranking
 _KINDS = ("insufficient", "excessive", "both")
 
 
-def report_data(session: NeuroInspect, run: str, command: tuple[str, ...] = ()) -> ReportData:
+def report_data(
+    session: NeuroInspect, run: str, command: tuple[str, ...] = (), inspection: str = ""
+) -> ReportData:
     """All that the session knows by now; pictures that take long are kept on the way."""
     found = session.explanation
     assert found is not None
@@ -62,6 +66,7 @@ def report_data(session: NeuroInspect, run: str, command: tuple[str, ...] = ()) 
         cautions=tuple(map(public, looked.warnings)),
         command=command,
         digest=report_identity(session),
+        inspection=inspection,
     )
 
 
@@ -71,7 +76,7 @@ def _names(features: FeatureSet) -> list[str]:
 
 def _classes(features: FeatureSet, names: list[str]) -> Iterator[ClassResult]:
     table = features.confusion()
-    counts = zip(names, table.sum(1).tolist(), table.diagonal().tolist(), strict=True)
+    counts = zip(names, table.sum(axis=1).tolist(), table.diagonal().tolist(), strict=True)
     for name, n_photos, n_correct in counts:
         yield ClassResult(name, n_photos, n_correct)
 
@@ -112,17 +117,21 @@ def _class_order(session: NeuroInspect) -> str | None:
 
 
 def _confusions(features: FeatureSet) -> Iterator[Confusion]:
-    table = features.confusion()
-    for label, predicted in table.nonzero().tolist():
+    for label, predicted, n_photos in counted_pairs(features.confusion()):
         if label != predicted:
-            yield Confusion(label, predicted, int(table[label, predicted]))
+            yield Confusion(label, predicted, n_photos)
 
 
 def _mistakes(part: Part, found: Explanation) -> Iterator[Mistake]:
     """The explained ones first, the most certain first; then those that were held out."""
     wrong = part.features.mistakes(found.target, found.predicted)
-    shares = wrong.logits.softmax(-1)
-    certain = shares.gather(1, wrong.predictions[:, None])[:, 0]
+    predictions = wrong.predictions
+    # Of two classes alone: the probabilities of all would be as large as the logits.
+    columns = torch.stack([predictions, torch.full_like(predictions, found.target)], 1)
+    shares = by_blocks(
+        lambda logits, classes: logits.softmax(-1).gather(1, classes), wrong.logits, columns
+    )
+    certain = shares[:, 0]
     explained = torch.isin(wrong.indices, found.mistakes.indices)
     order = (explained + certain).argsort(descending=True, stable=True)[:_MAX_MISTAKES]
     for row in order.tolist():
@@ -131,9 +140,9 @@ def _mistakes(part: Part, found: Explanation) -> Iterator[Mistake]:
             picture=part.photos.image(index),
             file=part.photos.name(index),
             label=found.target,
-            predicted=int(wrong.predictions[row]),
+            predicted=int(predictions[row]),
             probability=_share(certain[row]),
-            label_probability=_share(shares[row, found.target]),
+            label_probability=_share(shares[row, 1]),
             group=None if wrong.groups is None else f"group {int(wrong.groups[row])}",
         )
 
@@ -163,7 +172,7 @@ def _verdict(session: NeuroInspect, found: Explanation, count: MistakeCount | No
     name = features.class_name
     of_class = features.of_class(found.target)
     right, n_class = int((features.is_correct & of_class).sum()), int(of_class.sum())
-    n_wrong = len(features.mistakes(found.target))
+    n_wrong = int(features.is_mistake(found.target).sum())
     (most,) = session.confusions(1, target=found.target)
     words = (
         f"\u201c{name(found.target)}\u201d is recognised on {_counted(right, n_class)}; of all "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
+from PIL.Image import Image
 from torch import Tensor
 
-from captum_neuroinspect._head import head_tensors
 from captum_neuroinspect.inspection._session.evidence import (
     Source,
     boxes_of,
@@ -26,6 +28,7 @@ from captum_neuroinspect.inspection.report.card_data import (
     SaliencyPicture,
     TopPhoto,
 )
+from captum_neuroinspect.inspection.report.pictures import as_image
 from captum_neuroinspect.optvis import Illusions
 
 if TYPE_CHECKING:
@@ -49,17 +52,19 @@ def neuron_cards(session: NeuroInspect, found: Explanation) -> tuple[NeuronCard,
     saliency = _saliency(source, part, found, neurons)
     core = {} if illusions is None else _core(source, illusions, session, found.target)
     words = {d.neuron: d for d in session.descriptions or ()}
+    pictures = {} if illusions is None else _pictures(illusions)
+    weight, confused = session.head.weight.detach()[:, neurons].float().cpu(), found.confused
     return tuple(
         NeuronCard(
             neuron=neuron,
-            illusions=() if illusions is None else tuple(_pictures(illusions, neuron)),
+            illusions=tuple(pictures.get(neuron, ())),
             top_photos=photos[neuron],
             saliency=saliency[neuron],
             phrases=_phrases(words.get(neuron)),
-            weights=_weights(session, neuron, found),
+            weights=_weights(weight[:, place], found.target, confused),
             core_relevance=core.get(neuron),
         )
-        for neuron in neurons
+        for place, neuron in enumerate(neurons)
     )
 
 
@@ -69,19 +74,24 @@ def _as_ranked(shown: dict[int, None], found: Explanation) -> list[int]:
     return sorted(shown, key=lambda neuron: place.get(neuron, len(place)))
 
 
-def _pictures(illusions: Illusions, neuron: int) -> Iterator[IllusionPicture]:
-    classes = illusions.classes
+def _pictures(illusions: Illusions) -> dict[int, list[IllusionPicture]]:
+    """The illusions of each neuron; all are dimmed once."""
+    found = defaultdict[int, list[IllusionPicture]](list)
     dimmed = None if illusions.masks is None else illusions.masked()
-    for i, one in enumerate(illusions.neurons):
-        if one == neuron and classes is not None:
-            yield IllusionPicture(
-                class_index=classes[i],
+    for i, (neuron, place) in enumerate(
+        zip(illusions.neurons, illusions.classes or (), strict=False)
+    ):
+        found[neuron].append(
+            IllusionPicture(
+                class_index=place,
                 picture=illusions.images[i],
                 masked=None if dimmed is None or _is_all_over(illusions, i) else dimmed[i],
                 activation=_number(illusions.activations, i),
                 logit=_number(illusions.logits, i),
                 similarity=_number(illusions.similarities, i),
             )
+        )
+    return found
 
 
 def _number(values: Tensor | None, i: int) -> float | None:
@@ -93,14 +103,17 @@ def _top_photos(
     source: Source, part: Part, neurons: Sequence[int]
 ) -> dict[int, tuple[TopPhoto, ...]]:
     top, boxes = boxes_of(source, part, neurons)
+    whole: dict[int, Image] = {}  # a photo may excite many neurons
 
     def photo(row: int, column: int) -> TopPhoto:
-        index, image = int(top.indices[row, column]), None
+        index = int(top.indices[row, column])
         image = part.photos.image(index)
         label = int(part.features.labels[top.rows[row, column]])
         activation = float(top.activations[row, column])
-        crop = cut(image, boxes[row, column])
-        return TopPhoto(image, part.photos.name(index), label, activation, crop)
+        crop = as_image(cut(image, boxes[row, column]))
+        if index not in whole:
+            whole[index] = as_image(image)
+        return TopPhoto(whole[index], part.photos.name(index), label, activation, crop)
 
     columns = range(top.indices.shape[1])
     return {n: tuple(photo(row, i) for i in columns) for row, n in enumerate(neurons)}
@@ -111,13 +124,13 @@ def _saliency(
 ) -> dict[int, tuple[SaliencyPicture, ...]]:
     """Each neuron on the mistakes whose counterfactual changes it most."""
     mistakes, maps = saliency_of(source, part, found.mistakes, neurons)
-    names = part.names(mistakes)
+    names, predictions = part.names(mistakes), mistakes.predictions.tolist()
+    photo_of = cache(lambda row: part.photos.image(int(mistakes.indices[row])))
 
     def picture(row: int, column: int) -> SaliencyPicture:
-        image = part.photos.image(int(mistakes.indices[row]))
-        predicted = int(mistakes.predictions[row])
-        drawn = overlay(image, maps[row, column].float())
-        return SaliencyPicture(drawn, names[row], found.target, predicted, image)
+        image = photo_of(row)
+        drawn = as_image(overlay(image, maps[row, column].float()))
+        return SaliencyPicture(drawn, names[row], found.target, predictions[row], image)
 
     change = found.w[: len(mistakes)].abs()
     return {
@@ -165,10 +178,15 @@ def _phrases(description: object) -> tuple[Phrase, ...]:
     return tuple(Phrase(text, score) for text, score in pairs)
 
 
-def _weights(session: NeuroInspect, neuron: int, found: Explanation) -> tuple[ClassWeight, ...]:
-    """The two classes in question, and those with the largest weights."""
-    column = head_tensors(session.head)[0][:, neuron].cpu()
-    largest = column.abs().argsort(descending=True, stable=True).tolist()
-    wanted = list(dict.fromkeys([found.target, found.confused, *largest]))[:_N_WEIGHTS]
+def _weights(column: Tensor, target: int, confused: int) -> tuple[ClassWeight, ...]:
+    """The two classes in question, and those with the largest weights.
+
+    Args:
+        column: ``(C,)`` weights of the neuron.
+        target: the class that was missed.
+        confused: the one that it was mostly taken for.
+    """
+    largest = column.abs().argsort(descending=True, stable=True)[:_N_WEIGHTS].tolist()
+    wanted = list(dict.fromkeys([target, confused, *largest]))[:_N_WEIGHTS]
     wanted.sort(key=lambda i: -float(column[i]))
     return tuple(ClassWeight(i, float(column[i])) for i in wanted)

@@ -93,7 +93,11 @@ class Material:
         Below twenty, as a share of so few says little; photos that were given judge as they are.
         """
         n_test = int(self.test.features.of_class(target).sum())
-        return "test" not in self.given and n_test < FEW and len(self.held_out.features) > 1
+        return (
+            "test" not in self.given
+            and n_test < FEW
+            and len(self.validation.features) + len(self.test.features) > 1
+        )
 
     def edited(self, fit: Fit, target: int, neurons: Sequence[int] | None) -> HeadEdit:
         """What a fit gives on train, deployment and validation photos, judged on test photos.

@@ -168,15 +168,18 @@ class SessionState:
     def _explain(self, target: int, predicted: int | None = None) -> Explanation:
         met, reference = self.material.deployment.features, self.material.train.features
         check_outputs(self.head)
-        if len(reference.correct()) < _FEWEST_RIGHT:
+        n_right = int(reference.is_correct.sum())
+        if n_right < _FEWEST_RIGHT:
             raise ValueError(
-                f"the head gets {len(reference.correct())} of {len(reference)} train photos right, "
+                f"the head gets {n_right} of {len(reference)} train photos right, "
                 f"expected at least {_FEWEST_RIGHT} to contrast mistakes with: give more photos, "
                 "or train="
             )
-        mistakes, w = met.mistakes(target, predicted), None
-        if len(mistakes):
+        w = None
+        if met.is_mistake(target, predicted).any():
+            mistakes = met.mistakes(target, predicted)
             w = counterfactuals_of(self.source, self.material.inspected, mistakes, target)
+            del mistakes  # `explain_mistakes` makes them again: of many classes two are too many
         return explain_mistakes(self.head, met, reference, target=target, predicted=predicted, w=w)
 
     def _pixels_check(self, is_doubtful: bool) -> PreprocessingCheck:
@@ -189,7 +192,8 @@ class SessionState:
         return self._checked
 
     def _worst(self) -> int:
-        wrong = self.material.deployment.features.mistakes().labels.unique().tolist()
+        met = self.material.deployment.features
+        wrong = set(met.labels[met.is_mistake()].tolist())
         order = [row.index for row in worst_classes(self.material.inspected.features, None)]
         return next((index for index in order if index in wrong), order[0])
 

@@ -17,6 +17,7 @@ from captum_neuroinspect.inspection.report.data import (
 )
 
 _N_PAIRS = 10
+_MAX_ROWS = 1000  # classes; a browser is slow with tens of thousands
 _MAX_MATRIX = 30  # classes; a larger matrix is a carpet
 _OUTCOMES = ("broken", "mended", "still wrong")
 _KINDS = ("insufficient", "excessive", "both")
@@ -43,7 +44,10 @@ class View:
     """What the templates read beside the data.
 
     Attributes:
-        classes: index and result, worst accuracy first, classes without photos last.
+        classes: index and result, worst accuracy first, classes without photos last; of many
+            classes the first thousand, and the inspected one.
+        n_hidden: classes that are not among them.
+        max_rows: of a table of classes.
         pairs: the most frequent confusions.
         matrix: a row for each class; None when it would say nothing or too much.
         predicted: classes the mistakes are taken for, most frequent first.
@@ -56,6 +60,8 @@ class View:
     """
 
     classes: list[tuple[int, ClassResult]]
+    n_hidden: int
+    max_rows: int
     pairs: list[Confusion]
     matrix: list[list[Cell]] | None
     predicted: list[Choice]
@@ -71,8 +77,11 @@ def view_of(data: ReportData) -> View:
     """Work it out."""
     blame = {row.neuron: row for row in data.ranking}
     entries = [_entry(data, card, blame.get(card.neuron)) for card in data.neurons]
+    classes = _classes(data)
     return View(
-        classes=sorted(enumerate(data.classes), key=_worst_first),
+        classes=classes,
+        n_hidden=len(data.classes) - len(classes),
+        max_rows=_MAX_ROWS,
         pairs=sorted(data.confusions, key=lambda pair: -pair.n_photos)[:_N_PAIRS],
         matrix=_matrix(data),
         predicted=_predicted(data),
@@ -99,6 +108,13 @@ def _digest(data: ReportData) -> str:
         [(row.neuron, row.kind, row.n_mistakes) for row in data.ranking],
     ]
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
+
+
+def _classes(data: ReportData) -> list[tuple[int, ClassResult]]:
+    ordered = sorted(enumerate(data.classes), key=_worst_first)
+    return [
+        item for place, item in enumerate(ordered) if place < _MAX_ROWS or item[0] == data.target
+    ]
 
 
 def _worst_first(item: tuple[int, ClassResult]) -> tuple[float, int]:

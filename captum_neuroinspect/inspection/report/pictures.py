@@ -1,10 +1,14 @@
-"""Pictures inside the page: small, with their size known before they are decoded."""
+"""Pictures of a page: small, with their size known before they are decoded."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import fsencode
+from urllib.parse import quote
 
 from PIL import Image
 from torch import Tensor
@@ -17,8 +21,32 @@ _DENSITY = 2  # pixels a CSS pixel: what a sharp screen shows
 
 
 @dataclass(frozen=True)
+class Small:
+    """A small picture.
+
+    Attributes:
+        jpeg: the bytes of a file.
+        width: that it is shown at, in CSS pixels.
+        height: the same.
+    """
+
+    jpeg: bytes = field(repr=False)
+    width: int
+    height: int
+
+    @cached_property
+    def file(self) -> str:
+        """A name for its contents: equal pictures share a file."""
+        return f"{hashlib.sha256(self.jpeg).hexdigest()[:32]}.jpg"
+
+    @property
+    def data_uri(self) -> str:
+        return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode("ascii")
+
+
+@dataclass(frozen=True)
 class Thumbnail:
-    """A data URI and the size it is shown at, in CSS pixels."""
+    """Where a page finds a picture, and the size it is shown at, in CSS pixels."""
 
     uri: str
     width: int
@@ -26,25 +54,69 @@ class Thumbnail:
 
 
 def thumbnail(picture: Picture, size: int) -> Thumbnail:
-    """Fit a picture into a square that is shown ``size`` CSS pixels wide.
+    """Fit a picture into a square that is shown ``size`` CSS pixels wide, inside the page.
 
     Raises:
         TypeError: when it is neither a PIL image nor a tensor.
         ValueError: when a tensor is no ``(1 or 3, H, W)`` of real numbers, or empty.
     """
-    image = _as_image(picture)
+    made = small(picture, size)
+    return Thumbnail(made.data_uri, made.width, made.height)
+
+
+class PagePictures:
+    """The thumbnails of one page, inside it or in a folder beside it; each is made once.
+
+    Attributes:
+        folder: name of the folder; empty: they are inside the page.
+    """
+
+    def __init__(self) -> None:
+        self.folder = ""
+        self._made: dict[tuple[int, int], Small] = {}
+        self._known: list[Picture] = []  # as long as it lives, nothing else has its `id`
+
+    def __call__(self, picture: Picture, size: int) -> Thumbnail:
+        """:func:`thumbnail`, for the page's templates."""
+        place = (id(picture), size)
+        if place not in self._made:
+            self._made[place] = small(picture, size)
+            self._known.append(picture)
+        made = self._made[place]
+        uri = (
+            f"{quote(fsencode(self.folder), safe='')}/{made.file}" if self.folder else made.data_uri
+        )
+        return Thumbnail(uri, made.width, made.height)
+
+    @property
+    def n_pictures(self) -> int:
+        """How many different ones there are."""
+        return len({made.file for made in self._made.values()})
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """What is in the folder, by name; nothing for pictures inside the page."""
+        return {made.file: made.jpeg for made in self._made.values()} if self.folder else {}
+
+
+def small(picture: Picture, size: int) -> Small:
+    """Fit a picture into a square as :func:`thumbnail` does."""
+    image = as_image(picture)
     longest = max(image.size)
     width, height = (max(1, round(side * size / longest)) for side in image.size)
     # Never enlarged: the browser does that for free.
     image.thumbnail((size * _DENSITY, size * _DENSITY), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=_QUALITY, optimize=True)
-    code = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Thumbnail("data:image/jpeg;base64," + code, width, height)
+    return Small(buffer.getvalue(), width, height)
 
 
-def _as_image(picture: Picture) -> Image.Image:
-    """An RGB image that nobody else holds."""
+def as_image(picture: Picture) -> Image.Image:
+    """An RGB image that nobody else holds: a quarter of a tensor's bytes.
+
+    Raises:
+        TypeError, ValueError: as :func:`thumbnail`.
+    """
     if isinstance(picture, Tensor):
         return _from_tensor(picture)
     if not isinstance(picture, Image.Image):

@@ -1,4 +1,4 @@
-"""The inspection report: data in, one self-contained HTML file out."""
+"""The inspection report: data in, one HTML file out, with a folder of pictures if it is large."""
 
 from __future__ import annotations
 
@@ -8,46 +8,65 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from captum_neuroinspect._files import write_atomically
 from captum_neuroinspect.inspection.report._checks import check_data
+from captum_neuroinspect.inspection.report._folder import folder_of, write_page
 from captum_neuroinspect.inspection.report._view import view_of
 from captum_neuroinspect.inspection.report.data import ReportData
 from captum_neuroinspect.inspection.report.environment import page_environment
+from captum_neuroinspect.inspection.report.pictures import PagePictures
+
+_MAX_BYTES = 30_000_000
 
 
-def write_report(data: ReportData, path: str | Path) -> Path:
-    """Write a report that opens anywhere: no file beside it, no network.
+def write_report(data: ReportData, path: str | Path, *, max_bytes: int = _MAX_BYTES) -> Path:
+    """Write a report that opens anywhere: no network, and as a rule no file beside it.
 
     The same data give the same bytes. Readers tick neurons, write notes and download a
     ``selection.json`` that :meth:`Selection.load` reads.
 
+    A page that would be larger than ``max_bytes`` has its pictures in a folder beside it
+    (``report_files`` for ``report.html``), says so, and loads nothing but them. Pictures that an
+    earlier page of this name left there are removed; other files stay.
+
     Args:
         data: what to show.
         path: the HTML file; replaced in one go.
+        max_bytes: size of a page that holds its pictures itself, at most.
 
     Returns:
         ``path``.
 
     Raises:
         TypeError: for a picture that is neither a PIL image nor a tensor.
-        ValueError: for data that contradict themselves, or a picture of a wrong shape.
+        ValueError: for data that contradict themselves, a picture of a wrong shape, or
+            ``max_bytes`` below 0.
+        OSError: when it cannot be written, or a link or a file stands in the folder's place.
     """
+    if max_bytes < 0:
+        raise ValueError(f"max_bytes={max_bytes}, expected 0 or more")
     check_data(data)
-    # Names of files that are not UTF-8 hold surrogates, which no page can carry.
-    page = _render(data).encode("utf-8", errors="replace")
-    return write_atomically(path, lambda temporary: temporary.write_bytes(page))
+    path, pictures = Path(path), PagePictures()
+    page = _render(data, pictures)
+    if len(page) > max_bytes and pictures.n_pictures:
+        pictures.folder = folder_of(path)
+        page = _render(data, pictures)
+    return write_page(path, page, pictures.files)
 
 
-def _render(data: ReportData) -> str:
+def _render(data: ReportData, pictures: PagePictures) -> bytes:
     environment = page_environment("captum_neuroinspect.inspection.report")
+    environment.filters["thumbnail"] = pictures
     script = environment.get_template("report.js.j2").render()
-    return environment.get_template("report.html.j2").render(
+    page = environment.get_template("report.html.j2").render(
         data=data,
         view=view_of(data),
+        pictures=pictures,
         style=Markup(environment.get_template("report.css.j2").render()),
         script=Markup(script),
         script_hash=_hash(script),
     )
+    # Names of files that are not UTF-8 hold surrogates, which no page can carry.
+    return page.encode("utf-8", errors="replace")
 
 
 def _hash(script: str) -> str:

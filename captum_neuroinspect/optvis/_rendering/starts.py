@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from captum_neuroinspect._exclusive import generators_forked
 from captum_neuroinspect.optvis._rendering.options import RenderOptions
 from captum_neuroinspect.optvis.maco import maco_image
 from captum_neuroinspect.optvis.param import as_batch, illusion_image
@@ -89,7 +90,7 @@ def _is_lucents(param: Callable[..., Start]) -> bool:
 
 def _lucents(param_f: Callable[[], Start], *_: Any, seed: int, **__: Any) -> Start:
     """Lucent draws from the global generator, which is lent and put back."""
-    with torch.random.fork_rng(devices=[]):
+    with generators_forked():
         torch.default_generator.manual_seed(seed)
         return param_f()
 

@@ -47,6 +47,43 @@ def test_accuracies_and_confusions_are_counted() -> None:
     assert all(pair.label != pair.predicted for pair in data.confusions)
 
 
+def test_probabilities_in_blocks_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = _explained()
+    found = made.explanation
+    assert found is not None
+    wrong = made.material.inspected.features.mistakes(found.target)
+    shares = wrong.logits.softmax(1)
+    expected = {(float(row.max()), float(row[found.target])) for row in shares}
+    monkeypatch.setattr("captum_neuroinspect._blocks._N_NUMBERS", 4)
+    data = _filled(made)
+    assert {(m.probability, m.label_probability) for m in data.mistakes} == expected
+
+
+def test_all_illusions_are_dimmed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a neuron, two hundred neurons would take two hundred times the room."""
+    made = _explained()
+    illusions = made.visualize([0, 1, 2], **QUICK)
+    calls = []
+    masked = type(illusions).masked
+
+    def counted(one: object) -> object:
+        calls.append(one)
+        return masked(one)  # type: ignore[arg-type]
+
+    expected = illusions.masked()
+    monkeypatch.setattr(type(illusions), "masked", counted)
+    monkeypatch.setattr(
+        "captum_neuroinspect.inspection._session.filling_cards._core", lambda *_: {}
+    )
+    cards = {card.neuron: card for card in report_data(made, "run").neurons}
+    assert len(calls) == 1
+    for i, neuron in enumerate(illusions.neurons):
+        pictures = {p.class_index: p for p in cards[neuron].illusions}
+        shown = pictures[illusions.classes[i]]  # type: ignore[index]
+        assert torch.equal(shown.picture, illusions.images[i])  # type: ignore[arg-type]
+        assert shown.masked is None or torch.equal(shown.masked, expected[i])  # type: ignore[arg-type]
+
+
 def test_mistakes_are_the_classes_own_with_the_explained_ones_first() -> None:
     made = _explained()
     found, part = made.explanation, made.material.inspected

@@ -33,6 +33,11 @@ _HOSTILE = (
     "ציפור",
     "鳥",
 )
+# decode() fails for a broken picture; a lazy one that is out of sight would never come.
+_DECODED = """images => Promise.all(images.map(image => {
+    image.loading = "eager";
+    return image.decode();
+}))"""
 _FIRST, _SECOND, _THIRD, _FOURTH = (neuron_at(i) for i in range(4))
 
 
@@ -108,12 +113,21 @@ def test_opens_without_errors_and_without_network(opener: Opener, example: Path)
     assert [url for url in opened.heard.requests if not url.startswith("data:")] == [
         example.as_uri()
     ]
-    # decode() fails for a broken picture; a lazy one that is out of sight would never come.
-    decoded = """images => Promise.all(images.map(image => {
-        image.loading = "eager";
-        return image.decode();
-    }))"""
-    opened.page.locator("img").evaluate_all(decoded)
+    opened.page.locator("img").evaluate_all(_DECODED)
+
+
+def test_pictures_in_a_folder_are_seen_and_nothing_else_is_loaded(
+    opener: Opener, tmp_path: Path
+) -> None:
+    report = write_report(example_data(), tmp_path / "my run #1%.html", max_bytes=0)
+    opened = opener(report)
+    assert opened.page.locator("#picture-folder").is_visible()
+    opened.page.locator("img").evaluate_all(_DECODED)
+    assert opened.heard.messages == []
+    loaded = {url for url in opened.heard.requests if not url.startswith("data:")}
+    files = {path.as_uri() for path in (tmp_path / "my run #1%_files").iterdir()}
+    assert files
+    assert loaded == {report.as_uri(), *files}
 
 
 def test_what_is_ticked_and_written_is_in_the_file(

@@ -194,6 +194,17 @@ def test_matrix_only_for_few_classes(tmp_path: Path) -> None:
     assert "Confusion matrix" not in _html(_bare(), tmp_path)
 
 
+def test_of_many_classes_the_worst_thousand_and_the_inspected_one(tmp_path: Path) -> None:
+    classes = tuple(ClassResult(f"class {i}", 10, 5 if i % 2 else 8) for i in range(2400))
+    html = _html(_bare(classes=classes, target=2), tmp_path)
+    rows = re.findall(r'<bdi class="name" title="class (\d+)">', html)
+    assert sorted(map(int, rows)) == sorted([2, *range(1, 2000, 2)])
+    assert "Accuracy by class: the 1,001 to look at first of 2,400" in html
+    few = _html(_bare(classes=classes[:1000]), tmp_path)
+    assert few.count('<bdi class="name"') == 1000
+    assert "<caption>Accuracy by class</caption>" in few
+
+
 def test_ten_neurons_and_fifty_mistakes_stay_small(tmp_path: Path) -> None:
     path = write_report(example_data(n_neurons=10, n_mistakes=50, side=224), tmp_path / "a.html")
     assert path.stat().st_size < 8_000_000
