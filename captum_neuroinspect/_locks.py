@@ -1,4 +1,10 @@
-"""Locks between processes that end with the process that holds them, however it ends."""
+"""Locks between processes that end with the process that holds them, however it ends.
+
+Not ``filelock``, which comes with torch (tried: 4.3). On a file system without locks, such as some
+NFS and FUSE, it raises an error (``ENOLCK``, ``ENOTSUP``), or takes a file for the lock that stays
+when its holder is killed (``ENOSYS``); here the work goes on without a lock. It locks a path, but
+no file that is open already, as :mod:`captum_neuroinspect._files` does.
+"""
 
 from __future__ import annotations
 

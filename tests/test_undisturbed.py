@@ -285,7 +285,7 @@ def test_threads_share_the_default_dtype_and_the_last_puts_it_back() -> None:
 
 
 def test_warnings_point_at_the_caller_behind_the_decorator(made, monkeypatch) -> None:
-    n_calls, step = 0, torch.optim.Adam.step
+    n_calls, step = 0, torch.optim.AdamW.step
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
         nonlocal n_calls
@@ -294,7 +294,7 @@ def test_warnings_point_at_the_caller_behind_the_decorator(made, monkeypatch) ->
             raise KeyboardInterrupt
         return step(*args, **kwargs)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", interrupted)
+    monkeypatch.setattr(torch.optim.AdamW, "step", interrupted)
     with pytest.warns(match="interrupted") as caught:
         ENTRIES["render"](made)
     assert {one.filename for one in caught} == {__file__}

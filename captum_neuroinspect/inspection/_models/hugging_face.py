@@ -12,13 +12,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_neuroinspect._class_names import are_placeholders, as_names
+from captum_neuroinspect._optional import optional
 from captum_neuroinspect.inspection._models.checkpoints import listed
 from captum_neuroinspect.inspection._models.measured import recipe_of
 from captum_neuroinspect.inspection._models.recipe import Built, Recipe
 from captum_neuroinspect.inspection._models.shared import (
     DEFAULT,
     no_progress_bar,
-    optional,
     reading_folder,
     told_what_to_do,
 )

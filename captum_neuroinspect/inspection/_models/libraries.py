@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_neuroinspect._optional import optional
 from captum_neuroinspect.inspection._models.checkpoints import listed
 from captum_neuroinspect.inspection._models.measured import recipe_of
 from captum_neuroinspect.inspection._models.recipe import Built, Recipe, Wanted, normalise
@@ -17,7 +18,6 @@ from captum_neuroinspect.inspection._models.shared import (
     DEFAULT,
     check_name,
     imagenet_names,
-    optional,
     reading_folder,
     told_what_to_do,
 )

@@ -6,24 +6,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from captum_neuroinspect._texts import shown
 
 DEFAULT = "DEFAULT"
-
-
-def optional(module: str, package: str) -> ModuleType:
-    """Import a library that not everybody has, or say which command brings it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"{module} could not be imported ({error}); it comes with `pip install {package}`"
-        ) from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 from captum_neuroinspect._class_names import ClassMatch, find_class, shortened
 from captum_neuroinspect._files import check_file
-from captum_neuroinspect.inspection._models.shared import optional
+from captum_neuroinspect._optional import TABLES, optional
 from captum_neuroinspect.inspection._photos.files import FileSource
 
 _PATHS = ("path", "file", "filename", "image", "file_name", "filepath", "file_path", "image_path")
@@ -109,8 +109,8 @@ def _delimiter(path: Path, lines: Sequence[str]) -> str:
 
 
 def _parquet(path: Path) -> list[_Row]:
-    pyarrow = optional("pyarrow", '"captum-neuroinspect[tables]"')
-    parquet = optional("pyarrow.parquet", '"captum-neuroinspect[tables]"')
+    pyarrow = optional("pyarrow", TABLES)
+    parquet = optional("pyarrow.parquet", TABLES)
     try:
         found = parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
