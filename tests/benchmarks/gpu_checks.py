@@ -199,7 +199,7 @@ def _(setup: Setup) -> str:
     data = _on(setup, _usual())
     data.accuracy(), data.class_accuracy(), data.confusion(), repr(data), data._repr_html_()
     mistakes, (one, _two) = data.mistakes(), data.split(0.5)
-    expect(mistakes.features.device.type == setup.device.type, "mistakes left the device")
+    expect(mistakes.features.device.type == "cpu", "a set lies on the CPU")
     one.without(mistakes), data.subset(torch.tensor([0, 2])), data.correct(1)
     data.with_head(small_net(setup.device).head)
     return f"{len(mistakes)} mistakes"
