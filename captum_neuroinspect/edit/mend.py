@@ -208,6 +208,6 @@ def _held_out(mending: Mending, rounds: tuple[MendRound, ...]) -> dict[str, floa
     counts = {"held_out_target_n": int((mending.met.labels == mending.target).sum())}
     return counts | {
         f"held_out_{name}_{when}": getattr(one, f"held_out_{name}")
-        for when, one in (("before", mending.before()), ("after", rounds[-1]))
+        for when, one in (("before", mending.before), ("after", rounds[-1]))
         for name in ("target", "mean")
     }
