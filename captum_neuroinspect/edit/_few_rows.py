@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._head import head_tensors
 from captum_neuroinspect.edit._anchored_fit import Weighted, anchored_fit
 from captum_neuroinspect.edit._layers import changed_rows
 from captum_neuroinspect.edit._moved_samples import cue_of, moved_samples
-from captum_neuroinspect.edit._outcomes import block_size
+from captum_neuroinspect.edit._outcomes import block_size, values_of
 
 # Samples of the fitted classes, and of the others, that are taken at most from each set.
 _MOST_SAMPLES = 1000
@@ -57,7 +56,7 @@ class FewRows:
             neurons: the blamed features, int64; may be empty.
             anchor: weight of the squared distance from the original.
         """
-        weight, bias = head_tensors(self.head)
+        weight, bias = values_of(self.head)
         cue = cue_of(self.train, met, self.target, neurons)
         classes = self._classes(met, weight[:, neurons] @ cue[neurons])
         samples = moved_samples(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,7 +16,7 @@ from captum_neuroinspect.edit._blame import blamed_neurons
 from captum_neuroinspect.edit._few_rows import FewRows
 from captum_neuroinspect.edit._layers import changed, copy_of
 from captum_neuroinspect.edit._moved_samples import moved_samples
-from captum_neuroinspect.edit._outcomes import outcome, with_logits_of
+from captum_neuroinspect.edit._outcomes import is_right, with_logits_of
 
 _ANCHOR = 1e-2
 _N_FOLDS = 3
@@ -60,6 +60,7 @@ class Mending:
     given: Tensor | None = None
     max_classes: int | None = None
 
+    @cached_property
     def before(self) -> MendRound:
         """The head as it is, as a round that found nothing."""
         return self._judged((), [self.head] * _N_FOLDS, self._parts(self.met))
@@ -71,10 +72,10 @@ class Mending:
         sets = [torch.ones_like(parts, dtype=torch.bool), *(parts != p for p in range(_N_FOLDS))]
         neurons, n_known = [self.first(self.met.subset(one)) for one in sets], 0
         while True:
-            heads = [
+            heads = (  # one at a time
                 self.fitted(self.met.subset(one), found)
                 for one, found in zip(sets[1:], neurons[1:], strict=True)
-            ]
+            )
             yield self._judged(tuple(neurons[0][n_known:].tolist()), heads, parts)
             n_known = len(neurons[0])
             neurons = [
@@ -130,17 +131,19 @@ class Mending:
             return torch.empty(0, dtype=torch.int64)
         wrong = []
         for head, met in judged:
-            is_wrong = ~outcome(met, head, self.head).is_correct
+            is_wrong = ~is_right(met, head, self.head)
             wrong.append((head, met.subset(is_wrong & (met.labels == self.target))))
         return blamed_neurons(wrong, with_logits_of(self.train, self.head))[: self.n_neurons]
 
-    def _judged(self, neurons: tuple[int, ...], heads: list[nn.Linear], parts: Tensor) -> MendRound:
+    def _judged(
+        self, neurons: tuple[int, ...], heads: Iterable[nn.Linear], parts: Tensor
+    ) -> MendRound:
         """Each head on validation, where their mean counts, and on its own part."""
         validation, met = self.validation, self.met
         on_validation, on_met = torch.zeros(len(validation)), torch.zeros(len(met))
         for part, head in enumerate(heads):
-            on_validation += outcome(validation, head, self.head).is_correct / _N_FOLDS
-            on_met[parts == part] = outcome(met, head, self.head).is_correct[parts == part].float()
+            on_validation += is_right(validation, head, self.head) / _N_FOLDS
+            on_met[parts == part] = is_right(met, head, self.head)[parts == part].float()
         hits, labels = (
             torch.cat([on_validation, on_met]),
             torch.cat([validation.labels, met.labels]),
@@ -165,7 +168,7 @@ def worthwhile_rounds(
     mending: Mending, max_cost: float, n_rounds: int
 ) -> tuple[tuple[MendRound, ...], str]:
     """Rounds up to the first that is not worth keeping, which stays on record; and why then."""
-    before, done = mending.before(), list[MendRound]()
+    before, done = mending.before, list[MendRound]()
     for now in mending.rounds():
         objection = _objection(now, done[-1] if done else None, before, max_cost)
         done.append(replace(now, kept=objection is None))

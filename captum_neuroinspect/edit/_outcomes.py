@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._fingerprint import head_fingerprint
-from captum_neuroinspect._head import head_tensors
 from captum_neuroinspect.edit.calibration import confidence_of
 
 # Up to so many classes a head is judged and fitted as a whole.
@@ -84,6 +83,16 @@ def outcome(data: FeatureSet, head: nn.Linear, original: nn.Linear | None = None
     return Outcome(torch.cat(given) == data.labels, torch.cat(confidence))
 
 
+def is_right(data: FeatureSet, head: nn.Linear, original: nn.Linear | None = None) -> Tensor:
+    """``(N,)`` what :func:`outcome` says of the first of the two, for less."""
+    if not is_large(data):
+        return data.with_head(head).is_correct
+    if data.head_fingerprint == head_fingerprint(head):
+        return data.is_correct
+    given = [logits.argmax(1) for logits in _blocks(data, head, original)]
+    return torch.cat([*given, torch.zeros(0, dtype=torch.int64)]) == data.labels
+
+
 def logits_of(data: FeatureSet, head: nn.Linear, original: nn.Linear) -> Tensor:
     """``(N, C)`` logits of a head; of a large one only the rows that differ are computed."""
     if not is_large(data):
@@ -95,13 +104,20 @@ def logits_of(data: FeatureSet, head: nn.Linear, original: nn.Linear) -> Tensor:
     return logits
 
 
+def values_of(head: nn.Linear) -> tuple[Tensor, Tensor]:
+    """What a head computes with, to look at: not copied where they are float32 on the CPU."""
+    weight = head.weight.detach().to("cpu", torch.float32)
+    bias = torch.zeros(len(weight)) if head.bias is None else head.bias.detach()
+    return weight, bias.to("cpu", torch.float32)
+
+
 def block_size(data: FeatureSet) -> int:
     """How many samples have few enough logits to be held several times."""
     return max(1, _BLOCK_NUMBERS // data.n_classes)
 
 
 def _blocks(data: FeatureSet, head: nn.Linear, original: nn.Linear | None) -> Iterator[Tensor]:
-    weight, bias = head_tensors(head)
+    weight, bias = values_of(head)
     if weight.shape[1] != data.features.shape[1]:
         raise ValueError(
             f"head takes {weight.shape[1]} features, this set has {data.features.shape[1]}"
@@ -126,6 +142,6 @@ def _changed_rows(data: FeatureSet, head: nn.Linear, original: nn.Linear | None)
         return torch.empty(0, dtype=torch.int64)
     if original is None or data.head_fingerprint != head_fingerprint(original):
         return None
-    pairs = zip(head_tensors(head), head_tensors(original), strict=True)
+    pairs = zip(values_of(head), values_of(original), strict=True)
     (weight, old_weight), (bias, old_bias) = pairs
     return ((weight != old_weight).any(1) | (bias != old_bias)).nonzero()[:, 0]

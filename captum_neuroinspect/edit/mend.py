@@ -207,7 +207,7 @@ def _held_out(
     """Accuracies of the original and of the head that is returned, on samples kept from it."""
     if not rounds:
         return {}
-    original = mending.before()
+    original = mending.before
     returned = rounds[n_kept - 1] if n_kept else original
     counts = {"held_out_target_n": int((mending.met.labels == mending.target).sum())}
     return counts | {
