@@ -15,6 +15,7 @@ import pytest
 import captum_neuroinspect
 from captum_neuroinspect import optvis
 from captum_neuroinspect._optional import DEMO, LUCENT, TABLES, optional
+from captum_neuroinspect.inspection._models import known_code
 
 # What extras bring, and what those packages bring along. OpenCLIP needs timm to be imported.
 EXTRAS = (
@@ -187,6 +188,9 @@ def test_what_is_missing_says_how_to_get_it(package: str) -> None:
 def broken(tmp_path: Path, monkeypatch) -> Iterator[str]:
     (tmp_path / "broken_thing.py").write_text("from os import no_such_name\n")
     monkeypatch.syspath_prepend(tmp_path)
+    # Other tests ran commands in this process, whose watch over unknown code stays on.
+    finders = [one for one in sys.meta_path if one is not known_code._watcher]
+    monkeypatch.setattr(sys, "meta_path", finders)
     yield "broken_thing"
     sys.modules.pop("broken_thing", None)
 
