@@ -30,6 +30,9 @@ def safely(debug: bool) -> Iterator[None]:
             say_interrupted()
             raise typer.Exit(INTERRUPTED) from None
         except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+            if _was_interrupted(error):
+                say_interrupted()
+                raise typer.Exit(INTERRUPTED) from None
             if debug or isinstance(error, typer.Exit):
                 raise
             _say(f"Error: {_sentence(error)}", typer.colors.RED)
@@ -63,6 +66,15 @@ def say(text: str) -> None:
 def caution(text: str) -> None:
     """Say on stderr what may make the result wrong."""
     _say(f"Warning: {text}", typer.colors.YELLOW)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an interrupt is behind it: compiled modules that are being imported wrap it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def say_interrupted() -> None:

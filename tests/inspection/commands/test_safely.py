@@ -98,3 +98,12 @@ def test_results(capsys) -> None:
     assert out.isascii()
     finish({}, "a \udce9 folder", as_json=False)
     assert capsys.readouterr().out == "a \\udce9 folder\n"
+
+
+def test_an_interrupt_that_an_import_wraps_is_one(capsys) -> None:
+    """Compiled modules say "initialization failed" when Ctrl-C comes while they are loaded."""
+    error = ImportError("initialization failed")
+    error.__cause__ = KeyboardInterrupt()
+    assert _end_of(error) == INTERRUPTED
+    assert capsys.readouterr().err == "Interrupted. The same command goes on from here.\n"
+    assert _end_of(ImportError("initialization failed")) == FAILED
