@@ -33,7 +33,7 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _about(path), partial_folder(path.parent) as folder:
+    with explained(path), partial_folder(path.parent) as folder:
         temporary = folder / f"new{path.suffix}"
         write(temporary)
         put_in_place(temporary, path)
@@ -51,7 +51,7 @@ def write_files(folder: str | Path, contents: Mapping[str, bytes]) -> Path:
         OSError: names ``folder``.
     """
     folder = Path(folder)
-    with _about(folder):
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with partial_folder(folder) as partial:
             for name, content in contents.items():
@@ -174,12 +174,12 @@ def _clear(lock: Path) -> None:
 
 
 @contextmanager
-def _about(path: Path) -> Iterator[None]:
-    """Errors about ``path``, as nobody knows the temporary file's name."""
+def explained(path: Path, advice: str = "") -> Iterator[None]:
+    """Errors about ``path``, as nobody knows the temporary file's name; with what to do."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         number = error_number(error)
         if number is None:
             raise
-        raise OSError(number, os.strerror(number), str(path)) from error
+        raise OSError(number, os.strerror(number) + advice, str(path)) from error

@@ -268,11 +268,8 @@ def test_files_whose_digest_is_right_and_whose_content_is_not(name, tmp_path_fac
         assert found._repr_html_()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="files of POSIX")
-@pytest.mark.parametrize("kind", ["nothing", "folder", "loop", "/dev/zero", "pipe"])
-@pytest.mark.parametrize("name", CASES)
-def test_what_is_no_file_is_told_at_once(name: str, kind: str, tmp_path: Path) -> None:
-    path = tmp_path / CASES[name].name
+def _assert_told_at_once(case: Any, kind: str, folder: Path) -> None:
+    path = folder / case.name
     if kind == "folder":
         path.mkdir()
     elif kind == "pipe":
@@ -280,7 +277,14 @@ def test_what_is_no_file_is_told_at_once(name: str, kind: str, tmp_path: Path) -
     elif kind != "nothing":
         path.symlink_to(path if kind == "loop" else kind)
     with pytest.raises((ValueError, OSError), match=path.name):
-        CASES[name].load(path)
+        case.load(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files of POSIX")
+@pytest.mark.parametrize("kind", ["nothing", "folder", "loop", "/dev/zero", "pipe"])
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_no_file_is_told_at_once(name: str, kind: str, tmp_path: Path) -> None:
+    _assert_told_at_once(CASES[name], kind, tmp_path)
 
 
 # What other programs write, and this one only reads.
@@ -387,15 +391,7 @@ def test_files_of_other_programs_give_the_errors_that_are_promised(foreign, data
 @pytest.mark.parametrize("kind", ["nothing", "folder", "loop", "/dev/zero", "pipe"])
 @pytest.mark.parametrize("name", FOREIGN)
 def test_what_is_no_file_of_another_program_is_told_at_once(name, kind, tmp_path: Path) -> None:
-    path = tmp_path / FOREIGN[name].name
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "pipe":
-        os.mkfifo(path)
-    elif kind != "nothing":
-        path.symlink_to(path if kind == "loop" else kind)
-    with pytest.raises((ValueError, OSError), match=path.name):
-        FOREIGN[name].load(path)
+    _assert_told_at_once(FOREIGN[name], kind, tmp_path)
 
 
 HOSTILE = "x\x1b]0;owned\x07\u202e\n"

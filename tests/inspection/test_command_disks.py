@@ -20,7 +20,7 @@ CAUSES = ("ENOSPC", "EDQUOT", "EROFS", "EACCES")
 
 def _own(folder: Path) -> dict[str, bytes]:
     """What is no cache."""
-    return {name: content for name, content in tree(folder).items() if "/work/" not in name}
+    return {name: of for name, of in tree(folder).items() if "work" not in Path(name).parts[1:-1]}
 
 
 def _assert_clear(done: Done, work: Work, cause: str, before: dict[str, bytes]) -> None:

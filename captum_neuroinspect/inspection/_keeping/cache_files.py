@@ -7,19 +7,17 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError
-
 from captum_neuroinspect import __version__
+from captum_neuroinspect import _files as files
 from captum_neuroinspect._files import (
     check_file,
-    error_number,
     partial_folder,
     put_in_place,
     read_text,
@@ -204,21 +202,13 @@ def plain_key(key: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-@contextmanager
-def explained(folder: Path) -> Iterator[None]:
+def explained(folder: Path) -> AbstractContextManager[None]:
     """Turn a full disk or a folder without write access into one error that says so."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        number = error_number(error)
-        if number is None:
-            raise
-        raise OSError(
-            number,
-            f"{os.strerror(number)}: results cannot be kept in the work folder. Free space there, "
-            "make it writable, or choose another work folder",
-            str(folder),
-        ) from error
+    return files.explained(
+        folder,
+        ": results cannot be kept in the work folder. Free space there, make it writable, or "
+        "choose another work folder",
+    )
 
 
 def _damaged(reason: object) -> NotUsableError:
