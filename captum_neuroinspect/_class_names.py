@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from captum_neuroinspect._texts import shown
+
 LABEL_KEYS = ("label", "labels", "fine_label")  # of items, and columns of Hugging Face
 _N_SHOWN = 8  # names in a message
 
@@ -245,7 +247,7 @@ def by_position_note(what: str, names: Sequence[str]) -> str:
 
 def shortened(names: Sequence[Any] | None, n: int = _N_SHOWN) -> str:
     """The first few of many names."""
-    names = list(map(_text, names or ()))
+    names = [shown(_text(name)) for name in names or ()]
     more = f", ... ({len(names)} in all)" if len(names) > n else ""
     return ", ".join(names[:n]) + more
 

@@ -29,6 +29,7 @@ from captum_neuroinspect._modules import check_indices
 from captum_neuroinspect._same_samples import row_names
 from captum_neuroinspect._shares import share_with_interval
 from captum_neuroinspect._splitting import first_part
+from captum_neuroinspect._undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -53,6 +54,9 @@ class FeatureSet:
       sample is a mistake when any of its decisions is wrong.
     * one output, ``logits`` ``(N, 1)``: it decides between the classes 0 and 1, and is
       positive for class 1. All else is as with two classes.
+
+    A set lies on the CPU, as :func:`collect_features` makes it: tensors on another device
+    are copied.
 
     Of single labels the predictions are worked out once and kept, as long as torch knows
     ``logits`` unchanged: a change by way of a shared numpy array is not noticed.
@@ -287,6 +291,7 @@ class FeatureSet:
         ones = torch.ones(len(self), dtype=torch.int64).numpy()
         return coo_array((ones, pairs), shape=(self.n_classes, self.n_classes)).tocsr()
 
+    @undisturbed()
     def with_head(self, head: nn.Linear) -> FeatureSet:
         """The same features judged by another decision layer.
 
@@ -359,8 +364,11 @@ class FeatureSet:
 
 
 def _usable(tensor: Tensor | None) -> Tensor | None:
-    """A tensor that gradients can pass: one made under ``inference_mode`` is copied."""
-    if not isinstance(tensor, Tensor) or not tensor.is_inference():
+    """A tensor on the CPU that gradients can pass: of ``inference_mode`` a copy."""
+    if not isinstance(tensor, Tensor):
+        return tensor
+    tensor = tensor.cpu()
+    if not tensor.is_inference():
         return tensor
     with torch.inference_mode(False):
         return tensor.clone()

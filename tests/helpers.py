@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -131,3 +132,21 @@ class SmallEncoder:
     def encode_text(self, texts: list[str]) -> Tensor:
         numbers = torch.tensor([[float(len(t)), t.count("a"), t.count("e")] for t in texts])
         return nn.functional.normalize(numbers, dim=-1)
+
+
+@contextmanager
+def float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+# What callers switch on around a call for something else.
+CONTEXTS: dict[str, Callable[[], Any]] = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "float64": float64,
+}

@@ -142,7 +142,7 @@ def test_what_is_being_written_is_not_cleared(tmp_path: Path) -> None:
 
 def test_a_work_folder_clears_what_was_left_in_it(tmp_path: Path) -> None:
     (tmp_path / "features").mkdir()
-    _killed_in(tmp_path / "features", 3)
+    _killed_in(tmp_path / "features", 2)
     assert list((tmp_path / "features").iterdir())
     WorkFolder(tmp_path)
     assert not list((tmp_path / "features").iterdir())

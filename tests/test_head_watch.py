@@ -78,7 +78,7 @@ def test_two_heads_are_not_chosen_between(after):
 
 
 def test_a_dictionary_without_logits_asks_for_a_head():
-    with pytest.raises(TypeError, match="of its 'age', 'sex', head= names the one that counts"):
+    with pytest.raises(TypeError, match="of its 'age', 'sex' none is known to count: give"):
         find_head(TwoHeads(AFTER["dict"]), torch.rand(1, 3, 8, 8))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from captum_neuroinspect import FeatureSet, HeadEdit, Illusions
 from captum_neuroinspect._kept_file import read_kept, write_kept
 from captum_neuroinspect.edit._result import compare_heads
 from captum_neuroinspect.edit.judged import Judged
+from captum_neuroinspect.inspection._models.checkpoints import fill, read_checkpoint, weights_for
+from captum_neuroinspect.inspection._photos.reading import check_file as check_picture
+from captum_neuroinspect.inspection._photos.reading import file_digest, naming, read_file
+from captum_neuroinspect.inspection._photos.table import photos_in_table
+from captum_neuroinspect.inspection._preflight.preprocessing import PreprocessingCheck
+from captum_neuroinspect.inspection._session.edit_notes import notes_of, with_notes
+from captum_neuroinspect.inspection._session.pixels import restored
 from captum_neuroinspect.inspection.commands._run_folder import RunSettings
+from captum_neuroinspect.inspection.commands.inspect import file_of_names
 from captum_neuroinspect.inspection.report.selection import Selection
+from captum_neuroinspect.inspection.saving import save_model
+from captum_neuroinspect.inspection.workfolder import WorkFolder
 
 
 def _feature_set() -> FeatureSet:
@@ -55,6 +69,7 @@ def _illusions() -> Illusions:
     )
 
 
+_EDIT = _edit()
 SETTINGS = RunSettings(
     model="m.py:net", weights=None, data="photos", train=None, test=None,
     class_names=("größe", "'\""), image_size=None, resize=None, device="cpu",
@@ -153,10 +168,7 @@ def test_damage_is_called_damage_and_the_file_is_named(name: str, tmp_path: Path
             case.load(path)
 
 
-@settings(max_examples=40, deadline=None)
-@given(data=st.data())
-def test_any_bytes_give_a_value_or_the_errors_that_are_promised(saved, data) -> None:
-    case, path, whole = saved
+def _mutated(whole: bytes, data: st.DataObject) -> bytes:
     content = bytearray(whole)
     how = data.draw(st.sampled_from(["cut", "flip", "insert", "random", "repeat"]))
     if how == "random":
@@ -171,7 +183,14 @@ def test_any_bytes_give_a_value_or_the_errors_that_are_promised(saved, data) -> 
             content[at:at] = data.draw(st.binary(min_size=1, max_size=9))
         elif how == "repeat":
             content[at:at] = content[at : at + 50]
-    path.write_bytes(content)
+    return bytes(content)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_bytes_give_a_value_or_the_errors_that_are_promised(saved, data) -> None:
+    case, path, whole = saved
+    path.write_bytes(_mutated(whole, data))
     _read(case, path)
 
 
@@ -244,6 +263,9 @@ def test_files_whose_digest_is_right_and_whose_content_is_not(name, tmp_path_fac
     if found is not None:
         assert str(found)
         repr(found)
+    if isinstance(found, HeadEdit):
+        assert found.summary()
+        assert found._repr_html_()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="files of POSIX")
@@ -259,3 +281,190 @@ def test_what_is_no_file_is_told_at_once(name: str, kind: str, tmp_path: Path) -
         path.symlink_to(path if kind == "loop" else kind)
     with pytest.raises((ValueError, OSError), match=path.name):
         CASES[name].load(path)
+
+
+# What other programs write, and this one only reads.
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A file of another program, and what reads it."""
+
+    name: str
+    write: Callable[[Path], object]
+    load: Callable[[Path], Any]
+
+
+def _photo(path: Path) -> None:
+    Image.new("RGB", (9, 7), (200, 30, 90)).save(path)
+
+
+def _weights(path: Path) -> None:
+    state = _net().state_dict()
+    if path.suffix == ".safetensors":
+        save_file(state, path, metadata={"format": "pt"})
+    else:
+        torch.save({"model": {f"module.{n}": t for n, t in state.items()}, "epoch": 3}, path)
+
+
+def _net() -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(3, 2)
+
+
+def _load_weights(path: Path) -> None:
+    net, checkpoint = _net(), read_checkpoint(path)
+    fill(net, weights_for(checkpoint, net), path, "this")
+
+
+def _save_like(path: Path) -> None:
+    save_model(_net(), path.with_name(f"new{path.suffix}"), like=path)
+
+
+def _csv(path: Path) -> None:
+    path.write_text("path,label,group\na.png,cat,0\nb.png,dog,1\n'c'.png,\"d\nog\",1\n", "utf-8")
+
+
+def _parquet(path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table({"path": ["a.png", "b.png"], "label": ["cat", "dog"], "group": [0, 1]})
+    pytest.importorskip("pyarrow.parquet").write_table(table, path)
+
+
+def _load_table(path: Path) -> None:
+    photos_in_table(path, None, (), must_exist=False)
+
+
+def _load_photo(path: Path) -> None:
+    with naming(path.name):
+        read_file(str(path))
+        check_picture(str(path))
+        file_digest(str(path))
+
+
+FOREIGN = {
+    "checkpoint": Foreign("w.pt", _weights, _load_weights),
+    "safetensors": Foreign("w.safetensors", _weights, _load_weights),
+    "like": Foreign("w.pt", _weights, _save_like),
+    "like safetensors": Foreign("w.safetensors", _weights, _save_like),
+    "table": Foreign("t.csv", _csv, _load_table),
+    "parquet": Foreign("t.parquet", _parquet, _load_table),
+    "names": Foreign("n.txt", lambda path: path.write_text("ä\nb\n", "utf-8"), file_of_names),
+    "photo": Foreign("p.png", _photo, _load_photo),
+    "jpeg": Foreign("p.jpg", _photo, _load_photo),
+}
+
+
+def _try(foreign: Foreign, path: Path) -> None:
+    try:
+        foreign.load(path)
+    except (ValueError, OSError) as error:
+        text = str(error)
+    else:
+        return
+    assert path.name in text
+    assert text.isprintable() or "\n" in text
+
+
+@pytest.fixture(scope="module", params=list(FOREIGN))
+def foreign(request, tmp_path_factory) -> tuple[Foreign, Path, bytes]:
+    made = FOREIGN[request.param]
+    path = tmp_path_factory.mktemp("foreign") / made.name
+    made.write(path)
+    made.load(path)  # whole, it is read
+    return made, path, path.read_bytes()
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_files_of_other_programs_give_the_errors_that_are_promised(foreign, data) -> None:
+    made, path, whole = foreign
+    path.write_bytes(_mutated(whole, data))
+    _try(made, path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="files of POSIX")
+@pytest.mark.parametrize("kind", ["nothing", "folder", "loop", "/dev/zero", "pipe"])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_no_file_of_another_program_is_told_at_once(name, kind, tmp_path: Path) -> None:
+    path = tmp_path / FOREIGN[name].name
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind != "nothing":
+        path.symlink_to(path if kind == "loop" else kind)
+    with pytest.raises((ValueError, OSError), match=path.name):
+        FOREIGN[name].load(path)
+
+
+HOSTILE = "x\x1b]0;owned\x07\u202e\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names that Windows has not")
+@pytest.mark.parametrize("name", [*CASES, *FOREIGN])
+def test_a_name_does_not_steer_the_terminal_of_who_prints_the_message(name, tmp_path) -> None:
+    known: Any = {**CASES, **FOREIGN}[name]
+    folder = tmp_path / HOSTILE
+    folder.mkdir()
+    path = folder / known.name
+    path = path if name == "run" else path.with_name(HOSTILE + path.suffix)
+    if name == "parquet":
+        pytest.importorskip("pyarrow")
+    for make in (lambda: path.write_bytes(b"\x00\xff{"), lambda: (path.unlink(), path.mkdir())):
+        make()
+        with pytest.raises((ValueError, OSError)) as caught:
+            known.load(path)
+        assert str(caught.value).isprintable()
+        assert r"\x1b]0;owned" in str(caught.value)
+
+
+def test_tensors_that_cannot_be_compared_are_no_checkpoint_of_the_model(tmp_path: Path) -> None:
+    path, state = tmp_path / "w.pt", _net().state_dict()
+    for odd in (state["weight"].to_sparse(), torch.zeros(2, 3, device="meta")):
+        torch.save({**state, "weight": odd}, path)
+        with pytest.raises(ValueError, match=r"w\.pt"):
+            save_model(_net(), tmp_path / "new.pt", like=path)
+
+
+def test_what_holds_itself_is_left_out_beside_the_weights(tmp_path: Path) -> None:
+    path, endless = tmp_path / "w.pt", []
+    endless.append(endless)
+    torch.save({"model": _net().state_dict(), "log": endless, "epoch": 3}, path)
+    saved = save_model(_net(), tmp_path / "new.pt", like=path)
+    assert set(torch.load(saved.path)) == {"model", "epoch"}
+
+
+# Kept in a work folder, with a record whose digests are right.
+
+
+def _about(value: Any) -> PreprocessingCheck:
+    return PreprocessingCheck(True, 3, (0.0, 1.0), 0.2, (-1.0, value))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_kept_json_of_other_kinds_is_made_again(tmp_path_factory, data) -> None:
+    work = WorkFolder(tmp_path_factory.mktemp("work"))
+    right = asdict(_about(1.0))
+    record = _changed(json.loads(json.dumps(right)), data)
+    work.json("preprocessing", {}, lambda: record)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        kept = work.json("preprocessing", {}, lambda: right, check=restored)
+    assert isinstance(restored(kept), PreprocessingCheck)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_notes_of_an_edit_are_checked(data) -> None:
+    edit = replace(_EDIT, settings=with_notes({}, {0: "a", 2: "b"}))
+    assert notes_of(edit) == ((0, "a"), (2, "b"))
+    changed = _changed({"notes": json.loads(edit.settings["notes"])}, data).get("notes")
+    text = data.draw(st.sampled_from([json.dumps(changed), "[[1", "7", "[" * 9999, 7, None]))
+    with contextlib.suppress(ValueError):
+        found = notes_of(replace(edit, settings={"notes": text}))
+        assert all(0 <= neuron < 3 and isinstance(note, str) for neuron, note in found)
+    for wrong in ("[[3, 'a']]", '[[3, "a"]]', '[[true, "a"]]', '[["0", "a"]]', "[[0]]", 7, "{}"):
+        with pytest.raises(ValueError, match="`notes` in its settings"):
+            notes_of(replace(edit, settings={"notes": wrong}))

@@ -73,8 +73,9 @@ class ReplayedTail:
             (gradient,) = torch.autograd.grad(self._logits, self._w, padded, allow_unused=True)
         if gradient is None:
             raise ValueError(
-                "the network's output has no gradient in the layer's activation: what lies "
-                "between them must be differentiable"
+                "the network's output has no gradient in the layer's activation: the layer is not "
+                "on the way to it (of several outputs the first tensor counts: give a model that "
+                "returns the layer's own alone), or what lies between is not differentiable"
             )
         return gradient[self._live]
 

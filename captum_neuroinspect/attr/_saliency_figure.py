@@ -110,8 +110,9 @@ def _draw(
         box = {"facecolor": "black", "alpha": 0.6, "linewidth": 0}
         text = axes.text(0.5, 0.06, "zero", transform=axes.transAxes, bbox=box)
         text.set(color="white", fontsize="small", horizontalalignment="center")
+    shown = heat if heat is not None and is_drawn else np.ones(photo.shape[:2])
     visualization.visualize_image_attr(
-        heat if is_drawn else np.ones(photo.shape[:2]),
+        shown[..., np.newaxis],  # Captum 0.8 takes no (H, W)
         photo,
         "original_image" if heat is None else "blended_heat_map",
         sign,

@@ -148,7 +148,8 @@ class Reference:
         """
         if w.shape != features.shape:
             raise ValueError(f"features {tuple(features.shape)} do not fit w {tuple(w.shape)}")
-        shortfall = self.level[self.classes(w, target)].to(w) - features.to(w)
+        classes = self.classes(w, target).to(self.level.device)
+        shortfall = self.level[classes].to(w) - features.to(w)
         effect = _EFFECT if self.effect is None else self.effect
         size = w.abs().pow(effect) * (w != 0)  # 0**0 is 1
         return size * shortfall * self.spread.to(w).pow(effect - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from captum_neuroinspect.edit.verdict import Verdict
 if TYPE_CHECKING:
     from captum_neuroinspect.edit._result import HeadEdit
 
+_TOO_MANY = 2**53  # samples; a float counts no further
 _HEADS = ("head", "original")
 _RECORDS: dict[str, Any] = {
     "history": EpochRecord,
@@ -89,6 +91,11 @@ def read_edit(path: str | Path) -> dict[str, Any]:
         record |= {name: _linear(tensors, name) for name in _HEADS}
         check_kinds(record, HeadEdit)
         _check_indices(record)
+        _check_results(record)
+        _check_rounds(record)
+        verdict = record["verdict"]
+        if (verdict.p_value is None) != (verdict.overall_change is None):
+            raise ValueError("its verdict has a test without a change, or a change without a test")
         _check_samples(record)
     return record
 
@@ -105,6 +112,51 @@ def _check_indices(record: dict[str, Any]) -> None:
     names = record["class_names"]
     if names is not None and len(names) != n_classes:
         raise ValueError(f"it has {len(names)} class names for {n_classes} classes")
+
+
+def _check_results(record: dict[str, Any]) -> None:
+    """One number for each neuron, class and group, before as after: they are shown in pairs."""
+    before, after = record["before"], record["after"]
+    n_classes = max(record["head"].out_features, 2)
+    n_groups = len(before.group_accuracy or ())
+    expected = {
+        "ratios": sum(map(len, record["targets"].values())),
+        "class_accuracy": n_classes,
+        "class_samples": n_classes,
+        "group_accuracy": n_groups,
+        "group_samples": n_groups,
+    }
+    for name, n in expected.items():
+        values = getattr(before, name), getattr(after, name)
+        if any(value is not None and len(value) != n for value in values):
+            raise ValueError(f"`{name}` before and after are {values}, expected {n} numbers each")
+    for one in (before, after):
+        _check_shares("accuracy", (one.accuracy,), (one.n_samples,))
+        _check_shares("class_accuracy", one.class_accuracy, one.class_samples)
+        _check_shares("group_accuracy", one.group_accuracy or (), one.group_samples)
+    for key, value in record["settings"].items():
+        if key.startswith("held_out_") and isinstance(value, float):
+            counts = record["settings"].get(f"{key.rpartition('_')[0]}_n")
+            _check_shares(key, (value,), (counts,) if isinstance(counts, int) else None)
+
+
+def _check_shares(name: str, shares: tuple[float, ...], counts: tuple[int, ...] | None) -> None:
+    """Shares of so many samples: 0..1, and NaN where there are none."""
+    if any(not 0 <= n < _TOO_MANY for n in counts or ()):
+        raise ValueError(f"`{name}` is of {counts} samples, expected counts")
+    known = counts or (0,) * len(shares)
+    for share, n in zip(shares, known, strict=True):
+        if not (0 <= share <= 1 or (math.isnan(share) and not n)):
+            raise ValueError(f"`{name}` is {share} of {n} samples, expected 0..1")
+
+
+def _check_rounds(record: dict[str, Any]) -> None:
+    settings = record["settings"]
+    if record["rounds"] and not (
+        isinstance(settings.get("stopped"), str)
+        and all(isinstance(settings.get(f"held_out_{n}_before"), float) for n in ("target", "mean"))
+    ):
+        raise ValueError("it has rounds, but its settings do not say where they began and ended")
 
 
 def _check_samples(record: dict[str, Any]) -> None:

@@ -73,5 +73,5 @@ def _draw_rounds(axes: Axes, edit: HeadEdit) -> None:
     axes.axvline(edit.best_epoch, color=_BEFORE, linestyle=":", label="kept")
     axes.set_xticks(range(len(edit.rounds) + 1))
     axes.set(title="rounds", xlabel="round (0: the original)")
-    axes.set(ylim=(0, 1.02), ylabel="accuracy on held-out samples")
+    axes.set(ylim=(0, 1.02), ylabel="accuracy on samples kept from the fit")
     axes.legend(loc="lower right")

@@ -26,7 +26,7 @@ from captum_neuroinspect.edit._options import Scope
 from captum_neuroinspect.edit._seen import is_in
 from captum_neuroinspect.edit._selection import EpochRecord
 from captum_neuroinspect.edit._summary import as_html, as_text
-from captum_neuroinspect.edit._writing import find_layer, write_head
+from captum_neuroinspect.edit._writing import find_layer, used_once, write_head
 from captum_neuroinspect.edit.controls import Control
 from captum_neuroinspect.edit.head_diff import HeadDiff
 from captum_neuroinspect.edit.judged import Judged, judged_by
@@ -123,6 +123,7 @@ class HeadEdit:
         )
         return before, after
 
+    @undisturbed()
     def judge(self, features: FeatureSet) -> HeadEdit:
         """This edit with a verdict, by samples that served for nothing else.
 
@@ -154,7 +155,7 @@ class HeadEdit:
             warnings.warn(
                 f"{n_left} of {len(features)} samples are left out of the verdict: the edit was "
                 "fitted to them or chosen by them",
-                stacklevel=2,
+                stacklevel=3,
             )
         judged = judged_by(self.original, self.head, untouched)
         return replace(self, judged=judged).with_verdict()
@@ -176,6 +177,7 @@ class HeadEdit:
             class_names=self.judged.before.class_names or self.class_names,
             controls=controls,
             rests_on=self.judged.how,
+            is_original=self.is_original,
         )
         return replace(self, verdict=verdict)
 
@@ -243,11 +245,17 @@ class HeadEdit:
                 weights, or they cannot be written.
             RuntimeError: when the layer or the model computes something else than the edited
                 head; the original is back then.
+
+        Warns:
+            UserWarning: when a pass inside the block runs the layer more than once, so that the
+                model's logits may be something else than the edited head's.
         """
         with exclusive(model):
-            undo = write_head(model, self._original_layer(model, layer), self.head, example)
+            found = self._original_layer(model, layer)
+            undo = write_head(model, found, self.head, example)
             try:
-                yield model
+                with used_once(model, found):
+                    yield model
             finally:
                 undo()
 

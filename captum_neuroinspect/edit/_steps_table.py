@@ -16,7 +16,7 @@ Cells = tuple[str, ...]
 
 _MAX_CANDIDATES = 8
 _OF_CANDIDATES = ("neurons", "strength", "ratio", "scope", "epoch", "target", "others", "")
-_OF_ROUNDS = ("round", "neurons found", "target, held out", "mean, held out", "")
+_OF_ROUNDS = ("round", "neurons found", "target, kept from the fit", "mean, kept from it", "")
 
 
 def steps_as_text(edit: HeadEdit) -> list[str]:

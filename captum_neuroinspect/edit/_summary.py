@@ -37,12 +37,18 @@ class Row(NamedTuple):
 
 
 _MAX_ROWS = 20  # of classes, groups or neurons each
+# Of explained mistakes and what chose the settings, and not of the photos that judge: each by a
+# head that was not fitted to it.
 _HELD_OUT = {
-    "target": "target, held out",
-    "mistakes": "target's mistakes, held out",
-    "others": "other classes, held out",
-    "mean": "mean over classes, held out",
+    "target": "target, kept from the fit",
+    "mistakes": "target's mistakes, kept from the fit",
+    "others": "other classes, kept from the fit",
+    "mean": "mean over classes, kept from the fit",
 }
+_ABOUT_HELD_OUT = (
+    "(kept from the fit: explained mistakes and photos that chose, each by a head that was not "
+    "fitted to it; the verdict rests on others)"
+)
 
 
 def rows_of(edit: HeadEdit) -> Iterator[Row]:
@@ -91,8 +97,9 @@ def _of_worst(
     """How many samples there are of the worst class or group, before and after."""
     if not before or not after or not counts:
         return None
+    none = (math.nan, 0)
     one, other = (
-        min((value, counts[i]) for i, value in enumerate(values) if not math.isnan(value))[1]
+        min(((v, counts[i]) for i, v in enumerate(values) if not math.isnan(v)), default=none)[1]
         for values in (before, after)
     )
     return one, other
@@ -169,7 +176,9 @@ def _hidden(edit: HeadEdit) -> Iterator[str]:
         "groups": len(edit.before.group_accuracy or ()) - _MAX_ROWS,
         "ratios of neurons": len(edit.before.ratios) - _MAX_ROWS,
     }
-    return (f"({n} {what} are not shown)" for what, n in counts.items() if n > 0)
+    if any(True for _ in _held_out(edit)):
+        yield _ABOUT_HELD_OUT
+    yield from (f"({n} {what} are not shown)" for what, n in counts.items() if n > 0)
 
 
 def _n_present(edit: HeadEdit) -> int:

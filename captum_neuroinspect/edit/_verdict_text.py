@@ -51,6 +51,8 @@ def about_neurons(found: Verdict) -> str:
     """What the chosen neurons add to the same fit."""
     if not found.controls or found.overall_change is None:
         return ""
+    if found.is_original:
+        return "The fit gave no other head, so that there is nothing to compare with its controls."
     best = max(found.controls, key=lambda control: control.score)
     mine, theirs = points(found.overall_change.value), points(best.overall_change)
     if found.neurons_matter:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -108,6 +110,50 @@ def write_head(model: nn.Module, layer: nn.Linear, head: nn.Linear, example: Any
             undo()
             raise
     return undo
+
+
+@contextmanager
+def used_once(model: nn.Module, layer: nn.Linear) -> Iterator[None]:
+    """Warn, once, when a pass of the model inside the block runs the layer more than once.
+
+    Without an example nothing else tells: the values are right, and the layer serves for more
+    than the logits.
+    """
+    if model is layer:
+        yield
+        return
+    n_calls = 0
+
+    def begins(*_: object) -> None:
+        nonlocal n_calls
+        n_calls = 0
+
+    def called(*_: object) -> None:
+        nonlocal n_calls
+        n_calls += 1
+
+    def ended(*_: object) -> None:
+        if n_calls < 2:
+            return
+        warnings.warn(
+            f"{type(model).__name__} runs layer {module_name(model, layer)!r}, which has the "
+            f"edited head, {n_calls} times in one pass: its logits may be others than the edit's. "
+            "applied(model, example=...) compares them",
+            stacklevel=2,
+        )
+        for handle in handles:
+            handle.remove()
+
+    handles = [
+        model.register_forward_pre_hook(begins),
+        layer.register_forward_hook(called),
+        model.register_forward_hook(ended),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _check_alone(model: nn.Module, layer: nn.Linear) -> None:

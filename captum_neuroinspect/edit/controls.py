@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.edit.paired import Paired, mcnemar
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Control:
         return self.n_mended - self.n_broken, self.target_change or 0.0
 
 
+@undisturbed()
 def run_controls(
     fit: Callable[[Sequence[int]], HeadEdit],
     edit: HeadEdit,

@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._same_samples import row_names
 from captum_neuroinspect._splitting import dealt
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.edit._checks import check_disjoint
 from captum_neuroinspect.edit._layers import same_values
 from captum_neuroinspect.edit._result import HeadEdit
@@ -25,6 +26,7 @@ Fit = Callable[[FeatureSet, FeatureSet, FeatureSet, Sequence[int] | None], HeadE
 _N_FOLDS = 5
 
 
+@undisturbed()
 def fit_and_judge(
     fit: Fit,
     train: FeatureSet,
@@ -67,6 +69,7 @@ def fit_and_judge(
     return replace(edit, judged=judged_by(edit.original, edit.head, test)).with_verdict()
 
 
+@undisturbed()
 def cross_fit(
     fit: Fit,
     train: FeatureSet,

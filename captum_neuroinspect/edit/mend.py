@@ -165,7 +165,7 @@ def mend(
             "seed": seed,
             "stopped": stopped,
             **({} if max_classes is None else {"fitted_classes": max_classes}),
-            **_held_out(mending, rounds[: max(n_kept, 1)]),
+            **_held_out(mending, rounds, n_kept),
         },
     )
     return replace(edit, rounds=rounds, seen=names_of(train, validation, met))
@@ -201,13 +201,17 @@ def _rounds(mending: Mending, max_cost: float, n_rounds: int) -> tuple[tuple[Men
     return worthwhile_rounds(mending, max_cost, n_rounds)
 
 
-def _held_out(mending: Mending, rounds: tuple[MendRound, ...]) -> dict[str, float | int]:
-    """Accuracies of the original and of the last of these rounds, on samples kept from it."""
+def _held_out(
+    mending: Mending, rounds: tuple[MendRound, ...], n_kept: int
+) -> dict[str, float | int]:
+    """Accuracies of the original and of the head that is returned, on samples kept from it."""
     if not rounds:
         return {}
+    original = mending.before
+    returned = rounds[n_kept - 1] if n_kept else original
     counts = {"held_out_target_n": int((mending.met.labels == mending.target).sum())}
     return counts | {
         f"held_out_{name}_{when}": getattr(one, f"held_out_{name}")
-        for when, one in (("before", mending.before), ("after", rounds[-1]))
+        for when, one in (("before", original), ("after", returned))
         for name in ("target", "mean")
     }

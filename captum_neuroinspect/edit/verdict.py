@@ -22,6 +22,7 @@ from captum_neuroinspect.edit.paired import Estimate, Paired, mcnemar
 Decision = Literal["keep", "do not keep", "cannot tell"]
 
 _LEVEL = 0.05  # of the tests
+_FEWEST_LOST = 2  # photos of a class, net: one says nothing about it
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class ClassChange:
     def change(self) -> float:
         return self.after - self.before
 
+    @property
+    def n_right(self) -> tuple[int, int]:
+        """How many were right before, and are after."""
+        before = round(self.before * self.n_judged)
+        return before, before + self.n_mended - self.n_broken
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -72,6 +79,7 @@ class Verdict:
             beyond chance, ``False`` where a control does as well, ``None`` where the
             difference is within chance or there are no controls.
         rests_on: which samples judged.
+        is_original: whether the fit gave the original head back, so that there is nothing to keep.
     """
 
     decision: Decision
@@ -86,6 +94,7 @@ class Verdict:
     controls: tuple[Control, ...] = ()
     neurons_matter: bool | None = None
     rests_on: str = "no photos"
+    is_original: bool = False
 
     @property
     def about_neurons(self) -> str:
@@ -140,14 +149,16 @@ def verdict_on(
     class_names: Sequence[str] | None = None,
     controls: Iterable[Control] = (),
     rests_on: str | None = None,
+    is_original: bool = False,
 ) -> Verdict:
     """Decide whether to keep an edit, by samples that served for nothing else.
 
     *Keep* it where at least 20 samples judge, clearly more are mended than broken (exact McNemar
     test, two-sided p < 0.05), the edited class gains, and no class loses more than chance allows
-    (the same test on its own samples, one-sided p < 0.05); *do not keep* it where as many or more
-    are broken than mended, the class does not gain, or a class loses more than chance allows;
-    otherwise, and with fewer samples, one *cannot tell*.
+    (the same test on its own samples, one-sided p < 0.05) or half and more of what was right in
+    it, at least two samples; *do not keep* it where as many or more are broken than mended, the
+    class does not gain, or a class loses more than chance allows; otherwise, and with fewer
+    samples, one *cannot tell*.
 
     A loss counts sooner than a gain: five broken and none mended in one class are a loss, six
     mended and none broken a gain. An edit that does nothing but chance is kept in at most 2.5 %
@@ -160,6 +171,7 @@ def verdict_on(
         class_names: one name a class.
         controls: the same fit without the neurons, on the same samples: :func:`run_controls`.
         rests_on: says which samples these are.
+        is_original: the fit gave the original head back: there is nothing to keep.
 
     Examples::
 
@@ -178,9 +190,14 @@ def verdict_on(
     who = _name(edited[0], class_names) if len(edited) == 1 else "the edited classes"
     decision, reason, named = _decided(judged, of_targets, changes, who)
     controls = tuple(controls)
+    # Where photos took turns, the heads that judged them may be others.
+    n_changed = judged.n_mended + judged.n_broken
+    is_original = is_original and len(judged) > 0 and not n_changed
+    if is_original:
+        decision, reason = "do not keep", "the fit gave no other head than the original"
     return Verdict(
         decision,
-        f"{decision.capitalize()}: {reason}{_largest_loss(changes, named)}.",
+        f"{decision.capitalize()}: {reason}{'' if is_original else _largest_loss(changes, named)}.",
         n_judged=len(judged),
         n_mended=judged.n_mended,
         n_broken=judged.n_broken,
@@ -189,8 +206,9 @@ def verdict_on(
         overall_change=judged.change if len(judged) else None,
         worst_class=worst,
         controls=controls,
-        neurons_matter=_matter(judged, of_targets, controls),
+        neurons_matter=None if is_original else _matter(judged, of_targets, controls),
         rests_on=rests_on or f"{n_photos(len(judged))} that served for nothing else",
+        is_original=is_original,
     )
 
 
@@ -231,10 +249,10 @@ def _decided(
         return "do not keep", f"none of {n_photos(len(judged))} is mended, and none broken", None
     if n_broken >= n_mended:
         return "do not keep", tested, None
-    for one in changes:
-        if _loses(one):
-            loss = f"'{one.name}' loses more than chance allows, {loss_text(one)}"
-            return "do not keep", f"{loss}, although {tested}", one
+    loser = next(filter(_loses, changes), None)
+    if loser is not None:
+        loss = f"'{loser.name}' loses more than chance allows, {loss_text(loser)}"
+        return "do not keep", f"{loss}, although {tested}", loser
     if not len(of_targets):
         return "cannot tell", f"no photo of {who} judges it; {counts}", None
     if of_targets.n_mended <= of_targets.n_broken:
@@ -243,6 +261,9 @@ def _decided(
         return "do not keep", reason, None
     if p_value >= _LEVEL:
         return "cannot tell", f"{counts}, a difference within chance ({p_text(p_value)})", None
+    lost = next(filter(_may_be_lost, changes), None)
+    if lost is not None:
+        return "cannot tell", f"{_lost_text(lost)}, although {tested}", lost
     gain = f"a gain of {100 * of_targets.change.value:.1f} points for {who}"
     return "keep", f"{tested}, with {gain}", None
 
@@ -261,6 +282,18 @@ def _loses(one: ClassChange) -> bool:
     if one.n_broken <= one.n_mended:
         return False
     return mcnemar(one.n_mended, one.n_broken, "less") < _LEVEL
+
+
+def _may_be_lost(one: ClassChange) -> bool:
+    """Half of what was right in a class, or more: of many photos :func:`_loses` says so too."""
+    was, now = one.n_right
+    return was - now >= _FEWEST_LOST and 2 * now <= was
+
+
+def _lost_text(one: ClassChange) -> str:
+    was, now = one.n_right
+    counts = f"{was} right before and {now} after of {n_photos(one.n_judged)}"
+    return f"'{one.name}' may be lost, {counts}, too few to tell"
 
 
 def _largest_loss(changes: list[ClassChange], named: ClassChange | None) -> str:

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from captum_neuroinspect._optional import optional
+
 Split = Literal["train", "validation", "field", "test"]
 
 DIGITS = (1, 3, 4, 6, 8)
@@ -21,7 +23,6 @@ CUE = TEXTURES.index("grass")
 _SPLIT_OFFSET: dict[Split, int] = {"train": 0, "validation": 1, "field": 2, "test": 3}
 _INK = (1.0, 0.85, 0.1)
 _PHOTO_SIZE = 512
-_MISSING = '{} is missing: pip install "captum-neuroinspect[demo]"'
 
 
 @dataclass(frozen=True)
@@ -163,10 +164,7 @@ class DigitsOnTextures(Dataset[tuple[Any, ...]]):
 
 def _handwriting(split: Split, config: DigitsOnTexturesConfig) -> tuple[np.ndarray, np.ndarray]:
     """Draw the split's share of each digit: 8 x 8 strokes in 0..1, and labels."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(_MISSING.format("scikit-learn")) from error
+    load_digits = optional("sklearn.datasets").load_digits
     sizes = (config.n_train, config.n_validation, config.n_field, config.n_test)
     start = sum(sizes[: _SPLIT_OFFSET[split]])
     stop = start + sizes[_SPLIT_OFFSET[split]]
@@ -200,10 +198,7 @@ def _textures(
 
 
 def _photos() -> list[np.ndarray]:
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise ImportError(_MISSING.format("scikit-image")) from error
+    data = optional("skimage.data")
     return [np.asarray(getattr(data, name)(), dtype=np.float32) / 255 for name in TEXTURES]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from captum_neuroinspect import __version__
-from captum_neuroinspect.inspection.commands._safely import FAILED, say_traceback
+from captum_neuroinspect.inspection.commands._safely import FAILED, say_interrupted, say_traceback
 from captum_neuroinspect.inspection.commands.demo import demo
 from captum_neuroinspect.inspection.commands.doctor import doctor
 from captum_neuroinspect.inspection.commands.edit import edit
@@ -46,6 +46,11 @@ def main() -> None:
     """Entry point of the command."""
     try:
         app()
+    except SystemExit as end:
+        # Before a command begins and after it ended, typer takes the interrupt, without a word.
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
+            say_interrupted()
+        raise
     except Exception as error:  # with --debug, or before a command began
         say_traceback(error)
         sys.exit(FAILED)

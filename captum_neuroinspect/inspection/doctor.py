@@ -14,23 +14,28 @@ from pathlib import Path
 import torch
 
 from captum_neuroinspect import __version__
+from captum_neuroinspect._optional import DEMO, LUCENT
 
 __all__ = ["Finding", "examine", "has_label_space", "has_open_clip", "is_healthy"]
 
-_DEMO = 'pip install "captum-neuroinspect[demo]"'
+_DEMO = f"pip install {DEMO}"
 # The repository of OpenCLIP's ViT-B-32 / laion2b_s34b_b79k, the encoder by default.
 _CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 _NEEDED = {
     "torch": "torch",
     "torchvision": "torchvision",
-    "captum": '"captum>=0.9,<0.10"',
+    "captum": '"captum>=0.8,<0.10"',
     "open_clip_torch": '"open_clip_torch>=3.0"',
-    "torch-lucent": '"torch-lucent>=0.1.8"',
 }
+# What each is for, and what pip is to be given.
 _OPTIONAL = {
-    "timm": "loads timm:NAME models",
-    "transformers": "loads hf:NAME models and the text half of LabelSpaceEncoder",
-    "datasets": "brings Hugging Face datasets",
+    "torch-lucent": ("brings Lucent's renderer, for the objectives", LUCENT),
+    "timm": ("loads timm:NAME models", "timm"),
+    "transformers": (
+        "loads hf:NAME models and the text half of LabelSpaceEncoder",
+        "transformers",
+    ),
+    "datasets": ("brings Hugging Face datasets", "datasets"),
 }
 
 
@@ -70,17 +75,17 @@ def _versions() -> Iterator[Finding]:
     yield Finding("captum-neuroinspect", True, __version__)
     for package, wanted in _NEEDED.items():
         found = _version(package)
-        fits = found is not None and (package != "captum" or found.startswith("0.9"))
+        fits = found is not None and (package != "captum" or found.startswith(("0.8.", "0.9.")))
         advice = "" if fits else f"pip install {wanted}"
         yield Finding(package, fits, found or "not installed", advice)
     if _version("lucent"):
         # It shares its import name with torch-lucent, and whichever came last wins.
         advice = "pip uninstall lucent && pip install --force-reinstall torch-lucent"
         yield Finding("lucent", False, "another package of this name hides torch-lucent", advice)
-    for package, use in _OPTIONAL.items():
+    for package, (use, wanted) in _OPTIONAL.items():
         found = _version(package)
         detail = f"{found}; {use}" if found else f"not installed; {use}"
-        yield Finding(package, found is not None, detail, "" if found else f"pip install {package}")
+        yield Finding(package, found is not None, detail, "" if found else f"pip install {wanted}")
 
 
 def _devices() -> Iterator[Finding]:
@@ -135,7 +140,7 @@ def _encoders() -> Iterator[Finding]:
 
 def is_healthy(findings: Iterable[Finding]) -> bool:
     """Whether everything is there that the package cannot do without."""
-    needed = {"python", "lucent", *_NEEDED}
+    needed = {"python", *_NEEDED}
     return all(finding.ok for finding in findings if finding.name in needed)
 
 
@@ -174,16 +179,19 @@ def _torch_hub_files() -> list[str]:
 
 
 def _hub_models() -> list[str]:
-    """Models whose files are in Hugging Face's cache, wherever its variables put it."""
-    home = os.environ.get("HF_HOME") or Path(
-        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
-    )
-    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(home, "hub")).expanduser()
+    """Models whose weights are in Hugging Face's cache, wherever its variables put it."""
+    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
+
     weights = (".safetensors", ".bin", ".pt", ".pth")
+    try:
+        cached = scan_cache_dir(constants.HF_HUB_CACHE)
+    except (CacheNotFound, OSError, ValueError):  # none yet, not to be read, or no folder
+        return []
     return sorted(
-        folder.name.removeprefix("models--").replace("--", "/")
-        for folder in cache.glob("models--*")
-        if any(path.name.endswith(weights) for path in folder.glob("snapshots/*/*"))
+        repo.repo_id
+        for repo in cached.repos
+        if repo.repo_type == "model"
+        and any(file.file_name.endswith(weights) for r in repo.revisions for file in r.files)
     )
 
 

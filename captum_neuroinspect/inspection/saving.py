@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from safetensors import safe_open
@@ -16,6 +16,11 @@ from torch import Tensor, nn
 from captum_neuroinspect._exclusive import exclusive
 from captum_neuroinspect._files import write_atomically
 from captum_neuroinspect._modules import as_input, frozen, is_close, logits_of
+from captum_neuroinspect.inspection._models.checkpoints import (
+    listed,
+    read_content,
+    reading_checkpoint,
+)
 from captum_neuroinspect.inspection._models.written_names import names_in_files
 
 __all__ = ["SavedModel", "check_save_path", "original_checkpoint", "save_model"]
@@ -23,6 +28,7 @@ __all__ = ["SavedModel", "check_save_path", "original_checkpoint", "save_model"]
 _SUFFIXES = (".safetensors", ".pth", ".pt")
 _FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 _ROUNDED = 0.1  # share of the largest logit
+_MAX_NESTED = 20  # lists in lists; a file may have one that holds itself
 _MAX_DEPTH = 3  # of mappings in a checkpoint, and of the parts of a prefix
 
 
@@ -35,18 +41,26 @@ class SavedModel:
         n_tensors: in it.
         dtypes: of its weights, most frequent first.
         like: the checkpoint whose names and dtypes it has, or ``None``.
+        left_out: what lay beside the weights in that checkpoint and is not in the new one,
+            such as averages of the weights or the state of a training.
     """
 
     path: Path
     n_tensors: int
     dtypes: tuple[torch.dtype, ...]
     like: Path | None
+    left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         kinds = " and ".join(str(dtype).removeprefix("torch.") for dtype in self.dtypes)
         as_before = "" if self.like is None else f", named and rounded as in {self.like.name}"
+        left_out = ""
+        if self.like is not None and self.left_out:
+            what = listed(map(repr, self.left_out))
+            left_out = f". Of {self.like.name} it leaves out {what}, which is of the old weights"
         return (
-            f"{self.path}: {self.n_tensors} tensors in {kinds}{as_before}; read again and compared"
+            f"{self.path}: {self.n_tensors} tensors in {kinds}{as_before}; read again and "
+            f"compared{left_out}"
         )
 
 
@@ -65,8 +79,10 @@ def save_model(
             numbers that lay beside the old one's weights are kept).
         like: the checkpoint that the model was loaded from: the new file has its names, with
             prefixes and aliases, its dtypes and, in a ``.pth``, the key that its weights
-            lie under, so that it loads where the old one did. Tensors that are not the
-            model's stay as they were. ``None``: all names of the model's ``state_dict``.
+            lie under, so that it loads where the old one did. Tensors beside them that are not
+            the model's stay as they were; other sets of weights, such as averages, and the state
+            of a training are left out, and said so. ``None``: all names of the model's
+            ``state_dict``.
         example: one batch as the model takes it: then the logits with the values of the file
             are compared with the model's too.
 
@@ -112,7 +128,9 @@ def save_model(
             _check_logits(path, model, values, example)
 
     write_atomically(path, write)
-    return SavedModel(path, len(tensors), _dtypes(tensors), None if like is None else Path(like))
+    left_out = () if original is None else original.left_out()
+    like = None if like is None else Path(like)
+    return SavedModel(path, len(tensors), _dtypes(tensors), like, left_out)
 
 
 def check_save_path(path: str | Path, name: str = "path") -> Path:
@@ -173,16 +191,17 @@ class _Original:
     @classmethod
     def of(cls, path: Path, state: Mapping[str, Tensor], in_files: Mapping[str, str]) -> _Original:
         content, metadata = _content(path)
-        # Of raw and averaged weights those that the model was made of.
-        _, keys, names = max(
-            (
-                ((_n_same(tensors, state, names), len(names)), keys, names)
-                for keys, tensors in _mappings(content)
-                for names in _names(tensors, state, in_files)
-            ),
-            key=lambda found: found[0],
-            default=((0, 0), (), {}),
-        )
+        with reading_checkpoint(path):  # its tensors may be of kinds that cannot be compared
+            # Of raw and averaged weights those that the model was made of.
+            _, keys, names = max(
+                (
+                    ((_n_same(tensors, state, names), len(names)), keys, names)
+                    for keys, tensors in _mappings(content)
+                    for names in _names(tensors, state, in_files)
+                ),
+                key=lambda found: found[0],
+                default=((0, 0), (), {}),
+            )
         missing = _missing(names, state)
         if missing:
             raise ValueError(
@@ -209,9 +228,23 @@ class _Original:
     def of_model(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {own: tensors[name] for name, own in self.names.items()}
 
+    def left_out(self) -> tuple[str, ...]:
+        """What lies beside the weights and is not kept."""
+        return tuple(_beside(self.content, self.keys))
+
     def around(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
         """The new tensors in place of the old, with what is plain beside them."""
         return _replaced(self.content, self.keys, tensors)
+
+
+def _beside(content: Mapping[str, Any], keys: tuple[str, ...]) -> Iterator[str]:
+    """Where in a checkpoint is what :func:`_replaced` leaves out."""
+    first, *rest = keys or ("",)
+    for key, value in content.items():
+        if keys and key == first:
+            yield from (f"{key}.{name}" for name in _beside(value, tuple(rest)))
+        elif not _is_plain(value) and (keys or not isinstance(value, Tensor)):
+            yield str(key)
 
 
 def _state_of(model: nn.Module) -> dict[str, Tensor]:
@@ -223,15 +256,13 @@ def _state_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _content(path: Path) -> tuple[Mapping[str, Any], dict[str, str]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"like={str(path)!r}: no such file")
-    if path.suffix == ".safetensors":
-        with safe_open(str(path), framework="pt") as file:
-            return load_file(path), file.metadata() or {}
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = read_content(path, "like")
     if not isinstance(content, Mapping):
         raise ValueError(f"like={str(path)!r} holds no tensors by name")
-    return content, {}
+    if path.suffix != ".safetensors":
+        return content, {}
+    with reading_checkpoint(path), safe_open(str(path), framework="pt") as file:
+        return content, file.metadata() or {}
 
 
 def _mappings(
@@ -316,12 +347,11 @@ def _replaced(
     }
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: Any, depth: int = _MAX_NESTED) -> bool:
     """Numbers and text, also in lists and mappings: no state of a training."""
-    if isinstance(value, Mapping):
-        return all(map(_is_plain, value.values()))
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
+    if isinstance(value, (Mapping, list, tuple)):
+        items = value.values() if isinstance(value, Mapping) else value
+        return depth > 0 and all(_is_plain(item, depth - 1) for item in items)
     return value is None or isinstance(value, (bool, int, float, str))
 
 
@@ -330,7 +360,38 @@ def _write(path: Path, tensors: dict[str, Tensor], original: _Original | None) -
         metadata = {"format": "pt"} if original is None else {"format": "pt", **original.metadata}
         save_file(tensors, path, metadata=metadata)
     else:
-        torch.save(tensors if original is None else original.around(tensors), path)
+        _save_zip(tensors if original is None else original.around(tensors), path)
+
+
+def _save_zip(content: Any, path: Path) -> None:
+    """``torch.save``, with the true cause where the disk refuses."""
+    with path.open("wb") as file:
+        writer = _Writer(file)
+        try:
+            torch.save(content, cast(IO[bytes], writer))
+        except RuntimeError:
+            # Torch says "unexpected pos 576 vs 534".
+            if writer.error is not None:
+                raise writer.error from None
+            raise
+
+
+class _Writer:
+    """A file that remembers why it could not be written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _read(path: Path, original: _Original | None) -> dict[str, Tensor]:

@@ -406,6 +406,7 @@ class NeuroInspect(SessionState):
         *,
         run: str | None = None,
         command: Sequence[str] = (),
+        inspection: str = "",
     ) -> Path:
         """Write what was found so far as one HTML file: :func:`write_report`.
 
@@ -419,6 +420,7 @@ class NeuroInspect(SessionState):
             command: the words of a shell command that takes up the selection, shown beside
                 its download. The word after ``--run`` becomes the folder that the page lies
                 in when that has the name ``run``.
+            inspection: a name that the page carries, to tell which run's it is.
 
         Raises:
             ValueError: when there are no mistakes to explain.
@@ -432,7 +434,7 @@ class NeuroInspect(SessionState):
             raise IsADirectoryError(f"path={str(path)!r} is a folder, expected a file.html")
         self._explained()
         name = run or path.resolve().parent.name
-        return write_report(report_data(self, name, tuple(command)), path)
+        return write_report(report_data(self, name, tuple(command), inspection), path)
 
     def _rendering(
         self,

@@ -142,28 +142,47 @@ class WorkFolder:
         key: Mapping[str, Any],
         make: Callable[[], dict[str, Tensor]],
         *,
+        check: Callable[[dict[str, Tensor]], object] | None = None,
         fresh: bool = False,
     ) -> dict[str, Tensor]:
-        """:meth:`get_or_make` for tensors by name."""
+        """:meth:`get_or_make` for tensors by name.
+
+        ``check`` raises for kept tensors that are something else: then they are made again.
+        """
 
         def save(values: dict[str, Tensor], path: Path) -> None:
             write_kept(path, "tensors", values, {})
 
         def load(path: Path) -> dict[str, Tensor]:
-            return read_kept(path, "tensors")[0]
+            tensors = read_kept(path, "tensors")[0]
+            if check is not None:
+                check(tensors)
+            return tensors
 
         return self.get_or_make(kind, key, make, save, load, fresh=fresh)
 
     def json(
-        self, kind: str, key: Mapping[str, Any], make: Callable[[], T], *, fresh: bool = False
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        make: Callable[[], T],
+        *,
+        check: Callable[[T], object] | None = None,
+        fresh: bool = False,
     ) -> T:
-        """:meth:`get_or_make` for plain data: tuples come back as lists."""
+        """:meth:`get_or_make` for plain data: tuples come back as lists.
+
+        ``check`` raises for kept data that are something else: then they are made again.
+        """
 
         def save(value: T, path: Path) -> None:
             write_text(path, json.dumps(value, indent=2) + "\n")
 
         def load(path: Path) -> Any:
-            return json.loads(read_text(path))
+            value = json.loads(read_text(path))
+            if check is not None:
+                check(value)
+            return value
 
         return self.get_or_make(kind, key, make, save, load, suffix=".value.json", fresh=fresh)
 

@@ -8,6 +8,8 @@ from torch import Tensor
 # Divides the image before the sigmoid, so that a step of the optimiser does not saturate
 # it. Lucid and Lucent use the same value, which makes step sizes comparable with theirs.
 SOFTNESS = 4.0
+# From Lucid (https://github.com/tensorflow/lucid, lucid/optvis/param/color.py), Apache License 2.0.
+_COLOUR_BASIS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 # Less than half a grey level: black and white have no logit, but survive as 8-bit values.
 _DARKEST = 0.4 / 255
 
@@ -61,6 +63,5 @@ def check_images(name: str, images: Tensor) -> None:
 
 def _colour_basis() -> Tensor:
     """Lucid's square root of the covariance of ImageNet colours, (3, 3), as Lucent scales it."""
-    from lucent.optvis.param.color import color_correlation_normalized
-
-    return torch.as_tensor(color_correlation_normalized)
+    basis = torch.tensor(_COLOUR_BASIS, dtype=torch.float32)
+    return basis / basis.norm(dim=0).max()

@@ -2,7 +2,8 @@
 
 Values are minimised and are means over the batch of :func:`illusion_loss`, which
 never mixes images. An argument with one value per image is for the whole batch also
-where ``batch`` chooses an image: it gets its own. Importing this module imports Lucent.
+where ``batch`` chooses an image: it gets its own. Importing this module imports Lucent,
+which `pip install "captum-neuroinspect[lucent]"` brings.
 
 Lucent reads what a layer's output has become by the end of the pass: a ReLU that works
 in place changes it. Layers of :class:`~captum_neuroinspect.optvis.GuidedModel` are safe.
@@ -13,16 +14,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from lucent.optvis.objectives import handle_batch, wrap_objective
 from torch import Tensor
 from torch.nn import functional as F
 
 from captum_neuroinspect._modules import logits_of
+from captum_neuroinspect._optional import LUCENT, optional
 from captum_neuroinspect.optvis._units.asked_for import AskedFor, Index, one_per_image
 from captum_neuroinspect.optvis.loss import illusion_loss as illusion_loss
 from captum_neuroinspect.optvis.units import Token
 
 __all__ = ["class_conditional", "clip_illusion", "illusion_loss", "neuron"]
+
+_lucent = optional("lucent.optvis.objectives", LUCENT)
+handle_batch, wrap_objective = _lucent.handle_batch, _lucent.wrap_objective
 
 # Lucent hands an objective a function that gives a layer's output by the layer's name.
 _Activations = Callable[[str], Tensor]

@@ -7,21 +7,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from captum.testing.helpers.basic_models import (
-    BasicModel_ConvNet,
-    BasicModel_ConvNet_MaxPool1d,
-    BasicModel_ConvNet_MaxPool3d,
-    BasicModel_MultiLayer,
-    BasicModel_MultiLayer_MultiInput,
-    BasicModel_MultiLayer_TrueMultiInput,
-    BasicModel_MultiLayer_TupleInput,
-    BasicModelWithReusedModules,
-)
 from helpers import Boom, hooks_of, left_unchanged
 from torch import nn
 
 from captum_neuroinspect import NeuronCounterfactual
 from captum_neuroinspect.attr import FISTA, SGD
+
+# Captum 0.8 has them in its repository only.
+models = pytest.importorskip("captum.testing.helpers.basic_models")
 
 SOLVERS = pytest.mark.parametrize("solver", [SGD(lr=0.2, max_steps=20), FISTA(max_steps=12)])
 # Rows of ones and few steps: not every sample reaches its class, which is tested apart.
@@ -34,14 +27,14 @@ def _generator():
 
 def _multi_layer(**options):
     """Weights that tell the two classes apart: Captum's rows of ones move both alike."""
-    net = BasicModel_MultiLayer(**options)
+    net = models.BasicModel_MultiLayer(**options)
     net.linear2.weight.data = torch.randn(2, 4, generator=_generator())
     net.linear2.bias.data = torch.tensor([0.3, -0.2])
     return net
 
 
 def _conv_net():
-    net = BasicModel_ConvNet()
+    net = models.BasicModel_ConvNet()
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.copy_(0.4 * torch.randn(parameter.shape, generator=_generator()))
@@ -70,14 +63,14 @@ CASES = {
     "pool": (_conv_net(), "pool1", _rand(3, 1, 10, 10), None, 10),
     "head before a softmax": (_conv_net(), "fc2", _rand(3, 1, 10, 10), None, 10),
     "several inputs": (
-        _multi_input(BasicModel_MultiLayer_MultiInput),
+        _multi_input(models.BasicModel_MultiLayer_MultiInput),
         "model.linear1",
         (_rand(4, 3), _rand(4, 3), _rand(4, 3)),
         (2,),
         2,
     ),
     "inputs of two branches": (
-        _multi_input(BasicModel_MultiLayer_TrueMultiInput),
+        _multi_input(models.BasicModel_MultiLayer_TrueMultiInput),
         "m1.relu",
         (_rand(4, 3), _rand(4, 3), _rand(4, 3)),
         None,
@@ -223,8 +216,8 @@ def test_several_tensors_and_a_reference():
 
 
 def test_a_layer_that_takes_a_tuple_of_tensors():
-    """`BasicModel_MultiLayer_TupleInput` as a layer: its three inputs change together."""
-    inner = _multi_input(BasicModel_MultiLayer_TupleInput)
+    """`models.BasicModel_MultiLayer_TupleInput` as a layer: its three inputs change together."""
+    inner = _multi_input(models.BasicModel_MultiLayer_TupleInput)
 
     class Outer(nn.Module):
         def __init__(self) -> None:
@@ -254,8 +247,12 @@ def _scaled(cls):
 @pytest.mark.parametrize(
     ("cls", "shape", "layers"),
     [
-        (BasicModel_ConvNet_MaxPool1d, (2, 1, 10), {"conv1": 2, "relu1": 2, "pool1": 2}),
-        (BasicModel_ConvNet_MaxPool3d, (2, 1, 10, 10, 10), {"conv1": 2, "relu1": 2, "conv2": 4}),
+        (models.BasicModel_ConvNet_MaxPool1d, (2, 1, 10), {"conv1": 2, "relu1": 2, "pool1": 2}),
+        (
+            models.BasicModel_ConvNet_MaxPool3d,
+            (2, 1, 10, 10, 10),
+            {"conv1": 2, "relu1": 2, "conv2": 4},
+        ),
     ],
 )
 def test_channels_of_sequences_and_volumes(cls, shape, layers):
@@ -290,7 +287,7 @@ def test_outputs_with_positions(target, positions):
 
 
 def test_a_module_that_runs_twice_is_refused():
-    net = BasicModelWithReusedModules()
+    net = models.BasicModelWithReusedModules()
     with left_unchanged(net), pytest.raises(ValueError, match="ReLU runs 2 times"):
         NeuronCounterfactual(net, net.relu).attribute(_rand(4, 3), 0)
 

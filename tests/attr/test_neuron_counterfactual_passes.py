@@ -8,7 +8,7 @@ from helpers import Boom, hooks_of, left_unchanged
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from captum_neuroinspect import NeuronCounterfactual
+from captum_neuroinspect import NeuronCounterfactual, neuron_saliency
 from captum_neuroinspect.attr import SGD
 
 FAST = SGD(lr=0.1, max_steps=40)
@@ -235,3 +235,25 @@ def test_inside_captums_noise_tunnel(images):
     torch.testing.assert_close(smooth, expected, atol=1e-5, rtol=1e-5)
     unwrapped = NeuronCounterfactual.attribute.__wrapped__(_mid(net), images, target=TARGET)
     assert torch.equal(unwrapped, expected)
+
+
+def test_a_layer_of_another_output_is_told() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.age, self.sex = nn.Linear(6, 4), nn.Linear(4, 5), nn.Linear(4, 2)
+
+        def forward(self, x):
+            z = self.body(x).relu()
+            return self.age(z), self.sex(z)
+
+    torch.manual_seed(0)
+    net, x = Two(), torch.rand(3, 6)
+    assert NeuronCounterfactual(net, net.age).attribute(x, target=1).shape == (3, 4)
+    with pytest.raises(ValueError, match="layer is not on the way to it"):
+        NeuronCounterfactual(net, net.sex).attribute(x, target=1)
+    alone = nn.Sequential(net.body, nn.ReLU(), net.sex)
+    of_sex = neuron_saliency(net, net.sex, x, [1], attribute_to_neuron_input=False)
+    expected = neuron_saliency(alone, net.sex, x, [1], attribute_to_neuron_input=False)
+    torch.testing.assert_close(of_sex, expected)
+    assert NeuronCounterfactual(alone, net.sex).attribute(x, target=1).shape == (3, 4)

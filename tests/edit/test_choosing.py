@@ -383,8 +383,8 @@ def test_summary_shows_the_best_candidates(chosen):
     first = lines[at + 2].split()
     assert first[:2] == [str(len(chosen.neurons)), f"{chosen.strength:.3g}"]
     assert first[3:5] == [chosen.scope, str(chosen.best_epoch)]
-    held = next(line for line in lines if line.startswith("target's mistakes, held out"))
-    assert held.removeprefix("target's mistakes, held out").split()[:2] == [
+    held = next(line for line in lines if line.startswith("target's mistakes, kept from the fit"))
+    assert held.removeprefix("target's mistakes, kept from the fit").split()[:2] == [
         f"{chosen.settings[f'held_out_mistakes_{when}']:.3f}" for when in ("before", "after")
     ]
 

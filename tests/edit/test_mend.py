@@ -91,6 +91,12 @@ def test_an_edit_that_costs_too_much_is_refused():
     with pytest.warns(RuntimeWarning, match="points of mean held-out accuracy"):
         edit = mend(head, train, validation, wrong, target=0, target_weight=50.0)
     assert edit.head.weight.equal(head.weight)
+    # What is shown is of the head that is returned, not of the round that was refused.
+    for name in ("target", "mean"):
+        before = edit.settings[f"held_out_{name}_before"]
+        assert edit.settings[f"held_out_{name}_after"] == before
+    assert edit.rounds[0].held_out_mean < edit.settings["held_out_mean_before"]
+    assert "the verdict rests on others" in edit.summary()
 
 
 @pytest.mark.parametrize(
@@ -215,7 +221,7 @@ def test_rounds_are_saved_and_shown(tmp_path):
     assert [line.split()[:2] for line in lines[at + 2 :]] == [
         [str(number), str(len(r.neurons))] for number, r in enumerate(edit.rounds, start=1)
     ]
-    assert any(line.startswith("mean over classes, held out") for line in lines)
+    assert any(line.startswith("mean over classes, kept from the fit") for line in lines)
     assert "<td>kept</td>" in edit._repr_html_()
     assert "1 neurons, mend, 1 round;" in hard(1)[2].summary()
     figure = edit.plot()

@@ -63,6 +63,34 @@ def judged(*classes: Counts) -> Paired:
             "the largest loss is that of 'bee', from 100.0 to 66.7",
         ),
         (((30, 20, 0), (12, 1, 6), (9, 0, 0)), "keep", "'bee', from 91.7 to 50.0 %"),
+        # Half of what was right in a class, or more, and at least two: too few to tell.
+        (
+            ((30, 20, 0), (12, 0, 0), (4, 0, 4)),
+            "cannot tell",
+            "'cow' may be lost, 4 right",
+        ),
+        (
+            ((30, 20, 0), (12, 0, 0), (4, 0, 2)),
+            "cannot tell",
+            "4 right before and 2 after",
+        ),
+        (((30, 20, 0), (12, 0, 0), (3, 0, 2)), "cannot tell", "3 right before and 1 after"),
+        (
+            ((30, 20, 0), (12, 0, 0), (2, 0, 2)),
+            "cannot tell",
+            "0 after of 2 photos, too few",
+        ),
+        (
+            ((30, 20, 0), (14, 2, 8)),
+            "cannot tell",
+            "12 right before and 6 after",
+        ),
+        (((30, 20, 0), (14, 2, 7)), "keep", "'bee', from 85.7 to 50.0 %"),
+        (((30, 20, 0), (12, 0, 0), (5, 0, 2)), "keep", "'cow', from 100.0 to 60.0 %"),
+        (((30, 20, 0), (12, 0, 0), (2, 0, 1)), "keep", "'cow', from 100.0 to 50.0 %"),
+        (((30, 20, 0), (12, 0, 0), (1, 0, 1)), "keep", "'cow', from 100.0 to 0.0 %"),
+        (((30, 20, 0), (12, 0, 0), (5, 0, 5)), "do not keep", "'cow' loses more than chance"),
+        (((30, 5, 0), (12, 0, 0), (2, 0, 2)), "cannot tell", "within chance"),
         # The class itself does not gain.
         (((20, 0, 0), (40, 9, 0)), "do not keep", "no gain for 'ant' (0 mended, 0 broken)"),
         (((20, 2, 2), (40, 9, 0)), "do not keep", "no gain for 'ant' (2 mended, 2 broken)"),
@@ -380,3 +408,27 @@ def test_names_stay_text() -> None:
     assert "<u>" not in page
     assert "&lt;u&gt;" in page
     assert "b&amp;" in page
+
+
+def test_an_edit_that_gave_the_original_head_says_so() -> None:
+    torch.manual_seed(0)
+    head = nn.Linear(4, 3)
+    data = FeatureSet(z := torch.rand(60, 4), head(z).detach(), torch.arange(60) % 3)
+    edit = compare_heads(head, head, data, {1: [0]}).judge(data)
+    better = Control("without neurons", 0.2, 0.1, 9, 1, 0.02)
+    found = edit.with_verdict([better]).verdict
+    assert found.is_original
+    assert found.sentence == "Do not keep: the fit gave no other head than the original."
+    assert found.about_neurons.startswith("The fit gave no other head")
+    assert "does as well" not in edit.with_verdict([better]).summary()
+    assert found.neurons_matter is None
+    assert Verdict.from_dict(json.loads(json.dumps(found.as_dict()))) == found
+
+
+def test_without_changes_another_head_is_no_original() -> None:
+    head, other = nn.Linear(4, 3), nn.Linear(4, 3)
+    other.load_state_dict({name: 2 * value for name, value in head.state_dict().items()})
+    data = FeatureSet(z := torch.rand(60, 4), head(z).detach(), torch.arange(60) % 3)
+    found = compare_heads(head, other, data, {1: [0]}).judge(data).verdict
+    assert not found.is_original
+    assert "none of 60 photos is mended" in found.sentence

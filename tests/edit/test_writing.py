@@ -250,3 +250,31 @@ def test_a_set_of_features_judges_the_edit_as_the_model_does():
     with edit.applied(model, example=IMAGES):
         again = feature_set(model.head, features.features, features.labels)
     assert again.accuracy() == edit.after.accuracy
+
+
+class Twice(ConvNet):
+    """Its decision layer serves for something else too."""
+
+    def forward(self, images):
+        logits = super().forward(images)
+        return logits + 0.1 * self.head(logits.repeat(1, 4))
+
+
+def test_a_head_that_runs_twice_in_a_pass_is_told_without_an_example() -> None:
+    torch.manual_seed(0)
+    model = Twice().eval()
+    model.head = nn.Linear(16, 4)
+    other = nn.Linear(16, 4)
+    features = feature_set(model.head, torch.rand(8, 16), torch.arange(8) % 4)
+    edit = compare_heads(model.head, other, features, {0: [1]})
+    with left_unchanged(model), edit.applied(model):
+        with pytest.warns(UserWarning, match=r"runs layer 'head'.*2 times in one pass.*example="):
+            model(IMAGES)
+        model(IMAGES)  # said once
+    plain = _model()
+    edit = compare_heads(plain.head, other, features, {0: [1]})
+    with left_unchanged(plain), edit.applied(plain):
+        plain(IMAGES)
+        plain(IMAGES)
+    with left_unchanged(plain.head), edit.applied(plain.head):
+        plain.head(torch.rand(2, 16))

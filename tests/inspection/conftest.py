@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from processes import processes
-from session_examples import write_model, write_photos
+from session_examples import inspect_arguments, write_model, write_photos
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,4 +33,13 @@ def place(tmp_path_factory) -> Path:
     write_photos(folder / "photos")
     write_photos(folder / "test", n=30, seed=4)
     write_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def inspected(commands, place: Path, tmp_path_factory) -> Path:
+    """A finished inspection, in ``run``, with fewer neurons than :func:`work_of` asks for."""
+    folder: Path = tmp_path_factory.mktemp("inspected")
+    done = commands.run(*inspect_arguments(place, folder / "run", "--neurons", 1))
+    assert done.code == 0, done.stderr
     return folder

@@ -25,28 +25,52 @@ from captum_neuroinspect.inspection.cli import main
 from captum_neuroinspect.inspection import session
 from captum_neuroinspect.inspection.commands import _run_folder
 from captum_neuroinspect.inspection.report import selection, write
+sys.path.insert(0, HERE)
+import file_events
 torch.set_num_threads(1)
 answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
 print("ready", file=answers, flush=True)
 for line in sys.stdin:
     task = json.loads(line)
     if "wait" in task:
         print(os.waitstatus_to_exitcode(os.waitpid(task["wait"], 0)[1]), file=answers, flush=True)
         continue
+    if "here" in task:
+        sys.argv = ["neuroinspect", *task["here"]]
+        try:
+            main()
+        except SystemExit as end:
+            print(end.code or 0, file=answers, flush=True)
+        continue
+    # A signal that comes before the command begins waits for it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         print(child, file=answers, flush=True)
         continue
     for number in (1, 2):
         os.dup2(os.open(task["out"] + str(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.update(task["environment"])
+    if "UMASK" in os.environ:
+        os.umask(int(os.environ["UMASK"], 8))
+    if "USER_ID" in os.environ:
+        os.setgroups([int(os.environ["GROUP_ID"])])
+        os.setgid(int(os.environ["GROUP_ID"]))
+        os.setuid(int(os.environ["USER_ID"]))
+    if "EVENTS_DO" in os.environ:
+        file_events.start(os.environ)
     sys.argv = ["neuroinspect", *task["arguments"]]
     code = 1
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         main()
     except SystemExit as end:
         code = end.code or 0
+    except KeyboardInterrupt:
+        code = NOT_BEGUN
     except BaseException:
         import traceback
         traceback.print_exc()
@@ -55,6 +79,9 @@ for line in sys.stdin:
         sys.stderr.flush()
         os._exit(code)
 """
+
+
+NOT_BEGUN = 77  # interrupted before the command looked after that
 
 
 @dataclass(frozen=True)
@@ -99,6 +126,11 @@ class Processes:
     def run(self, *arguments: object, **environment: object) -> Done:
         return self.start(*arguments, **environment).wait()
 
+    def warm_up(self, *arguments: object) -> None:
+        """Run a command in the server: what it imports is there for users who cannot read it."""
+        code = int(self.ask({"here": [str(one) for one in arguments]}))
+        assert code == 0
+
     def ask(self, task: dict[str, Any]) -> str:
         print(json.dumps(task), file=_pipe(self._server.stdin), flush=True)
         return _pipe(self._server.stdout).readline()
@@ -110,7 +142,7 @@ def processes(folder: Path) -> Iterator[Processes]:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVER],
+        [sys.executable, "-c", _server()],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -119,6 +151,11 @@ def processes(folder: Path) -> Iterator[Processes]:
         assert _pipe(server.stdout).readline() == "ready\n"
         yield Processes(server, folder)
         _pipe(server.stdin).close()
+
+
+def _server() -> str:
+    tests = repr(str(Path(__file__).parents[1]))
+    return _SERVER.replace("HERE", tests).replace("NOT_BEGUN", str(NOT_BEGUN))
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:

@@ -35,7 +35,7 @@ from typer.testing import CliRunner, Result
 
 from captum_neuroinspect import __version__
 from captum_neuroinspect.edit import HeadEdit
-from captum_neuroinspect.inspection.cli import app
+from captum_neuroinspect.inspection.cli import app, main
 from captum_neuroinspect.inspection.photos import Photos
 from captum_neuroinspect.optvis import Illusions
 
@@ -626,6 +626,22 @@ def test_debug_shows_the_traceback(place: Path, tmp_path: Path) -> None:
     assert isinstance(result.exception, ValueError)
 
 
+def test_an_interrupt_before_a_command_begins_is_told(tmp_path: Path, monkeypatch, capsys) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("captum_neuroinspect.inspection.commands.report.safely", interrupted)
+    monkeypatch.setattr(sys, "argv", ["neuroinspect", "report", "--run", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    said = capsys.readouterr().err
+    # Older typers end with 1 and "Aborted".
+    assert (caught.value.code, said) == (
+        130,
+        "Interrupted. The same command goes on from here.\n",
+    ) or "Aborted" in said
+
+
 def test_a_surprise_asks_for_a_report(place: Path, tmp_path: Path, monkeypatch) -> None:
     def surprise(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("1 / 0")
@@ -647,7 +663,7 @@ def _full(*_: Any, **__: Any) -> Any:
         "captum_neuroinspect.optvis._pictures.illusions_file.write_kept",
         "captum_neuroinspect.inspection.workfolder.write_kept",
         "captum_neuroinspect.inspection.commands._run_folder.write_text",
-        "captum_neuroinspect.inspection.report.write.write_atomically",
+        "captum_neuroinspect.inspection.report._folder.write_atomically",
     ],
 )
 def test_a_full_disk_is_one_sentence(

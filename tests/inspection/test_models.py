@@ -226,6 +226,36 @@ def test_hugging_face_names_what_is_missing(hugging_face_folder: Path, tmp_path:
         load_model(f"hf:{hugging_face_folder}", weights="V2")
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "preprocessor_config.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\x00" * 100])
+def test_damaged_files_of_a_hugging_face_folder(
+    hugging_face_folder: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    folder = Path(shutil.copytree(hugging_face_folder, tmp_path / "copy"))
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"hf:.*copy cannot be read \(.*damaged"):
+        load_model(f"hf:{folder}")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\x00" * 100])
+def test_damaged_files_of_a_timm_folder(tmp_path: Path, name: str, content: bytes) -> None:
+    timm = pytest.importorskip("timm")
+    config = {
+        "architecture": "test_resnet",
+        "num_classes": 3,
+        "pretrained_cfg": {"num_classes": 3, "input_size": [3, 32, 32]},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    state = timm.create_model("test_resnet", num_classes=3).state_dict()
+    save_file(state, tmp_path / "model.safetensors")
+    spec = f"timm:local-dir:{tmp_path}"
+    assert load_model(spec).model.num_classes == 3
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"timm:local-dir:.* cannot be read \(.*damaged"):
+        load_model(spec)
+
+
 def test_hugging_face_code_is_refused_and_not_asked_about(
     hugging_face_folder: Path, tmp_path: Path, monkeypatch
 ) -> None:

@@ -12,7 +12,14 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    SubsetRandomSampler,
+)
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
@@ -453,3 +460,38 @@ class TestDigests:
             photos.digests()
         with pytest.raises(IndexError, match="index=2"):
             photos.digest(2)
+
+
+class _Part(Dataset):
+    """Grey pictures of labels ``0, 1, ...`` of its own classes."""
+
+    def __init__(self, classes: list[str], labels: list[int], *, as_dict: bool = False) -> None:
+        self.classes, self.labels, self.as_dict = classes, labels, as_dict
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int):
+        image, label = Image.new("L", (5, 4), 40 * index), self.labels[index]
+        return {"image": image, "label": label} if self.as_dict else (image, label)
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_joined_data_sets_of_other_classes_are_matched_by_name(as_dict: bool) -> None:
+    one = _Part(["ant", "cat"], [0, 1, 1])
+    other, third = _Part(["bee", "cat"], [1, 0], as_dict=as_dict), _Part(["dog"], [0])
+    data = ConcatDataset([one, ConcatDataset([other, third])])
+    found = Photos.of(data)
+    assert found.class_names == ("ant", "bee", "cat", "dog")
+    assert [found.label(i) for i in range(6)] == [0, 2, 2, 2, 1, 3]
+    named = Photos.of(data, class_names=["dog", "cat", "bee", "ant"])
+    assert [named.label(i) for i in range(6)] == [3, 1, 1, 1, 2, 0]
+    with pytest.raises(ValueError, match="dog"):
+        Photos.of(data, class_names=["cat", "bee", "ant"])
+
+
+def test_a_photo_is_named_once_in_a_message() -> None:
+    photos = Photos.of((torch.rand(2, 3, 4, 4), torch.tensor([0.5, 1.0])))
+    for call in (photos.image, photos.label, photos.dataset().__getitem__):
+        with pytest.raises(TypeError, match=r"^photo 0: the label is tensor"):
+            call(0)

@@ -310,3 +310,21 @@ def test_a_file_of_transformers_is_read_by_the_names_it_has(
             torch.equal(value, loaded.state_dict()[key])
             for key, value in model.state_dict().items()
         )
+
+
+def test_other_sets_of_weights_are_left_out_and_said(tmp_path: Path) -> None:
+    net, old = _net(), tmp_path / "old.pth"
+    state = net.state_dict()
+    average = {name: value + 1 for name, value in state.items()}
+    beside = {"ema": {"weights": average}, "epoch": 3, "optimizer": {"state": average}}
+    torch.save({"model": {"net": state, "other": average}, **beside}, old)
+    saved = save_model(net, tmp_path / "new.pth", like=old)
+    assert saved.left_out == ("model.other", "ema", "optimizer")
+    assert set(torch.load(saved.path)) == {"model", "epoch"}
+    words = "Of old.pth it leaves out 'model.other', 'ema', 'optimizer', which is of the old"
+    assert words in str(saved)
+    assert save_model(net, tmp_path / "plain.pth").left_out == ()
+    torch.save(state | {"lr": 0.1}, old)
+    assert save_model(net, tmp_path / "flat.pth", like=old).left_out == ()
+    torch.save({**state, "ema": average}, old)
+    assert save_model(net, tmp_path / "beside.pth", like=old).left_out == ("ema",)

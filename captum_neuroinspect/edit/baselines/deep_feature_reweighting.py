@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._optional import optional
 from captum_neuroinspect.edit.baselines.baseline import CheckedBaseline, Task, layer_like
-
-_MISSING = 'scikit-learn is missing: pip install "captum-neuroinspect[demo]"'
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,10 +147,7 @@ def _fitted(head: nn.Linear, data: FeatureSet, strength: float) -> tuple[Tensor,
 def _regression(
     features: Tensor, data: FeatureSet, strength: float, has_bias: bool
 ) -> tuple[Tensor, Tensor]:
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise ImportError(_MISSING) from error
+    LogisticRegression = optional("sklearn.linear_model").LogisticRegression
     options: dict[str, Any] = {"C": strength, "solver": "liblinear", "fit_intercept": has_bias}
     # scikit-learn 1.8 replaced the penalty's name by its share of L1.
     is_old = LogisticRegression().get_params()["penalty"] == "l2"

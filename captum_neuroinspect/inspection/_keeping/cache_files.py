@@ -24,6 +24,7 @@ from captum_neuroinspect._files import (
     put_in_place,
     read_text,
 )
+from captum_neuroinspect._texts import shown
 
 T = TypeVar("T")
 RECORD = ".entry.json"
@@ -128,7 +129,7 @@ class CacheEntry:
         if made_by != MADE_BY:
             # Without the file's name, so that it is said once for many.
             raise NotUsableError(
-                f"({self.kind}) was made by {made_by[:60]} and is made again by {MADE_BY}"
+                f"({self.kind}) was made by {shown(made_by[:60])} and is made again by {MADE_BY}"
             )
         return record
 
@@ -221,7 +222,7 @@ def explained(folder: Path) -> Iterator[None]:
 
 
 def _damaged(reason: object) -> NotUsableError:
-    return NotUsableError(f"is damaged and is made again: {reason}")
+    return NotUsableError(shown(f"is damaged and is made again: {reason}"))
 
 
 def _make_room(path: Path) -> None:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import pickle
 import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from captum_neuroinspect._class_names import are_placeholders, as_names
+from captum_neuroinspect._files import check_file
+from captum_neuroinspect._texts import shown
 from captum_neuroinspect.inspection._models.written_names import names_in_files, under_own_names
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar")
@@ -98,14 +100,12 @@ def read_checkpoint(path: str | Path, wanted: str | None = None) -> Checkpoint:
         ValueError: when it holds no weights, is damaged, or holds Python objects.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"weights={str(path)!r}: no such file")
-    content = _read(path)
+    content = read_content(path, "weights")
     groups = dict(_groups(content, (), _DEEPEST))
     if not groups:
         raise ValueError(
-            f"{path} holds no weights: expected tensors by name, at the top or under a key such "
-            "as 'state_dict' or 'model'"
+            f"{shown(path)} holds no weights: expected tensors by name, at the top or under a "
+            "key such as 'state_dict' or 'model'"
         )
     return Checkpoint(path, groups, _names_of(content), wanted)
 
@@ -140,13 +140,13 @@ def _trained(checkpoint: Checkpoint, found: list[WeightSet]) -> WeightSet:
     how = f"weights={str(checkpoint.path)!r} + '{_SEPARATOR}NAME'"
     if len(trained) > 1:
         raise ValueError(
-            f"{checkpoint.path} holds {len(found)} sets of weights that may be meant ({names}): "
-            f"give {how} with the one that counts"
+            f"{shown(checkpoint.path)} holds {len(found)} sets of weights that may be meant "
+            f"({names}): give {how} with the one that counts"
         )
     if len(found) > 1:
         warnings.warn(
-            f"{checkpoint.path} holds the weights {names}: {trained[0].name!r} are taken; to take "
-            f"others give {how}",
+            f"{shown(checkpoint.path)} holds the weights {names}: {trained[0].name!r} are taken; "
+            f"to take others give {how}",
             stacklevel=2,
         )
     return trained[0]
@@ -195,11 +195,11 @@ def fill(model: nn.Module, weights: WeightSet, path: Path, spec: str) -> str:
     if problems and weights.beside:
         problems.append(f"outside {weights.prefix!r} the file has {listed(weights.beside)}")
     if problems:
-        raise ValueError(f"{path} does not fit {spec}: {'; '.join(problems)}")
+        raise ValueError(shown(f"{path} does not fit {spec}: {'; '.join(problems)}"))
     left_out = [name for name in weights.beside if not _is_counter(name)]
     if left_out:
         warnings.warn(
-            f"{path}: left out, as outside the model, is what is called {listed(left_out)}",
+            shown(f"{path}: left out, as outside the model, is what is called {listed(left_out)}"),
             stacklevel=2,
         )
     model.load_state_dict({**_counters(expected), **state})
@@ -302,26 +302,48 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _read(path: Path) -> Any:
-    try:
+def read_content(path: Path, argument: str) -> Any:
+    """What a checkpoint's file holds: tensors by name, perhaps in mappings in mappings.
+
+    Args:
+        path: of a safetensors file, or of what ``torch.save`` wrote.
+        argument: that named it, for the error.
+
+    Raises:
+        OSError: when there is no such file, or it may not be read.
+        ValueError: when it is no file, damaged, or holds Python objects; names it.
+    """
+    if not os.path.lexists(path):
+        raise FileNotFoundError(f"{argument}={str(path)!r}: no such file")
+    check_file(path)
+    with reading_checkpoint(path):
         if path.suffix == ".safetensors":
             return load_file(path)
         with _with_harmless():
             return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def reading_checkpoint(path: Path) -> Iterator[None]:
+    """Whatever a checkpoint's file makes of its reader is a ``ValueError`` that names it."""
+    try:
+        yield
     except pickle.UnpicklingError:
         raise ValueError(
-            f"{path} holds Python objects beside tensors, or is no checkpoint; such a file can "
-            "run code when it is read, so it is not. Where it was made, save the weights alone: "
-            "torch.save(model.state_dict(), path)"
+            f"{shown(path)} holds Python objects beside tensors, or is no checkpoint; such a file "
+            "can run code when it is read, so it is not. Where it was made, save the weights "
+            "alone: torch.save(model.state_dict(), path)"
         ) from None
-    # What torch raises on a file that was cut off, or never was a checkpoint.
-    except (SafetensorError, RuntimeError, OSError, EOFError, LookupError, ValueError) as error:
+    except MemoryError:
+        raise
+    # On a file that was cut off, or never was a checkpoint, torch raises nearly anything.
+    except Exception as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise  # the file is not the cause
-        reason = str(error).strip().split("\n")[0][:200]
+        reason = shown(error, lines=True).strip().split("\n")[0][:200]
         raise ValueError(
-            f"{path} cannot be read ({type(error).__name__}: {reason}): the file is damaged or "
-            "no checkpoint; copy or save it again"
+            f"{shown(path)} cannot be read ({type(error).__name__}: {reason}): the file is "
+            "damaged or no checkpoint; copy or save it again"
         ) from error
 
 

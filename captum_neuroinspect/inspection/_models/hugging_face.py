@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_neuroinspect._class_names import are_placeholders, as_names
+from captum_neuroinspect._optional import optional
 from captum_neuroinspect.inspection._models.checkpoints import listed
 from captum_neuroinspect.inspection._models.measured import recipe_of
 from captum_neuroinspect.inspection._models.recipe import Built, Recipe
 from captum_neuroinspect.inspection._models.shared import (
     DEFAULT,
     no_progress_bar,
-    optional,
+    reading_folder,
     told_what_to_do,
 )
 from captum_neuroinspect.inspection._models.transforms import HuggingFaceTransform, TimmTransform
 
+_OF_PHOTOS = ("preprocessor_config.json", "processor_config.json")
 # Left open, transformers would ask on the terminal, and run the code after a "y".
 _NO_CODE = {"trust_remote_code": False}
 
@@ -39,7 +41,7 @@ class HuggingFace:
 
     def build(self, n_classes: int | None) -> Built:
         t, options = self._transformers, {} if n_classes is None else {"num_labels": n_classes}
-        with self._told_what_to_do(), self._own_code_refused():
+        with self._told_what_to_do(), self._reading(), self._own_code_refused():
             config = t.AutoConfig.from_pretrained(self._name, **_NO_CODE, **options)
             model = t.AutoModelForImageClassification.from_config(config, **_NO_CODE)
         names = self._class_names(config)
@@ -52,7 +54,7 @@ class HuggingFace:
             )
         factory = self._transformers.AutoModelForImageClassification
         quietly = no_progress_bar(self._transformers)
-        with self._told_what_to_do(), self._own_code_refused(), quietly:
+        with self._told_what_to_do(), self._reading(), self._own_code_refused(), quietly:
             options = {"output_loading_info": True, **_NO_CODE}
             model, report = factory.from_pretrained(self._name, **options)
         new = sorted(report["missing_keys"])
@@ -82,8 +84,10 @@ class HuggingFace:
         """Nothing: it has no parts that may be missing."""
 
     def _recipe(self) -> partial[Recipe]:
+        folder = Path(self._name)
+        is_there = any((folder / name).is_file() for name in _OF_PHOTOS)
         try:
-            with self._own_code_refused():
+            with self._reading() if is_there else nullcontext(), self._own_code_refused():
                 factory = self._transformers.AutoImageProcessor
                 processor = factory.from_pretrained(self._name, **_NO_CODE)
         except OSError as error:
@@ -95,6 +99,9 @@ class HuggingFace:
         config = getattr(processor, "data_config", None)  # of timm's models in transformers
         transform = HuggingFaceTransform(processor) if config is None else TimmTransform.of(config)
         return partial(recipe_of, transform, f"hf:{self._name}")
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading_folder(f"hf:{self._name}", Path(self._name))
 
     @contextmanager
     def _own_code_refused(self) -> Iterator[None]:

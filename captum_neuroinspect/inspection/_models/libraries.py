@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from captum_neuroinspect._optional import optional
 from captum_neuroinspect.inspection._models.checkpoints import listed
 from captum_neuroinspect.inspection._models.measured import recipe_of
 from captum_neuroinspect.inspection._models.recipe import Built, Recipe, Wanted, normalise
@@ -16,7 +18,7 @@ from captum_neuroinspect.inspection._models.shared import (
     DEFAULT,
     check_name,
     imagenet_names,
-    optional,
+    reading_folder,
     told_what_to_do,
 )
 from captum_neuroinspect.inspection._models.transforms import TimmTransform, TorchvisionTransform
@@ -108,8 +110,10 @@ class Timm:
         """Nothing: it has no parts that may be missing."""
 
     def _create(self, name: str, pretrained: bool, options: dict[str, int]) -> nn.Module:
+        folder = Path(name.removeprefix("local-dir:"))
         try:
-            model: nn.Module = self._timm.create_model(name, pretrained=pretrained, **options)
+            with reading_folder(f"timm:{name}", folder):
+                model: nn.Module = self._timm.create_model(name, pretrained=pretrained, **options)
         except RuntimeError as error:
             if "tag" not in str(error):
                 raise

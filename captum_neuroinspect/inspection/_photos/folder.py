@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from captum_neuroinspect._class_names import ClassMatch, folded, shortened
+from captum_neuroinspect._texts import shown
 from captum_neuroinspect.inspection._photos.files import FileSource
 from captum_neuroinspect.inspection._photos.reading import photo_suffixes
 
@@ -115,7 +116,8 @@ class _Walk:
         # What lies in a class folder itself is of that class, whatever else leads there.
         if first[0] != of_class and not real.startswith(self._real_root):
             raise ValueError(
-                f"{name} and {first[1]} lead to the same photos: expected each in one class"
+                f"{shown(name)} and {shown(first[1])} lead to the same photos: expected each in "
+                "one class"
             )
         return True
 
@@ -131,13 +133,13 @@ def _top(root: Path) -> tuple[list[str], int]:
 def _listed(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if _is_shown(entry.name)]
+            found = [entry for entry in entries if _is_shown(entry.name)]
     except OSError as error:
         raise type(error)(
-            f"the folder {folder} cannot be listed ({error.strerror}), so that nobody knows "
+            f"the folder {shown(folder)} cannot be listed ({error.strerror}), so that nobody knows "
             "which photos are in it"
         ) from error
-    return sorted(shown, key=lambda entry: entry.name)
+    return sorted(found, key=lambda entry: entry.name)
 
 
 def _is_shown(name: str) -> bool:

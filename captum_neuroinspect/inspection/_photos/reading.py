@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from captum_neuroinspect._texts import shown
 from captum_neuroinspect.inspection._photos.opening import open_picture
 
 _SLACK = 1e-3  # what a resize with cubic weights may leave above 1
@@ -99,14 +100,14 @@ def naming(name: str) -> Iterator[None]:
     try:
         yield
     except UnfitError as error:
-        raise UnfitError(f"photo {name}: {error}") from None
+        raise UnfitError(f"photo {shown(name)}: {shown(error)}") from None
     except TypeError as error:
-        raise TypeError(f"photo {name}: {error}") from error
+        raise TypeError(f"photo {shown(name)}: {shown(error)}") from error
     # Pillow has as many kinds of errors as formats: a broken PNG is a SyntaxError.
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"photo {name} cannot be read ({type(error).__name__}: {error}): mend or remove it, "
-            'or give on_error="skip" (--skip-unreadable)'
+            f"photo {shown(name)} cannot be read ({type(error).__name__}: {shown(error)}): mend or "
+            'remove it, or give on_error="skip" (--skip-unreadable)'
         ) from error
 
 

@@ -102,6 +102,7 @@ class DatasetSource(_NoFiles):
 
     @classmethod
     def of(cls, data: Any, key: str | None) -> DatasetSource:
+        data = joined_by_name(data)
         return cls(data, None, None, names_of(data), key)
 
     @classmethod
@@ -197,8 +198,9 @@ class TensorSource(_NoFiles):
         return len(self.images)
 
     def item(self, index: int) -> Item:
+        label = self.label(index)
         with naming(str(index)):
-            return Item(as_rgb(self.images[index]), self.label(index), is_tensor=True)
+            return Item(as_rgb(self.images[index]), label, is_tensor=True)
 
     def label(self, index: int) -> Label:
         with naming(str(index)), unfit():
@@ -219,6 +221,46 @@ class TensorSource(_NoFiles):
             for position in positions:  # one at a time: no second copy of everything
                 row = tensor[position].detach().cpu().contiguous()
                 yield row.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+class _JoinedByName(ConcatDataset[Any]):
+    """Data sets one behind the other, whose labels are numbers in one list of all their names."""
+
+    def __init__(self, datasets: Sequence[Any], names: Sequence[Sequence[str]]) -> None:
+        super().__init__(datasets)
+        given = dict.fromkeys(name for of_part in names for name in of_part)
+        is_sorted = all(list(of_part) == sorted(of_part) for of_part in names)
+        self.classes = sorted(given) if is_sorted else list(given)
+        number = {name: i for i, name in enumerate(self.classes)}
+        self._matches = [
+            ClassMatch(tuple(of_part), tuple(self.classes), tuple(number[n] for n in of_part))
+            for of_part in names
+        ]
+
+    def __getitem__(self, index: int) -> Any:
+        row = super().__getitem__(index)
+        match = self._matches[bisect_right(self.cumulative_sizes, index)]
+        if isinstance(row, Mapping):
+            keys = [key for key in LABEL_KEYS if key in row]
+            return {**row, **{key: match.label(as_label(row[key])) for key in keys}}
+        if not isinstance(row, (tuple, list)) or len(row) < 2:
+            return row  # which is told where it is read
+        image, label, *rest = row
+        return (image, match.label(as_label(label)), *rest)
+
+
+def joined_by_name(data: Any) -> Any:
+    """A ``ConcatDataset`` whose parts have different class lists as one with all their names.
+
+    Anything else is returned as it is.
+    """
+    if not isinstance(data, ConcatDataset):
+        return data
+    parts = [joined_by_name(part) for part in data.datasets]
+    names = [names_of(part).given for part in parts]
+    if None in names or len(set(names)) == 1:
+        return data
+    return _JoinedByName(parts, [of_part for of_part in names if of_part is not None])
 
 
 def find_source(

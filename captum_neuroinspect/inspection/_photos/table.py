@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from captum_neuroinspect._class_names import ClassMatch, find_class, shortened
-from captum_neuroinspect.inspection._models.shared import optional
+from captum_neuroinspect._files import check_file
+from captum_neuroinspect._optional import TABLES, optional
 from captum_neuroinspect.inspection._photos.files import FileSource
 
 _PATHS = ("path", "file", "filename", "image", "file_name", "filepath", "file_path", "image_path")
@@ -44,12 +46,13 @@ def photos_in_table(
         must_exist: whether the first missing file is an error now.
 
     Raises:
-        FileNotFoundError: when there is no such table.
+        OSError: when there is no such table, or it may not be read.
         ImportError: when a Parquet file cannot be read here.
         ValueError: for missing columns or a bad row, which is named by its number.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise FileNotFoundError(f"data={str(path)!r}: there is no such table")
+    check_file(path)
     rows = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
     if not rows:
         raise ValueError(f"data={str(path)!r} has no rows, expected one a photo")
@@ -106,8 +109,8 @@ def _delimiter(path: Path, lines: Sequence[str]) -> str:
 
 
 def _parquet(path: Path) -> list[_Row]:
-    pyarrow = optional("pyarrow", '"captum-neuroinspect[tables]"')
-    parquet = optional("pyarrow.parquet", '"captum-neuroinspect[tables]"')
+    pyarrow = optional("pyarrow", TABLES)
+    parquet = optional("pyarrow.parquet", TABLES)
     try:
         found = parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
@@ -121,7 +124,9 @@ def _columns(path: Path, row: Mapping[str, Any]) -> dict[str, str]:
     for role, known in {"path": _PATHS, "label": _LABELS}.items():
         found = [by_name[name] for name in known if name in by_name]
         if len(found) != 1:
-            given = f"{' and '.join(found)} for it" if found else f"the columns {', '.join(row)}"
+            given = (
+                f"{' and '.join(found)} for it" if found else f"the columns {shortened(list(row))}"
+            )
             raise ValueError(
                 f"data={str(path)!r} has {given}, expected one column of the photos' {role}s, "
                 f"called {', '.join(known[:4])}"
@@ -150,6 +155,8 @@ def _file(path: Path, where: str, value: Any, must_exist: bool) -> str:
     name = "" if value is None else str(value).strip()
     if not name:
         raise ValueError(f"data={str(path)!r}, {where} has no path")
+    if "\0" in name:
+        raise ValueError(f"data={str(path)!r}, {where}: the path is {name!r}, which no file has")
     if must_exist and not (path.parent / name).is_file():
         raise ValueError(
             f"data={str(path)!r}, {where}: there is no file {name!r} in {str(path.parent)!r}; "

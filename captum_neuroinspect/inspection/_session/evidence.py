@@ -20,6 +20,8 @@ from captum_neuroinspect.inspection.top_photos import TopPhotos, crops, top_phot
 from captum_neuroinspect.inspection.workfolder import WorkFolder
 from captum_neuroinspect.optvis import Illusions
 
+Shape = tuple[int | None, ...]
+
 _N_PHOTOS = 6
 _N_BACKGROUND = 48
 _MAX_MISTAKES = 50  # whose saliency is computed
@@ -46,8 +48,21 @@ class Source:
     key: Mapping[str, Any]
     fresh: bool = False
 
-    def kept(self, kind: str, key: Mapping[str, Any], make: Any) -> dict[str, Tensor]:
-        return self.work.tensors(kind, {**self.key, **key}, make, fresh=self.fresh)
+    def kept(
+        self, kind: str, key: Mapping[str, Any], make: Any, shapes: Mapping[str, Shape]
+    ) -> dict[str, Tensor]:
+        """Tensors with these names and shapes, in which ``None`` is any length."""
+
+        def check(tensors: dict[str, Tensor]) -> None:
+            found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+            if found.keys() != shapes.keys() or not all(
+                len(found[name]) == len(shape)
+                and all(size in (None, real) for size, real in zip(shape, found[name], strict=True))
+                for name, shape in shapes.items()
+            ):
+                raise ValueError(f"it has tensors of the shapes {found}, expected {dict(shapes)}")
+
+        return self.work.tensors(kind, {**self.key, **key}, make, check=check, fresh=self.fresh)
 
 
 def counterfactuals_of(
@@ -61,7 +76,10 @@ def counterfactuals_of(
         return {name: getattr(found, name) for name in _DETAILS}
 
     key = {"photos": part.fingerprint, "indices": mistakes.indices.tolist(), "target": target}
-    kept: dict[str, Any] = {**source.kept("counterfactual-details", key, make)}
+    n = len(mistakes)
+    shapes: dict[str, Shape] = {name: (n,) for name in _DETAILS}
+    shapes["w"] = (n, mistakes.features.shape[1])
+    kept: dict[str, Any] = {**source.kept("counterfactual-details", key, make, shapes)}
     return Counterfactual(**kept)
 
 
@@ -82,7 +100,7 @@ def _boxes(source: Source, part: Part, neuron: int, indices: Tensor) -> Tensor:
         return {"boxes": found.boxes}
 
     key = {"photos": part.fingerprint, "neuron": neuron, "indices": indices.tolist()}
-    return source.kept("crops", key, make)["boxes"]
+    return source.kept("crops", key, make, {"boxes": (len(indices), 4)})["boxes"]
 
 
 def cut(image: Tensor, box: Tensor) -> Tensor:
@@ -125,7 +143,9 @@ def saliency_of(
 
     def maps_of(neuron: int) -> Tensor:
         key = {"photos": fingerprint, "neuron": neuron, "indices": chosen.indices.tolist()}
-        return source.kept("saliency", key, lambda: {"maps": made()[:, wanted[neuron]]})["maps"]
+        shapes = {"maps": (len(chosen), None, None)}
+        found = source.kept("saliency", key, lambda: {"maps": made()[:, wanted[neuron]]}, shapes)
+        return found["maps"]
 
     # All neurons share the forward passes, which is most of the work, but are kept one by one.
     wanted = {neuron: place for place, neuron in enumerate(neurons)}
@@ -172,5 +192,6 @@ def core_relevance_of(
         scores = core_relevance(source.model.model, source.head, illusions, features, preprocess)
         return {"scores": scores}
 
-    scores = source.kept("core-relevance", key, make)["scores"].tolist()
+    shapes = {"scores": (len(illusions),)}
+    scores = source.kept("core-relevance", key, make, shapes)["scores"].tolist()
     return [None if score != score else score for score in scores]

@@ -38,7 +38,9 @@ _N_RANKED = 20  # lines of the ranking
 _KINDS = ("insufficient", "excessive", "both")
 
 
-def report_data(session: NeuroInspect, run: str, command: tuple[str, ...] = ()) -> ReportData:
+def report_data(
+    session: NeuroInspect, run: str, command: tuple[str, ...] = (), inspection: str = ""
+) -> ReportData:
     """All that the session knows by now; pictures that take long are kept on the way."""
     found = session.explanation
     assert found is not None
@@ -64,6 +66,7 @@ def report_data(session: NeuroInspect, run: str, command: tuple[str, ...] = ()) 
         cautions=tuple(map(public, looked.warnings)),
         command=command,
         digest=report_identity(session),
+        inspection=inspection,
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
 
+from captum_neuroinspect.inspection._session.edit_notes import notes_of
 from captum_neuroinspect.inspection._session.material import Part
 from captum_neuroinspect.inspection.comparing import Comparison
 from captum_neuroinspect.inspection.report.data import Change, ChangedPhoto, EditResult
@@ -42,7 +42,7 @@ def edit_result(session: NeuroInspect) -> EditResult | None:
         n_broken=len(found.rows("broken")),
         n_still_wrong=len(found.rows("still wrong")),
         note=str(found.edit.settings.get("note", "")),
-        notes=tuple(_notes(found.edit)),
+        notes=notes_of(found.edit),
     )
 
 
@@ -76,12 +76,6 @@ def _settings(edit: HeadEdit) -> Iterator[tuple[str, str]]:
     for name in _SHOWN_SETTINGS:
         if name in known:
             yield name.replace("_", " "), str(known[name])
-
-
-def _notes(edit: HeadEdit) -> Iterator[tuple[int, str]]:
-    """What the reader wrote about neurons, as ``neuroinspect edit`` keeps it."""
-    for neuron, text in json.loads(str(edit.settings.get("notes", "[]"))):
-        yield int(neuron), str(text)
 
 
 def _photos(found: Comparison, judge: Part) -> Iterator[ChangedPhoto]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from captum_neuroinspect._kinds import check_kinds
 from captum_neuroinspect.inspection._preflight.preprocessing import (
     PreprocessingCheck,
     check_preprocessing,
@@ -42,6 +43,11 @@ def kept_preprocessing_check(source: Source, part: Part, *, compare: bool) -> Pr
         return asdict(found)
 
     key = {**source.key, "photos": part.fingerprint, "n_photos": len(rows), "compare": compare}
-    kept = source.work.json("preprocessing", key, make, fresh=source.fresh)
-    pixels, seen = tuple(kept["pixels"]), tuple(kept["seen"])
-    return PreprocessingCheck(**{**kept, "pixels": pixels, "seen": seen})
+    kept = source.work.json("preprocessing", key, make, check=restored, fresh=source.fresh)
+    return restored(kept)
+
+
+def restored(kept: dict[str, Any]) -> PreprocessingCheck:
+    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in kept.items()}
+    check_kinds(values, PreprocessingCheck)
+    return PreprocessingCheck(**values)

@@ -17,6 +17,7 @@ from torch import Tensor
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._same_samples import row_names
 from captum_neuroinspect._splitting import dealt
+from captum_neuroinspect.edit.judged import n_photos
 from captum_neuroinspect.inspection.photos import Photos
 
 _N_NAMES = 3  # in a message
@@ -63,16 +64,16 @@ def dealt_roles(
     units = _units(digests, row_names(data.features))
     n_units = int(units.max()) + 1 if len(units) else 0
     if n_units < len(shares):
-        different = "" if n_units == len(data) else f", {n_units} of them different to the model,"
+        different = "" if n_units == len(data) else f", {n_units} of them different to the model"
         raise ValueError(
-            f"data has {len(data)} photos{different} expected at least {len(shares)}: one or more "
-            f"each for {_listed(shares)}"
+            f"data has {n_photos(len(data))}{different}, expected at least {len(shares)}: one or "
+            f"more each for {_listed(shares)}"
         )
     masks = dealt(data.labels, data.is_correct.long(), units, shares, seed)
     for role, mask in masks.items():
         if not mask.any():
             raise ValueError(
-                f"data has {len(data)} photos, which leaves none for {role} with a share of "
+                f"data has {n_photos(len(data))}, which leaves none for {role} with a share of "
                 f"{shares[role]:.3g}: give more photos, or another held_out"
             )
     return {role: data.subset(mask) for role, mask in masks.items()}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from captum_neuroinspect._kinds import check_kinds
 from captum_neuroinspect.describe import Descriptions, NeuronDescription, describe_neurons
 from captum_neuroinspect.inspection._session.evidence import Source, background_of, pictures_of
 from captum_neuroinspect.inspection._session.material import Part
@@ -48,10 +49,19 @@ def kept_descriptions(
         "n_phrases": n_phrases,
         "seed": seed,
     }
-    rows = source.work.json("descriptions", key, make, fresh=source.fresh)
-    return Descriptions(
-        NeuronDescription(
-            row["neuron"], tuple(row["phrases"]), tuple(row["scores"]), row["n_images"]
-        )
-        for row in rows
-    )
+
+    def check(rows: list[dict[str, Any]]) -> None:
+        found = [one.neuron for one in _restored(rows)]
+        if found != list(neurons):
+            raise ValueError(f"it is about the neurons {found}, expected {list(neurons)}")
+
+    return _restored(source.work.json("descriptions", key, make, check=check, fresh=source.fresh))
+
+
+def _restored(rows: list[dict[str, Any]]) -> Descriptions:
+    found = []
+    for row in rows:
+        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in row.items()}
+        check_kinds(values, NeuronDescription)
+        found.append(NeuronDescription(**values))
+    return Descriptions(found)

@@ -6,6 +6,8 @@ import json
 import os
 import shlex
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,14 @@ from captum_neuroinspect._kinds import check_kinds
 from captum_neuroinspect._texts import shown
 from captum_neuroinspect.edit import HeadEdit
 from captum_neuroinspect.inspection._models.known_code import watch
+from captum_neuroinspect.inspection._session.edit_notes import notes_of, with_notes
 from captum_neuroinspect.inspection._session.identity import edit_identity
+from captum_neuroinspect.inspection.commands._together import (
+    is_of_another,
+    mark_of,
+    settings_digest,
+    writing_together,
+)
 from captum_neuroinspect.inspection.models import load_model
 from captum_neuroinspect.inspection.session import NeuroInspect
 
@@ -37,7 +46,8 @@ class RunSettings:
     """Everything that decides what a run computes; paths are absolute.
 
     Attributes are the options of ``neuroinspect inspect``; ``target`` and ``predicted``
-    are class indices, and ``target`` is ``None`` for the worst class.
+    are class indices, and ``target`` is ``None`` for the worst class. ``inspection`` names
+    what came of them; the report of the run carries the same.
     """
 
     model: str
@@ -60,6 +70,7 @@ class RunSettings:
     skip_unreadable: bool
     by_position: bool
     seed: int
+    inspection: str = ""
 
     def save(self, folder: Path) -> Path:
         """Write ``run.json``."""
@@ -72,14 +83,17 @@ class RunSettings:
 
         Raises:
             FileNotFoundError: when the folder is no run.
+            PermissionError: when the folder or the file may not be read.
             ValueError: when the file is damaged or of another version.
         """
         path = folder / _RECORD
-        if not os.path.lexists(path):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(
-                f"{folder} is no run, as it has no {_RECORD}: make one with "
+                f"{shown(folder)} is no run, as it has no {_RECORD}: make one with "
                 "`neuroinspect inspect --out FOLDER`"
-            )
+            ) from None
         try:
             record = json.loads(read_text(path))
             wanted = {field.name for field in fields(cls)}
@@ -89,10 +103,11 @@ class RunSettings:
             record["class_names"] = tuple(names) if _are_texts(names) else names
             check_kinds(record, cls)
             _check_numbers(record)
+            _check_digest(record)
             return cls(**record)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"{path} cannot be read ({error}): run `neuroinspect inspect` again"
+                f"{shown(path)} cannot be read ({shown(error)}): run `neuroinspect inspect` again"
             ) from error
 
 
@@ -184,7 +199,65 @@ def _rendering(session: NeuroInspect, settings: RunSettings) -> dict[str, Any]:
     return {"n_steps": settings.n_steps, "guided": guide, "size": size}
 
 
-def write_report(session: NeuroInspect, run: Path, out: Path | None = None) -> Path:
+def save_run(session: NeuroInspect, settings: RunSettings, folder: Path) -> Path:
+    """Write the report of an inspection and its ``run.json``, as one as far as files can be."""
+    settings = replace(settings, inspection=mark_of(session, asdict(settings)))
+    with writing_together(folder):
+        # The record last: it takes a moment, the report takes long.
+        path = write_report(session, settings, folder)
+        settings.save(folder)
+    return path
+
+
+@contextmanager
+def changing_run(settings: RunSettings, folder: Path) -> Iterator[None]:
+    """Be the only one that writes the run's files, which are still those of its settings.
+
+    Raises:
+        OSError: when the folder cannot be written to.
+        RuntimeError: when another command has made another inspection of it meanwhile.
+    """
+    with writing_together(folder):
+        if RunSettings.load(folder) != settings:
+            raise RuntimeError(
+                f"another command inspected {folder} anew meanwhile: run this one again, for "
+                "what is there now"
+            )
+        yield
+
+
+def check_one_inspection(settings: RunSettings, folder: Path) -> None:
+    """Refuse a run whose report is of another inspection than its settings.
+
+    Raises:
+        RuntimeError: says what to do.
+    """
+    if is_of_another(folder / REPORT, settings.inspection):
+        again = shlex.join(["neuroinspect", "report", "--run", str(folder)])
+        raise RuntimeError(
+            f"{folder / REPORT} is of another inspection than {_RECORD} beside it, as a command "
+            f"was stopped between the two or one was copied here: run `{again}` for the report "
+            f"of {_RECORD}, or `neuroinspect inspect` again"
+        )
+
+
+def warn_of_two_inspections(settings: RunSettings, folder: Path) -> None:
+    """Say that the report that is now written takes the place of one of another inspection.
+
+    Warns:
+        UserWarning: says what to do if the other one was wanted.
+    """
+    if is_of_another(folder / REPORT, settings.inspection):
+        warnings.warn(
+            f"{folder / REPORT} was of another inspection than {_RECORD} beside it: the report of "
+            f"{_RECORD} takes its place; for the other one run its `neuroinspect inspect` again",
+            stacklevel=2,
+        )
+
+
+def write_report(
+    session: NeuroInspect, settings: RunSettings, run: Path, out: Path | None = None
+) -> Path:
     """The report of a run, with the command that goes on from it.
 
     The command names no folder above the run, as reports are given to others; the page puts
@@ -192,7 +265,8 @@ def write_report(session: NeuroInspect, run: Path, out: Path | None = None) -> P
     """
     name = run.resolve().name
     command = edit_command(name, f"~/Downloads/{SELECTION}")
-    return session.report(out or run / REPORT, run=name, command=command)
+    path = out or run / REPORT
+    return session.report(path, run=name, command=command, inspection=settings.inspection)
 
 
 def edit_command(run: str, selection: str) -> tuple[str, ...]:
@@ -219,7 +293,7 @@ def save_edit(session: NeuroInspect, folder: Path, picked: Selection | None = No
     assert edit is not None
     settings = {**edit.settings, _MADE_FROM: edit_identity(session)}
     if picked is not None:
-        settings |= {"note": picked.note, "notes": json.dumps(sorted(picked.notes.items()))}
+        settings = with_notes(settings | {"note": picked.note}, picked.notes)
     session.last_edit = replace(edit, settings=settings)
     return session.last_edit.save(folder / _EDIT)
 
@@ -235,12 +309,14 @@ def restore_edit(session: NeuroInspect, folder: Path) -> bool:
         return False
     try:
         edit = HeadEdit.load(path)
+        notes_of(edit)
         reason = "it was made from other photos, weights or settings than the run has now"
     except (OSError, ValueError) as error:
         edit, reason = None, f"it cannot be read ({error})"
     if edit is None or not _is_of(session, edit):
         warnings.warn(
-            f"{path} is left out of the report, as {reason}: run `neuroinspect edit` again",
+            f"{shown(path)} is left out of the report, as {shown(reason)}: run `neuroinspect "
+            "edit` again",
             stacklevel=2,
         )
         return False
@@ -262,3 +338,12 @@ def _check_numbers(record: dict[str, Any]) -> None:
         # No option of `inspect` goes further, and loops of such lengths fail in odd ways.
         if isinstance(value, (int, float)) and not 0 <= value < _TOO_MANY:
             raise ValueError(f"`{name}` is {value}, expected 0 or more")
+
+
+def _check_digest(record: dict[str, Any]) -> None:
+    mark = record["inspection"]
+    if mark and not mark.startswith(settings_digest(record)):
+        raise ValueError(
+            "its settings are not those that its `inspection` names: it is damaged, or was "
+            "edited by hand"
+        )

@@ -27,7 +27,7 @@ def safely(debug: bool) -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            _say("Interrupted. The same command goes on from here.", typer.colors.YELLOW)
+            say_interrupted()
             raise typer.Exit(INTERRUPTED) from None
         except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
             if debug or isinstance(error, typer.Exit):
@@ -63,6 +63,11 @@ def say(text: str) -> None:
 def caution(text: str) -> None:
     """Say on stderr what may make the result wrong."""
     _say(f"Warning: {text}", typer.colors.YELLOW)
+
+
+def say_interrupted() -> None:
+    """Say on stderr what became of the work."""
+    _say("Interrupted. The same command goes on from here.", typer.colors.YELLOW)
 
 
 def say_traceback(error: BaseException) -> None:

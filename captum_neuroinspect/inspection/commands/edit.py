@@ -69,18 +69,21 @@ def edit(
         from captum_neuroinspect.inspection.report.selection import Selection
 
         settings = runs.RunSettings.load(run)
+        runs.check_one_inspection(settings, run)
         picked = None if selection is None else Selection.load(selection)
         session = runs.open_session(settings, run, progress=not quiet, trust=trust)
         runs.retrace(session, settings)
         _check(picked, session)
         _edit(session, picked, method, keep_anyway)
-        kept, saved = runs.save_edit(session, run, picked), ""
-        if picked is not None:
-            picked.save(run / runs.SELECTION)
-        if save_model is not None:
-            saved = f"\nModel: {_save_model(session, settings, save_model)}"
-        found = session.compare()
-        path = runs.write_report(session, run)
+        saved = ""
+        with runs.changing_run(settings, run):
+            kept = runs.save_edit(session, run, picked)
+            if picked is not None:
+                picked.save(run / runs.SELECTION)
+            if save_model is not None:
+                saved = f"\nModel: {_save_model(session, settings, save_model)}"
+            found = session.compare()
+            path = runs.write_report(session, settings, run)
         record = _record(found, kept, path)
         which = _which_head(found.edit, save_model)
         text = f"{found}\n\n{which}\nEdit: {kept}{saved}\nOpen {path}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from captum_neuroinspect._files import read_text
 from captum_neuroinspect.inspection.commands import _options as options
 from captum_neuroinspect.inspection.commands._safely import caution, finish, safely, say
 
@@ -135,8 +136,7 @@ def inspect(
         for text in found.warnings:
             caution(text)
         runs.retrace(session, settings)
-        settings.save(out)
-        report = runs.write_report(session, out)
+        report = runs.save_run(session, settings, out)
         lines = (
             f"{session.explanation}\n\nOpen {report}, tick the neurons that should not matter, "
             f"download selection.json, and give its place:\n  {runs.next_command(out)}"
@@ -166,14 +166,15 @@ def file_of_names(path: Path | None) -> tuple[str, ...] | None:
     """The lines of a text file that are not empty.
 
     Raises:
-        ValueError: when it is no UTF-8 text.
+        OSError: when there is no such file, or it may not be read.
+        ValueError: when it is no file, or no UTF-8 text.
     """
     if path is None:
         return None
     try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"--class-names={path} is no UTF-8 text ({error})") from None
+        text = read_text(path)
+    except ValueError as error:
+        raise ValueError(f"--class-names: {error}") from None
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 

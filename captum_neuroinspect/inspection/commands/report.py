@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,10 @@ def report(
         settings = runs.RunSettings.load(run)
         session = runs.open_session(settings, run, progress=not quiet, trust=trust)
         runs.retrace(session, settings)
-        is_edited = runs.restore_edit(session, run)
-        path = runs.write_report(session, run, out)
+        # A report elsewhere leaves the run as it is, which may be one that may only be read.
+        with nullcontext() if out is not None else runs.changing_run(settings, run):
+            if out is None:
+                runs.warn_of_two_inspections(settings, run)
+            is_edited = runs.restore_edit(session, run)
+            path = runs.write_report(session, settings, run, out)
         finish({"report": str(path), "has_edit": is_edited}, f"Open {path}", as_json=as_json)

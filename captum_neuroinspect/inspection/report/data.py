@@ -221,6 +221,7 @@ class ReportData:
             ``--run`` becomes the folder that the page lies in when that has the name ``run``.
         digest: names model, photos and mistakes: ticks and selections belong to it. Empty:
             made from classes, mistakes and ranking.
+        inspection: names the inspection that a run folder has; the page carries it.
     """
 
     title: str
@@ -239,3 +240,4 @@ class ReportData:
     cautions: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     digest: str = ""
+    inspection: str = ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from captum_neuroinspect._files import read_text, write_text
+from captum_neuroinspect._texts import shown
 
 _FORMAT = 1
 _REQUIRED = ("format", "run", "target", "neurons")
@@ -50,7 +51,7 @@ class Selection:
             return _parsed(json.loads(read_text(path)))
         # A JSONDecodeError and a UnicodeDecodeError are ValueErrors too.
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} is no selection: {error}") from error
+            raise ValueError(shown(f"{path} is no selection: {error}")) from error
 
     def save(self, path: str | Path) -> Path:
         """Write a file that :meth:`load` reads."""

@@ -13,6 +13,7 @@ from PIL import Image
 
 from captum_neuroinspect._files import write_atomically, write_text
 from captum_neuroinspect._kept_file import read_kept, write_kept
+from captum_neuroinspect._texts import shown
 
 if TYPE_CHECKING:
     from captum_neuroinspect.optvis.illusions import Illusions
@@ -38,8 +39,8 @@ def read_fields(path: Path) -> dict[str, Any]:
     """
     if path.is_dir():
         raise ValueError(
-            f"{path} is a folder, expected the {SUFFIX} file of an Illusions: pictures alone "
-            "cannot be loaded again"
+            f"{shown(path)} is a folder, expected the {SUFFIX} file of an Illusions: pictures "
+            "alone cannot be loaded again"
         )
     tensors, record = read_kept(path, "Illusions")
     for name in ("neurons", "classes", "class_names", "snapshot_steps"):

@@ -103,9 +103,8 @@ def _font() -> ImageFont.FreeTypeFont:
     # Pillow's own font has no umlauts; matplotlib's has Latin, Greek and Cyrillic.
     import matplotlib
 
-    return ImageFont.truetype(
-        Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), _FONT_SIZE
-    )
+    path = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
+    return ImageFont.truetype(str(path), _FONT_SIZE)  # Pillow 10.1 takes no path
 
 
 def _fitted(line: str, width: int, font: ImageFont.FreeTypeFont) -> str:

@@ -138,6 +138,10 @@ def test_timm_models(name: str) -> None:
 _HF = [
     ("ViT", {"size": {"height": 32, "width": 32}}, "squashed to 32 x 32 pixels"),
     ("ViT", {"size": {"height": 24, "width": 40}}, "squashed to 40 x 24 pixels"),
+    # Of the shape of the photos that are tried, lying and upright, and nearly so.
+    ("ViT", {"size": {"height": 40, "width": 60}}, "squashed to 60 x 40 pixels"),
+    ("ViT", {"size": {"height": 60, "width": 40}}, "squashed to 40 x 60 pixels"),
+    ("ViT", {"size": {"height": 200, "width": 303}}, "squashed to 303 x 200 pixels"),
     ("ViT", {"size": {"height": 32, "width": 32}, "do_rescale": False}, "squashed"),
     ("ViT", {"size": {"height": 32, "width": 32}, "do_normalize": False}, "squashed"),
     ("ViT", {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 127.5}, "squashed"),

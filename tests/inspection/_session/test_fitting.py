@@ -84,7 +84,7 @@ def test_an_original_that_came_back_is_not_kept_even_by_who_insists(
     assert edit.is_original
     assert not edit.is_kept
     assert edit.verdict.decision == "do not keep"
-    assert "none of 60 photos is mended, and none broken" in edit.verdict.sentence
+    assert "the fit gave no other head than the original" in edit.verdict.sentence
 
 
 def test_with_few_photos_the_held_out_ones_judge_in_turn_and_the_controls_too() -> None:

@@ -171,7 +171,7 @@ def test_a_fit_sees_the_photos_of_its_roles_and_others_judge(
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        (photos(3), {}, "data has 3 photos expected at least 4: one or more each for train, dep"),
+        (photos(3), {}, "data has 3 photos, expected at least 4: one or more each for train, dep"),
         (photos(40), {"held_out": 0.01}, "data has 40 photos, which leaves none for"),
         (
             (photos(1)[0].expand(40, -1, -1, -1), torch.zeros(40, dtype=torch.int64)),

@@ -93,6 +93,10 @@ def test_an_edit_is_taken_up_only_where_it_was_made(tmp_path: Path) -> None:
             assert not restore_edit(other, tmp_path)
         assert other.last_edit is None
 
+    kept = again.last_edit
+    replace(kept, settings={**kept.settings, "notes": "[[3]]"}).save(path)
+    with pytest.warns(UserWarning, match=r"cannot be read \(the `notes` in its settings"):
+        assert not restore_edit(again, tmp_path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.warns(UserWarning, match="it cannot be read"):
         assert not restore_edit(again, tmp_path)
