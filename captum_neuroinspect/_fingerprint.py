@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._exclusive import exclusive
-from captum_neuroinspect._head import head_tensors
+from captum_neuroinspect._head import head_values
 
 _N_DIGITS = 16  # of sha256: a collision within a project is out of the question
 
@@ -23,7 +23,7 @@ def head_fingerprint(head: nn.Linear) -> str:
         True
     """
     digest = hashlib.sha256()
-    for tensor in head_tensors(head):
+    for tensor in head_values(head):
         feed(digest, tensor)
     return digest.hexdigest()[:_N_DIGITS]
 

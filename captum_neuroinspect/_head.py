@@ -296,3 +296,11 @@ def head_tensors(head: nn.Linear) -> tuple[Tensor, Tensor]:
         if head.bias is None:
             return weight, torch.zeros(len(weight))
         return weight, head.bias.detach().to("cpu", torch.float32, copy=True)
+
+
+def head_values(head: nn.Linear) -> tuple[Tensor, Tensor]:
+    """:func:`head_tensors` to read only: the layer's own memory where it is float32 on the CPU."""
+    weight = head.weight.detach().to("cpu", torch.float32)
+    if head.bias is None:
+        return weight, torch.zeros(len(weight))
+    return weight, head.bias.detach().to("cpu", torch.float32)

@@ -231,7 +231,8 @@ class FewLogitsDescent:
         logits = logits[wrong]
         residual = cross_entropy_residual(logits, state.target)
         gradient = residual @ self.weight
-        state.look(torch.arange(len(logits)), logits, gradient, residual, self.lr)
+        everyone = torch.arange(len(logits), device=logits.device)
+        state.look(everyone, logits, gradient, residual, self.lr)
         return state, gradient
 
     def _looked(self, state: FewLogits) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,6 +21,11 @@ from captum_neuroinspect.attr.elastic_net import (
 class SGD:
     """How the descent runs; defaults are those of the authors' code.
 
+    Behind a linear layer of more than 1,000 classes most steps look at the few classes with the
+    largest logits and foretell what the others do; that is compared with all classes now and then,
+    and steps that rest on a gradient that was off by more than 1e-4 of its length are made again.
+    A sample is done when all classes say so.
+
     Attributes:
         lr: step size.
         momentum: of the descent, 0..1.

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._head import head_values
 from captum_neuroinspect.edit._anchored_fit import Weighted, anchored_fit
 from captum_neuroinspect.edit._layers import changed_rows
 from captum_neuroinspect.edit._moved_samples import cue_of, moved_samples
-from captum_neuroinspect.edit._outcomes import block_size, values_of
+from captum_neuroinspect.edit._outcomes import block_size
 
 # Samples of the fitted classes, and of the others, that are taken at most from each set.
 _MOST_SAMPLES = 1000
@@ -56,7 +57,7 @@ class FewRows:
             neurons: the blamed features, int64; may be empty.
             anchor: weight of the squared distance from the original.
         """
-        weight, bias = values_of(self.head)
+        weight, bias = head_values(self.head)
         cue = cue_of(self.train, met, self.target, neurons)
         classes = self._classes(met, weight[:, neurons] @ cue[neurons])
         samples = moved_samples(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._feature_set import FeatureSet
 from captum_neuroinspect._fingerprint import head_fingerprint
+from captum_neuroinspect._head import head_values
 from captum_neuroinspect.edit.calibration import confidence_of
 
 # Up to so many classes a head is judged and fitted as a whole.
@@ -104,20 +105,13 @@ def logits_of(data: FeatureSet, head: nn.Linear, original: nn.Linear) -> Tensor:
     return logits
 
 
-def values_of(head: nn.Linear) -> tuple[Tensor, Tensor]:
-    """What a head computes with, to look at: not copied where they are float32 on the CPU."""
-    weight = head.weight.detach().to("cpu", torch.float32)
-    bias = torch.zeros(len(weight)) if head.bias is None else head.bias.detach()
-    return weight, bias.to("cpu", torch.float32)
-
-
 def block_size(data: FeatureSet) -> int:
     """How many samples have few enough logits to be held several times."""
     return max(1, _BLOCK_NUMBERS // data.n_classes)
 
 
 def _blocks(data: FeatureSet, head: nn.Linear, original: nn.Linear | None) -> Iterator[Tensor]:
-    weight, bias = values_of(head)
+    weight, bias = head_values(head)
     if weight.shape[1] != data.features.shape[1]:
         raise ValueError(
             f"head takes {weight.shape[1]} features, this set has {data.features.shape[1]}"
@@ -142,6 +136,6 @@ def _changed_rows(data: FeatureSet, head: nn.Linear, original: nn.Linear | None)
         return torch.empty(0, dtype=torch.int64)
     if original is None or data.head_fingerprint != head_fingerprint(original):
         return None
-    pairs = zip(values_of(head), values_of(original), strict=True)
+    pairs = zip(head_values(head), head_values(original), strict=True)
     (weight, old_weight), (bias, old_bias) = pairs
     return ((weight != old_weight).any(1) | (bias != old_bias)).nonzero()[:, 0]

@@ -70,9 +70,10 @@ def mend(
     Their part of the cross entropy is kept exactly; of the samples those of the target are taken,
     and at most 1,000 of the other fitted classes and 1,000 of all others from each set, drawn by
     ``seed``, which stand for the rest. The settings say so: ``fitted_classes``. Logits are made
-    block by block, so that beside the sets some copies of the head are held, a few gigabytes in
-    all for 21,843 classes; sets with a ``head_fingerprint`` are taken as they are, others are
-    looked at once to see whether their logits are this head's.
+    block by block: beside the sets up to six copies of the head are held (about a gigabyte with
+    21,843 classes and 2,048 features), and a copy of the logits of ``met``. Sets with a
+    ``head_fingerprint`` are taken as they are, others are looked at once to see whether their
+    logits are this head's.
 
     Args:
         head: the decision layer, F features to C classes; never changed.
