@@ -12,6 +12,7 @@ from typing import Any
 from captum_neuroinspect._class_names import ClassMatch, find_class, shortened
 from captum_neuroinspect._files import check_file
 from captum_neuroinspect._optional import TABLES, optional
+from captum_neuroinspect._texts import shown
 from captum_neuroinspect.inspection._photos.files import FileSource
 
 _PATHS = ("path", "file", "filename", "image", "file_name", "filepath", "file_path", "image_path")
@@ -112,9 +113,11 @@ def _parquet(path: Path) -> list[_Row]:
     pyarrow = optional("pyarrow", TABLES)
     parquet = optional("pyarrow.parquet", TABLES)
     try:
-        found = parquet.read_table(path).to_pylist()
+        # Arrow's own messages repeat a path as it is, control characters too: it gets the bytes.
+        with path.open("rb") as file:
+            found = parquet.read_table(file).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"data={str(path)!r} cannot be read ({error})") from error
+        raise ValueError(f"data={str(path)!r} cannot be read ({shown(error)})") from error
     return [(f"row {number}", row) for number, row in enumerate(found, 1)]
 
 
