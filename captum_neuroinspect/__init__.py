@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from captum_neuroinspect.edit import HeadEdit, Verdict, edit_head, mend, probability_ratio
     from captum_neuroinspect.encoders import LabelSpaceEncoder, OpenCLIPEncoder
     from captum_neuroinspect.features import FeatureSet, collect_features, find_head
-    from captum_neuroinspect.inspection.preflight import Preflight, preflight
-    from captum_neuroinspect.inspection.session import NeuroInspect
+    from captum_neuroinspect.inspection.preflight.preflight import Preflight, preflight
+    from captum_neuroinspect.inspection.session.session import NeuroInspect
     from captum_neuroinspect.optvis import Illusions, activation_mask, render_illusions
 
 __version__ = "0.1.0"
@@ -33,11 +33,11 @@ _MODULE_OF = {
     "HeadEdit": "edit",
     "Illusions": "optvis",
     "LabelSpaceEncoder": "encoders",
-    "NeuroInspect": "inspection.session",
+    "NeuroInspect": "inspection.session.session",
     "NeuronCounterfactual": "attr",
     "NeuronRanking": "attr",
     "OpenCLIPEncoder": "encoders",
-    "Preflight": "inspection.preflight",
+    "Preflight": "inspection.preflight.preflight",
     "Reference": "attr",
     "Verdict": "edit",
     "activation_mask": "optvis",
@@ -47,7 +47,7 @@ _MODULE_OF = {
     "find_head": "features",
     "mend": "edit",
     "neuron_saliency": "attr",
-    "preflight": "inspection.preflight",
+    "preflight": "inspection.preflight.preflight",
     "probability_ratio": "edit",
     "rank_neurons": "attr",
     "render_illusions": "optvis",

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 from tqdm import tqdm
 
-from captum_neuroinspect._class_names import ClassMatch, as_names, names_of, shortened
-from captum_neuroinspect._decisions import checked_labels
-from captum_neuroinspect._exclusive import exclusive
-from captum_neuroinspect._feature_set import FeatureSet as FeatureSet
-from captum_neuroinspect._fingerprint import backbone_fingerprint, head_fingerprint
-from captum_neuroinspect._head import check_head, check_initialised, find_head
-from captum_neuroinspect._head_watch import watched
-from captum_neuroinspect._items import as_group, as_label
-from captum_neuroinspect._modules import as_input, check_indices, device_of, frozen
-from captum_neuroinspect._undisturbed import undisturbed
+from captum_neuroinspect._core.class_names import ClassMatch, as_names, names_of, shortened
+from captum_neuroinspect._core.decisions import checked_labels
+from captum_neuroinspect._core.exclusive import exclusive
+from captum_neuroinspect._core.feature_set import FeatureSet as FeatureSet
+from captum_neuroinspect._core.fingerprint import backbone_fingerprint, head_fingerprint
+from captum_neuroinspect._core.head import check_head, check_initialised, find_head
+from captum_neuroinspect._core.head_watch import watched
+from captum_neuroinspect._core.items import as_group, as_label
+from captum_neuroinspect._core.modules import as_input, check_indices, device_of, frozen
+from captum_neuroinspect._core.undisturbed import undisturbed
 
 __all__ = ["FeatureSet", "collect_features", "find_head"]
 

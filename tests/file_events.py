@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from captum_neuroinspect import _kept_file
-from captum_neuroinspect.inspection import saving
+from captum_neuroinspect._core import kept_file as _kept_file
+from captum_neuroinspect.models import saving
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _REMOVING = {"os.remove", "os.rmdir"}

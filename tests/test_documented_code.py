@@ -23,9 +23,9 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from captum_neuroinspect import LabelSpaceEncoder, collect_features
-from captum_neuroinspect.experiments.decision_layer import train_decision_layer
-from captum_neuroinspect.inspection.cli import app
-from captum_neuroinspect.inspection.photos import Photos
+from captum_neuroinspect.models.new_head import train_decision_layer
+from captum_neuroinspect.inspection.commands.main import app
+from captum_neuroinspect.photos.photos import Photos
 
 ROOT = Path(__file__).parent.parent
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "inspecting-your-photos.md"
@@ -78,7 +78,7 @@ def _standing_in(function: Callable[..., Any], most: int = 4, **fixed: Any) -> C
 def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Fewer steps, and an encoder that is there at once."""
     from captum_neuroinspect import optvis
-    from captum_neuroinspect.inspection._keeping import rendering
+    from captum_neuroinspect.inspection.cache import render_in_parts as rendering
 
     quick = _standing_in(optvis.render_illusions, size=32)
     monkeypatch.setattr(optvis, "render_illusions", quick)

@@ -9,8 +9,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from captum_neuroinspect import FeatureSet, collect_features, find_head
-from captum_neuroinspect._files import write_atomically
-from captum_neuroinspect._fingerprint import head_fingerprint
+from captum_neuroinspect._core.files import write_atomically
+from captum_neuroinspect._core.fingerprint import head_fingerprint
 
 N_CLASSES = 4
 
@@ -728,7 +728,7 @@ def test_save_is_atomic(tmp_path, monkeypatch):
         target.write_bytes(b"half")
         raise Boom
 
-    monkeypatch.setattr("captum_neuroinspect._kept_file.save_file", fails)
+    monkeypatch.setattr("captum_neuroinspect._core.kept_file.save_file", fails)
     with pytest.raises(Boom):
         data.subset(torch.tensor([0])).save(path)
     assert path.read_bytes() == old

@@ -21,21 +21,21 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from captum_neuroinspect import FeatureSet, HeadEdit, Illusions
-from captum_neuroinspect._kept_file import read_kept, write_kept
+from captum_neuroinspect._core.kept_file import read_kept, write_kept
 from captum_neuroinspect.edit._result import compare_heads
 from captum_neuroinspect.edit.judged import Judged
-from captum_neuroinspect.inspection._models.checkpoints import fill, read_checkpoint, weights_for
-from captum_neuroinspect.inspection._photos.reading import check_file as check_picture
-from captum_neuroinspect.inspection._photos.reading import file_digest, naming, read_file
-from captum_neuroinspect.inspection._photos.table import photos_in_table
-from captum_neuroinspect.inspection._preflight.preprocessing import PreprocessingCheck
-from captum_neuroinspect.inspection._session.edit_notes import notes_of, with_notes
-from captum_neuroinspect.inspection._session.pixels import restored
+from captum_neuroinspect.models._checkpoints import fill, read_checkpoint, weights_for
+from captum_neuroinspect.photos._reading import check_file as check_picture
+from captum_neuroinspect.photos._reading import file_digest, naming, read_file
+from captum_neuroinspect.photos._table import photos_in_table
+from captum_neuroinspect.inspection.preflight.preprocessing import PreprocessingCheck
+from captum_neuroinspect.inspection.session.edit_notes import notes_of, with_notes
+from captum_neuroinspect.inspection.session.pixels import restored
 from captum_neuroinspect.inspection.commands._run_folder import RunSettings
 from captum_neuroinspect.inspection.commands.inspect import file_of_names
 from captum_neuroinspect.inspection.report.selection import Selection
-from captum_neuroinspect.inspection.saving import save_model
-from captum_neuroinspect.inspection.workfolder import WorkFolder
+from captum_neuroinspect.models.saving import save_model
+from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 
 
 def _feature_set() -> FeatureSet:

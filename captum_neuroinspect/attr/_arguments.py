@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._modules import as_layer
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.modules import as_layer
 from captum_neuroinspect.attr._replay import Activations, channel_means
 from captum_neuroinspect.attr._solving import Solver
 from captum_neuroinspect.attr._tails import working_dtype

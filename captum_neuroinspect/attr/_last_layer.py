@@ -10,8 +10,8 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._exclusive import exclusive_layer, is_of_another_call
-from captum_neuroinspect._modules import logits_of
+from captum_neuroinspect._core.exclusive import exclusive_layer, is_of_another_call
+from captum_neuroinspect._core.modules import logits_of
 
 # Operations that leave numbers and their order as they are; the shape is compared besides.
 _KEEPING = frozenset(

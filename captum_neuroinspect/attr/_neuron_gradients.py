@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._modules import as_indices, check_indices
+from captum_neuroinspect._core.modules import as_indices, check_indices
 from captum_neuroinspect.attr._neuron_layers import read_neurons, starting_at
 from captum_neuroinspect.attr.neuron_ranking import NeuronList
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._layout import Shapes, shapes_noted
-from captum_neuroinspect._modules import Captured
-from captum_neuroinspect._sites import Site
+from captum_neuroinspect._core.layout import Shapes, shapes_noted
+from captum_neuroinspect._core.modules import Captured
+from captum_neuroinspect._core.sites import Site
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._layout import shapes_noted
-from captum_neuroinspect._sites import Site
+from captum_neuroinspect._core.layout import shapes_noted
+from captum_neuroinspect._core.sites import Site
 
 
 def is_at_input(layer: nn.Module, asked: bool | None) -> bool:

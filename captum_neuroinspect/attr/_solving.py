@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_neuroinspect._modules import logits_of
-from captum_neuroinspect._sites import Site, read_activations
+from captum_neuroinspect._core.modules import logits_of
+from captum_neuroinspect._core.sites import Site, read_activations
 from captum_neuroinspect.attr._last_layer import followed
 from captum_neuroinspect.attr._passes import Passes
 from captum_neuroinspect.attr._replay import (

@@ -10,12 +10,12 @@ from captum.attr import LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_neuroinspect._captum import TargetType
-from captum_neuroinspect._exclusive import exclusive
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._modules import check_indices, frozen
-from captum_neuroinspect._sites import Site
-from captum_neuroinspect._undisturbed import undisturbed
+from captum_neuroinspect.attr._captum import TargetType
+from captum_neuroinspect._core.exclusive import exclusive
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.modules import check_indices, frozen
+from captum_neuroinspect._core.sites import Site
+from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.attr._arguments import (
     Samples,
     check_features,

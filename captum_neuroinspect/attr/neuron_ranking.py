@@ -9,10 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captum_neuroinspect._blocks import all_finite, blocks, by_blocks
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._html import html_table
-from captum_neuroinspect._undisturbed import undisturbed
+from captum_neuroinspect._core.blocks import all_finite, blocks, by_blocks
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.tables import html_table
+from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.attr._tails import working_dtype
 from captum_neuroinspect.attr.elastic_net import Counterfactual
 from captum_neuroinspect.attr.reference import Reference

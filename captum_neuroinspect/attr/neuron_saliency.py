@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from captum_neuroinspect._layout import Shapes
-from captum_neuroinspect._modules import as_layer, device_of, frozen
-from captum_neuroinspect._undisturbed import undisturbed
+from captum_neuroinspect._core.layout import Shapes
+from captum_neuroinspect._core.modules import as_layer, device_of, frozen
+from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.attr._neuron_gradients import NeuronReader, Selector, as_selectors
 from captum_neuroinspect.attr._neuron_layers import Probe, probe
 from captum_neuroinspect.attr._places import is_at_input

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from captum_neuroinspect._blocks import all_finite
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._modules import as_indices, check_indices
+from captum_neuroinspect._core.blocks import all_finite
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.modules import as_indices, check_indices
 from captum_neuroinspect.attr._tails import working_dtype
 
 # A neuron that never moves in the reference would turn any difference into a sensation.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from captum_neuroinspect._html import html_table
-from captum_neuroinspect._texts import shown
+from captum_neuroinspect._core.tables import html_table
+from captum_neuroinspect._core.texts import shown
 
 
 @dataclass(frozen=True)

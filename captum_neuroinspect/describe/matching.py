@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_neuroinspect._texts import check_texts
-from captum_neuroinspect._undisturbed import undisturbed
+from captum_neuroinspect._core.texts import check_texts
+from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe._embedding import embed_images, embed_phrases
 from captum_neuroinspect.describe.description import Descriptions, NeuronDescription
 from captum_neuroinspect.describe.vocabulary import without_repeats, word_list

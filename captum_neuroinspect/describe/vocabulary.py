@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from captum_neuroinspect._texts import check_texts
+from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect.describe._visible_words import VISIBLE_WORDS
 
 

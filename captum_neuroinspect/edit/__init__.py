@@ -1,6 +1,6 @@
 """Weaken a false correlation in the decision layer, and show what it costs and gains."""
 
-from captum_neuroinspect.edit._evaluation import Evaluation
+from captum_neuroinspect.edit.evaluation import Evaluation
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
 from captum_neuroinspect.edit.calibration import calibration_error
 from captum_neuroinspect.edit.controls import Control, run_controls

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._core.feature_set import FeatureSet
 
 if TYPE_CHECKING:
     from captum_neuroinspect.attr import NeuronRanking

@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 
 from torch import nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._head import check_head, head_tensors
-from captum_neuroinspect.edit._checks import check_disjoint, check_sets, check_training
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.head import check_head, head_tensors
+from captum_neuroinspect.edit._arguments import check_disjoint, check_sets, check_training
 from captum_neuroinspect.edit._layers import changed
 from captum_neuroinspect.edit._link import n_classes_of
 from captum_neuroinspect.edit._objective import Problem

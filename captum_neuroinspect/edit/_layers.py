@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._exclusive import exclusive
-from captum_neuroinspect._head import head_tensors
+from captum_neuroinspect._core.exclusive import exclusive
+from captum_neuroinspect._core.head import head_tensors
 
 
 def empty_like(head: nn.Linear) -> nn.Linear:

@@ -9,9 +9,9 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._head import head_tensors
-from captum_neuroinspect.edit._anchored_fit import anchored_fit
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.head import head_tensors
+from captum_neuroinspect.edit._mend_fit import anchored_fit
 from captum_neuroinspect.edit._blame import blamed_neurons
 from captum_neuroinspect.edit._few_rows import FewRows
 from captum_neuroinspect.edit._layers import changed, copy_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect.edit._samples import with_mistakes
 
 _FEWEST = 6  # mistakes of a target: two in each part

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect.edit._anchored_fit import Weighted
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect.edit._mend_fit import Weighted
 
 # Half of the class's weight on what was met in use: it is real, but little.
 _MET_SHARE = 0.5

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect.edit._free_part import FreePart, free_part
 from captum_neuroinspect.edit._link import data_loss, divergence, row_of
 from captum_neuroinspect.edit._options import FitOptions

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._fingerprint import head_fingerprint
-from captum_neuroinspect._head import head_values
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.fingerprint import head_fingerprint
+from captum_neuroinspect._core.head import head_values
 from captum_neuroinspect.edit.calibration import confidence_of
 
 # Up to so many classes a head is judged and fitted as a whole.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._core.feature_set import FeatureSet
 
 
 def with_mistakes(train: FeatureSet, mistakes: FeatureSet | None) -> FeatureSet:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._same_samples import row_names
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.same_samples import row_names
 
 
 def names_of(*sets: FeatureSet | None) -> Tensor:

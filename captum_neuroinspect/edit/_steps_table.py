@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from captum_neuroinspect._html import html_table
+from captum_neuroinspect._core.tables import html_table
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit._candidates import Candidate, PlainRatio

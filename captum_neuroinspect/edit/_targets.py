@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect.edit._link import Link
 from captum_neuroinspect.edit.penalties import ratio_by_rule
 from captum_neuroinspect.edit.probability_ratio import check_target, checked_neurons

@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from captum_neuroinspect._html import html_table
-from captum_neuroinspect._texts import shown
+from captum_neuroinspect._core.tables import html_table
+from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect.edit.judged import n_photos
 
 if TYPE_CHECKING:

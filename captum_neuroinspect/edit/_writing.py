@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.weight_norm import WeightNorm
 
-from captum_neuroinspect._head import head_tensors, why_not_linear
-from captum_neuroinspect._head_watch import watched
-from captum_neuroinspect._modules import as_input, as_layer, frozen, is_close, module_name
+from captum_neuroinspect._core.head import head_tensors, why_not_linear
+from captum_neuroinspect._core.head_watch import watched
+from captum_neuroinspect._core.modules import as_input, as_layer, frozen, is_close, module_name
 from captum_neuroinspect.edit._layers import same_values
 
 _N_PROBED = 16

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_neuroinspect._blocks import by_blocks
-from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._core.blocks import by_blocks
+from captum_neuroinspect._core.feature_set import FeatureSet
 
 
 def calibration_error(features: FeatureSet, n_bins: int = 15) -> float:

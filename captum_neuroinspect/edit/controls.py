@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from captum_neuroinspect._undisturbed import undisturbed
+from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.edit.paired import Paired, mcnemar
 
 if TYPE_CHECKING:

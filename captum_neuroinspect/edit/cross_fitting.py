@@ -9,11 +9,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._same_samples import row_names
-from captum_neuroinspect._splitting import dealt
-from captum_neuroinspect._undisturbed import undisturbed
-from captum_neuroinspect.edit._checks import check_disjoint
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.same_samples import row_names
+from captum_neuroinspect._core.splitting import dealt
+from captum_neuroinspect._core.undisturbed import undisturbed
+from captum_neuroinspect.edit._arguments import check_disjoint
 from captum_neuroinspect.edit._layers import same_values
 from captum_neuroinspect.edit._result import HeadEdit
 from captum_neuroinspect.edit.judged import judged_by, judged_in_folds

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from captum_neuroinspect._fingerprint import head_fingerprint
-from captum_neuroinspect._head import check_head
+from captum_neuroinspect._core.fingerprint import head_fingerprint
+from captum_neuroinspect._core.head import check_head
 from captum_neuroinspect.edit._layers import changed, difference
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from torch import nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._undisturbed import undisturbed
-from captum_neuroinspect.edit._checks import apart_from
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.undisturbed import undisturbed
+from captum_neuroinspect.edit._arguments import apart_from
 from captum_neuroinspect.edit._choosing import Asked, chosen_edit
 from captum_neuroinspect.edit._fitting import as_edit, checked_problem, warn_of_failure
 from captum_neuroinspect.edit._link import Link

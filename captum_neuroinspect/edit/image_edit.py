@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from captum_neuroinspect._exclusive import exclusive, generators_forked
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._modules import device_of
-from captum_neuroinspect._undisturbed import undisturbed
+from captum_neuroinspect._core.exclusive import exclusive, generators_forked
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.modules import device_of
+from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.edit._fitting import as_edit, checked_problem, warn_of_failure
 from captum_neuroinspect.edit._options import FitOptions
 from captum_neuroinspect.edit._targets import Neurons, Ratio

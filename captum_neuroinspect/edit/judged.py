@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._fingerprint import head_fingerprint
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect.edit._outcomes import logits_of, with_logits_of
 
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._head import check_head
-from captum_neuroinspect._undisturbed import undisturbed
-from captum_neuroinspect.edit._checks import apart_from, check_disjoint, check_sets, check_training
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.head import check_head
+from captum_neuroinspect._core.undisturbed import undisturbed
+from captum_neuroinspect.edit._arguments import apart_from, check_disjoint, check_sets, check_training
 from captum_neuroinspect.edit._layers import copy_of
 from captum_neuroinspect.edit._mend_rounds import Mending, MendRound, worthwhile_rounds
 from captum_neuroinspect.edit._outcomes import LARGEST_WHOLE, with_logits_of

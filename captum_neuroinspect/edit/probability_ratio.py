@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._head import check_head, head_tensors
-from captum_neuroinspect._modules import as_indices, check_indices
+from captum_neuroinspect._core.head import check_head, head_tensors
+from captum_neuroinspect._core.modules import as_indices, check_indices
 from captum_neuroinspect.edit._link import LINKS, Link, log_probabilities, n_classes_of
 
 

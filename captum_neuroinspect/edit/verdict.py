@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from captum_neuroinspect._shares import FEW
+from captum_neuroinspect._core.shares import FEW
 from captum_neuroinspect.edit._verdict_text import (
     about_neurons,
     loss_text,

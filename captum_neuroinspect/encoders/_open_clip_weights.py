@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_neuroinspect._exclusive import generators_forked
+from captum_neuroinspect._core.exclusive import generators_forked
 
 DEFAULT_NAME = "ViT-B-32"
 DEFAULT_TAG = "laion2b_s34b_b79k"

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_neuroinspect._texts import check_texts
+from captum_neuroinspect._core.texts import check_texts
 
 
 class TextCache:

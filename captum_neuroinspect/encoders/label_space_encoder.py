@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_neuroinspect._modules import device_of, frozen, logits_of
-from captum_neuroinspect._rows import row_by_row
-from captum_neuroinspect._texts import check_texts
+from captum_neuroinspect._core.modules import device_of, frozen, logits_of
+from captum_neuroinspect._core.batch_invariant import row_by_row
+from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect.encoders._resize import fit
 from captum_neuroinspect.encoders._text_cache import TextCache
 from captum_neuroinspect.encoders.prompts import class_embeddings
@@ -109,7 +109,7 @@ class LabelSpaceEncoder:
         Raises:
             ImportError: when a package is missing; says how to install it.
         """
-        from captum_neuroinspect.weights import (
+        from captum_neuroinspect.models.weights import (
             imagenet_class_names,
             load_efficientnet_lite,
             load_minilm,

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_neuroinspect._exclusive import exclusive
-from captum_neuroinspect._modules import device_of, frozen
+from captum_neuroinspect._core.exclusive import exclusive
+from captum_neuroinspect._core.modules import device_of, frozen
 from captum_neuroinspect.encoders import _open_clip_weights as open_clip_weights
 from captum_neuroinspect.encoders._resize import fit
 from captum_neuroinspect.encoders._text_cache import TextCache

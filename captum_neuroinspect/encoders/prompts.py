@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_neuroinspect._texts import check_texts
+from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect.encoders.protocol import ImageTextEncoder
 
 DEFAULT_TEMPLATES: tuple[str, ...] = (

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from captum_neuroinspect._optional import optional
+from captum_neuroinspect._core.optional import optional
 
 Split = Literal["train", "validation", "field", "test"]
 

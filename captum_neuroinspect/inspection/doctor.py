@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from captum_neuroinspect import __version__
-from captum_neuroinspect._optional import DEMO, LUCENT
+from captum_neuroinspect._core.optional import DEMO, LUCENT
 
 __all__ = ["Finding", "examine", "has_label_space", "has_open_clip", "is_healthy"]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._head import find_head
-from captum_neuroinspect._layout import traced
-from captum_neuroinspect._modules import as_layer, device_of, frozen
-from captum_neuroinspect.optvis._units.reader import Preprocess, UnitReader, captured_untouched
+from captum_neuroinspect._core.head import find_head
+from captum_neuroinspect._core.layout import traced
+from captum_neuroinspect._core.modules import as_layer, device_of, frozen
+from captum_neuroinspect.optvis.units.reader import Preprocess, UnitReader, captured_untouched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from captum_neuroinspect._exclusive import exclusive
-from captum_neuroinspect._modules import frozen
+from captum_neuroinspect._core.exclusive import exclusive
+from captum_neuroinspect._core.modules import frozen
 
 # Whatever tables this version of torch has; a user's own attributes are never among them.
 _TABLES = tuple(

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_neuroinspect._kept_file import reading
-from captum_neuroinspect._kinds import check_kinds
+from captum_neuroinspect._core.kept_file import reading
+from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect.optvis._pictures.illusions_file import (
     SUFFIX,
     as_json,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from captum_neuroinspect.optvis._checks import check_at_least, check_between
+from captum_neuroinspect._core.checks import check_at_least, check_between
 
 
 def illusion_loss(

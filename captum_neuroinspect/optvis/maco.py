@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from captum_neuroinspect.optvis._checks import as_size, check_at_least
+from captum_neuroinspect._core.checks import as_size, check_at_least
 from captum_neuroinspect.optvis._random import SPECTRUM, ImageGenerators
 from captum_neuroinspect.optvis._spectrum import (
     SOFTNESS,

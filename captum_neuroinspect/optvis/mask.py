@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_neuroinspect.optvis._checks import as_size, check_at_least, check_between
+from captum_neuroinspect._core.checks import as_size, check_at_least, check_between
 
 
 def activation_mask(

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_neuroinspect._modules import logits_of
-from captum_neuroinspect._optional import LUCENT, optional
-from captum_neuroinspect.optvis._units.asked_for import AskedFor, Index, one_per_image
+from captum_neuroinspect._core.modules import logits_of
+from captum_neuroinspect._core.optional import LUCENT, optional
+from captum_neuroinspect.optvis._objective_arguments import AskedFor, Index, one_per_image
 from captum_neuroinspect.optvis.loss import illusion_loss as illusion_loss
-from captum_neuroinspect.optvis.units import Token
+from captum_neuroinspect.optvis.units.activation import Token
 
 __all__ = ["class_conditional", "clip_illusion", "illusion_loss", "neuron"]
 

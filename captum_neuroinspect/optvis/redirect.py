@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from captum_neuroinspect.optvis._units.rectifiers import rectifier
+from captum_neuroinspect.optvis._rectifiers import rectifier
 
 
 class RedirectedReLU(TorchFunctionMode):

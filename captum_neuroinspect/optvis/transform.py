@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_neuroinspect.optvis._checks import check_at_least
+from captum_neuroinspect._core.checks import check_at_least
 from captum_neuroinspect.optvis._random import AFFINE, NOISE, ImageGenerators
 
 Transform = Callable[[Tensor], Tensor]

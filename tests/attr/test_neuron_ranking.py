@@ -211,7 +211,7 @@ def test_rank_neurons_by_mean_lists_what_no_mistake_voted_for():
 def test_rank_neurons_in_chunks_equals_at_once(monkeypatch):
     w, z, usual = torch.randn(37, 6), torch.randn(37, 6), torch.randn(9, 6)
     at_once = rank_neurons(w, k=2, features=z, reference=usual)
-    monkeypatch.setattr("captum_neuroinspect._blocks._N_NUMBERS", 6 * 5)
+    monkeypatch.setattr("captum_neuroinspect._core.blocks._N_NUMBERS", 6 * 5)
     in_chunks = rank_neurons(w, k=2, features=z, reference=usual)
     assert in_chunks.insufficient.neurons == at_once.insufficient.neurons
     assert in_chunks.excessive.precision == at_once.excessive.precision

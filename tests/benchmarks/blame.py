@@ -40,9 +40,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_neuroinspect import collect_features, find_head
-from captum_neuroinspect.experiments.decision_layer import train_decision_layer
+from captum_neuroinspect.models.new_head import train_decision_layer
 from captum_neuroinspect.experiments.digits_on_textures import DigitsOnTexturesConfig
-from captum_neuroinspect.weights import load_efficientnet_lite
+from captum_neuroinspect.models.weights import load_efficientnet_lite
 
 CUES = ("tile/chessboard", "tile/brick", "tile/dots", "text/watermark")
 TARGET_DIGITS = (4, 1, 8)

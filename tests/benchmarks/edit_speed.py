@@ -23,12 +23,12 @@ from torch import Tensor, nn
 
 from captum_neuroinspect import FeatureSet, collect_features, edit_head, find_head
 from captum_neuroinspect.edit import edit_through_images
-from captum_neuroinspect.experiments.decision_layer import replace_layer
+from captum_neuroinspect.models.new_head import replace_layer
 from captum_neuroinspect.experiments.digits_on_textures import (
     DigitsOnTextures,
     DigitsOnTexturesConfig,
 )
-from captum_neuroinspect.weights import load_efficientnet_lite
+from captum_neuroinspect.models.weights import load_efficientnet_lite
 
 BATCH, N_EPOCHS = 16, 20
 NEURONS, TARGET, STRENGTH = tuple(range(6)), 2, 1.0

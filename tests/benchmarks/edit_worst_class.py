@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_neuroinspect import FeatureSet
-from captum_neuroinspect.experiments.decision_layer import train_decision_layer
+from captum_neuroinspect.models.new_head import train_decision_layer
 from captum_neuroinspect.inspection.demo.data import folder_data
 
 SPLITS = ("train", "validation", "test")

@@ -15,8 +15,8 @@ import torch
 import torchvision
 from torch import nn
 
-from captum_neuroinspect._exclusive import exclusive, exclusive_layer
-from captum_neuroinspect._modules import _frozen, frozen
+from captum_neuroinspect._core.exclusive import exclusive, exclusive_layer
+from captum_neuroinspect._core.modules import _frozen, frozen
 
 _REPEATS = 200
 

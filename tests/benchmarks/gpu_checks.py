@@ -633,7 +633,7 @@ def _(setup: Setup) -> str:
     import torchvision
     from safetensors.torch import save_file
 
-    from captum_neuroinspect.inspection.models import load_model
+    from captum_neuroinspect.models.load import load_model
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "weights.safetensors")

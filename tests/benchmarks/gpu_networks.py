@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
 from captum_neuroinspect import FeatureSet, OpenCLIPEncoder, collect_features
-from captum_neuroinspect.weights import load_efficientnet_lite
+from captum_neuroinspect.models.weights import load_efficientnet_lite
 
 NAMES = ("ant", "bee", "cat", "dog")
 _TINY_CLIP: dict[str, Any] = {

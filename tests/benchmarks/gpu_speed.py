@@ -33,7 +33,7 @@ from captum_neuroinspect import (
     neuron_saliency,
     render_illusions,
 )
-from captum_neuroinspect.weights import imagenet_class_names
+from captum_neuroinspect.models.weights import imagenet_class_names
 
 RENDERING = [
     "networks", "arithmetic", "batch", "ms a step", "steps x pairs / s", "s a pair, 450 steps",

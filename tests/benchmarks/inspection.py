@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.v2.functional import to_pil_image
 
-COMMAND = [sys.executable, "-c", "from captum_neuroinspect.inspection.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from captum_neuroinspect.inspection.commands.main import main; main()"]
 SMALL_NET = """
 import torch
 from torch import nn
@@ -70,7 +70,7 @@ def memory(out: Path, counts: list[int]) -> None:
         code = (
             "import resource, time\n"
             "from captum_neuroinspect import NeuroInspect\n"
-            "from captum_neuroinspect.inspection.models import load_model\n"
+            "from captum_neuroinspect.models.load import load_model\n"
             f"model = load_model({str(out / 'net.py') + ':small'!r}, image_size=64)\n"
             f"work = {str(out / f'work-{n_photos}')!r}\n"
             "session = NeuroInspect(model, work=work, progress=False)\n"

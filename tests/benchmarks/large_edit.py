@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect import FeatureSet, NeuronCounterfactual
-from captum_neuroinspect._fingerprint import head_fingerprint
+from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect.edit import HeadEdit, mend, run_controls
-from captum_neuroinspect.edit._anchored_fit import Weighted, anchored_fit
+from captum_neuroinspect.edit._mend_fit import Weighted, anchored_fit
 
 TARGET, N_CUE, FAMILY = 7, 12, 10
 _STRENGTH, _SCALE = 0.17, 0.06

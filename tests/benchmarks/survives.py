@@ -36,8 +36,8 @@ from whole_commands import COMMANDS, is_new, work_of
 
 from captum_neuroinspect import FeatureSet
 from captum_neuroinspect.edit import HeadEdit
-from captum_neuroinspect.inspection._session.roles import dealt_roles, set_apart, shares_of
-from captum_neuroinspect.inspection.photos import Photos
+from captum_neuroinspect.inspection.session.roles import dealt_roles, set_apart, shares_of
+from captum_neuroinspect.photos.photos import Photos
 from captum_neuroinspect.optvis import Illusions
 
 # The quicker method; what is kept is the same.

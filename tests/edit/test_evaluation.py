@@ -11,7 +11,7 @@ from torch import nn
 
 from captum_neuroinspect import FeatureSet, edit_head
 from captum_neuroinspect.edit import Evaluation, calibration_error
-from captum_neuroinspect.edit._evaluation import evaluate, shares_of_groups
+from captum_neuroinspect.edit.evaluation import evaluate, shares_of_groups
 
 
 def _sure(confidences, right):

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_neuroinspect import FeatureSet, HeadEdit
-from captum_neuroinspect._head import head_tensors
+from captum_neuroinspect._core.head import head_tensors
 from captum_neuroinspect.edit import _few_rows, _outcomes, judged, mend, run_controls
-from captum_neuroinspect.edit._anchored_fit import Weighted, anchored_fit
-from captum_neuroinspect.edit._evaluation import evaluate
+from captum_neuroinspect.edit._mend_fit import Weighted, anchored_fit
+from captum_neuroinspect.edit.evaluation import evaluate
 from captum_neuroinspect.edit._few_rows import FewRows
 from captum_neuroinspect.edit._layers import changed_rows
 from captum_neuroinspect.edit._moved_samples import moved_samples

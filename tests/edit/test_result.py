@@ -11,8 +11,8 @@ from helpers import feature_set, left_unchanged, nudged
 from torch import nn
 
 from captum_neuroinspect import HeadEdit, edit_head
-from captum_neuroinspect._kept_file import read_kept, write_kept
-from captum_neuroinspect._shares import share_with_interval
+from captum_neuroinspect._core.kept_file import read_kept, write_kept
+from captum_neuroinspect._core.shares import share_with_interval
 from captum_neuroinspect.edit import HeadDiff, compare_heads
 
 

@@ -76,7 +76,7 @@ def test_protocol_tells_encoders_from_functions():
 
 def test_importing_encoders_is_lazy():
     code = (
-        "import sys, captum_neuroinspect.encoders, captum_neuroinspect.weights\n"
+        "import sys, captum_neuroinspect.encoders, captum_neuroinspect.models.weights\n"
         "heavy = {'open_clip', 'transformers', 'matplotlib', 'timm', 'efficientnet_lite_pytorch'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from captum_neuroinspect._kept_file import write_kept
+from captum_neuroinspect._core.kept_file import write_kept
 from captum_neuroinspect.optvis import Illusions, activation_mask
 
 HOSTILE = ("../../etc/passwd", 'a\\b:c*?"<>|\0\n', "", "  ..", "Füße 猫", "x" * 500)
@@ -201,7 +201,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         Path(path).write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("captum_neuroinspect._kept_file.save_file", fail)
+    monkeypatch.setattr("captum_neuroinspect._core.kept_file.save_file", fail)
     with pytest.raises(OSError, match="disk full"):
         _illusions().save(path)
     _assert_same(Illusions.load(path), old)

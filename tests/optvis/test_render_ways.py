@@ -18,7 +18,7 @@ from captum_neuroinspect.optvis import (
     random_affine,
     render_illusions,
 )
-from captum_neuroinspect.optvis._rendering.targets import Directions
+from captum_neuroinspect.optvis.units.targets import Directions
 from captum_neuroinspect.optvis.maco import maco_image, spectrum_magnitude
 
 FAST = {"size": 16, "n_steps": 4, "progress": False}

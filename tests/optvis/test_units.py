@@ -5,9 +5,9 @@ from optvis_nets import TinyNet
 from torch import nn
 from torch.nn import functional as F
 
-from captum_neuroinspect._modules import captured_output
-from captum_neuroinspect.optvis._units.reader import UnitReader
-from captum_neuroinspect.optvis.units import (
+from captum_neuroinspect._core.modules import captured_output
+from captum_neuroinspect.optvis.units.reader import UnitReader
+from captum_neuroinspect.optvis.units.activation import (
     activation_map,
     find_feature_map,
     n_units,

@@ -11,11 +11,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._head import check_head
-from captum_neuroinspect._modules import as_indices, check_indices
-from captum_neuroinspect._undisturbed import undisturbed
-from captum_neuroinspect.edit._checks import check_fits
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.head import check_head
+from captum_neuroinspect._core.modules import as_indices, check_indices
+from captum_neuroinspect._core.undisturbed import undisturbed
+from captum_neuroinspect.edit._arguments import check_fits
 from captum_neuroinspect.edit._layers import empty_like
 from captum_neuroinspect.edit._samples import with_mistakes
 

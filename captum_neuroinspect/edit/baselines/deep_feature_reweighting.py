@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._optional import optional
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.optional import optional
 from captum_neuroinspect.edit.baselines.baseline import CheckedBaseline, Task, layer_like
 
 

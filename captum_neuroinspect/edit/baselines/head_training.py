@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._head import head_tensors
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.head import head_tensors
 from captum_neuroinspect.edit.baselines.baseline import layer_like
 
 SampleLoss = Callable[[Tensor, Tensor], Tensor]  # logits (B, C), labels (B,) -> (B,)

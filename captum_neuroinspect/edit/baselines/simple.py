@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from captum_neuroinspect._head import head_tensors
+from captum_neuroinspect._core.head import head_tensors
 from captum_neuroinspect.edit.baselines.baseline import CheckedBaseline, Task, layer_like
 from captum_neuroinspect.edit.baselines.head_training import Budget, retrained
 

@@ -8,8 +8,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_neuroinspect._feature_set import FeatureSet
-from captum_neuroinspect._head import head_tensors
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.head import head_tensors
 from captum_neuroinspect.edit.baselines.baseline import CheckedBaseline, Task, layer_like
 
 Centre = Literal["all", "class"]

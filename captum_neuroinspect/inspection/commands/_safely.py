@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from captum_neuroinspect._texts import shown
+from captum_neuroinspect._core.texts import shown
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells count

@@ -16,12 +16,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captum_neuroinspect._files import check_file
-from captum_neuroinspect._locks import locked
-from captum_neuroinspect.inspection._session.identity import report_identity
+from captum_neuroinspect._core.files import check_file
+from captum_neuroinspect._core.locks import locked
+from captum_neuroinspect.inspection.session.identity import report_identity
 
 if TYPE_CHECKING:
-    from captum_neuroinspect.inspection.session import NeuroInspect
+    from captum_neuroinspect.inspection.session.session import NeuroInspect
 
 _HEAD = 4096  # bytes of a page that hold its mark
 _MARK = re.compile(rb'<meta name="neuroinspect-inspection" content="([0-9a-f]{16})">')

@@ -13,10 +13,10 @@ from captum_neuroinspect.inspection.commands._safely import finish, safely
 if TYPE_CHECKING:
     from captum_neuroinspect.edit import HeadEdit
     from captum_neuroinspect.inspection.commands._run_folder import RunSettings
-    from captum_neuroinspect.inspection.comparing import Comparison
+    from captum_neuroinspect.analysis.comparison import Comparison
     from captum_neuroinspect.inspection.report.selection import Selection
-    from captum_neuroinspect.inspection.saving import SavedModel
-    from captum_neuroinspect.inspection.session import NeuroInspect
+    from captum_neuroinspect.models.saving import SavedModel
+    from captum_neuroinspect.inspection.session.session import NeuroInspect
 
 
 def edit(
@@ -60,7 +60,7 @@ def edit(
     """
     with safely(debug):
         if save_model is not None:
-            from captum_neuroinspect.inspection.saving import check_save_path
+            from captum_neuroinspect.models.saving import check_save_path
 
             check_save_path(save_model, "--save-model")
         if method not in ("mend", "equation8"):
@@ -93,7 +93,7 @@ def edit(
 def _check(picked: Selection | None, session: NeuroInspect) -> None:
     if picked is None:
         return
-    from captum_neuroinspect.inspection._session.identity import report_identity
+    from captum_neuroinspect.inspection.session.identity import report_identity
 
     n_features, n_classes = session.head.in_features, session.head.out_features
     if picked.target >= n_classes:
@@ -127,8 +127,8 @@ def _edit(session: NeuroInspect, picked: Selection | None, method: str, keep_any
 
 
 def _save_model(session: NeuroInspect, settings: RunSettings, path: Path) -> SavedModel:
-    from captum_neuroinspect.inspection._session.arguments import example_of
-    from captum_neuroinspect.inspection.saving import original_checkpoint, save_model
+    from captum_neuroinspect.inspection.session.arguments import example_of
+    from captum_neuroinspect.models.saving import original_checkpoint, save_model
 
     assert session.last_edit is not None
     model, like = session.model, original_checkpoint(settings.model, settings.weights)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from captum_neuroinspect._files import read_text
+from captum_neuroinspect._core.files import read_text
 from captum_neuroinspect.inspection.commands import _options as options
 from captum_neuroinspect.inspection.commands._safely import caution, finish, safely, say
 
 if TYPE_CHECKING:
-    from captum_neuroinspect.inspection.preflight import Preflight
-    from captum_neuroinspect.inspection.session import NeuroInspect
+    from captum_neuroinspect.inspection.preflight.preflight import Preflight
+    from captum_neuroinspect.inspection.session.session import NeuroInspect
 
 
 def inspect(
@@ -154,7 +154,7 @@ def _absolute_model(spec: str) -> str:
 
 
 def _absolute_weights(weights: str | None) -> str | None:
-    from captum_neuroinspect.inspection._models.checkpoints import split_weights
+    from captum_neuroinspect.models._checkpoints import split_weights
 
     path, part = split_weights(weights or "")
     if not path.is_file():

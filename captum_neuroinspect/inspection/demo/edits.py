@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect.edit import HeadEdit, edit_head
 from captum_neuroinspect.edit._options import Scope
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from captum_neuroinspect._files import write_atomically, write_text
+from captum_neuroinspect._core.files import write_atomically, write_text
 from captum_neuroinspect.inspection.demo.page import Pictures, demo_report
 from captum_neuroinspect.inspection.demo.record import Record, as_record
 from captum_neuroinspect.inspection.demo.run import DemoResult

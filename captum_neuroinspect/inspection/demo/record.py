@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from captum_neuroinspect._feature_set import FeatureSet
+from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect.edit import Evaluation
 from captum_neuroinspect.inspection.demo.edits import MAX_COST, Candidate
 from captum_neuroinspect.inspection.demo.run import DemoResult

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from captum_neuroinspect._files import clear_partial, write_atomically, write_files
-from captum_neuroinspect._locks import locked
+from captum_neuroinspect._core.files import clear_partial, write_atomically, write_files
+from captum_neuroinspect._core.locks import locked
 
 # Only files with such names, which are made of their contents, are ever removed.
 _OURS = re.compile(r"[0-9a-f]{32}\.jpg")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from captum_neuroinspect._shares import FEW, share_with_interval
+from captum_neuroinspect._core.shares import FEW, share_with_interval
 
 _NONE = "\u2013"
 _MINUS = "\u2212"

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from captum_neuroinspect._files import read_text, write_text
-from captum_neuroinspect._texts import shown
+from captum_neuroinspect._core.files import read_text, write_text
+from captum_neuroinspect._core.texts import shown
 
 _FORMAT = 1
 _REQUIRED = ("format", "run", "target", "neurons")

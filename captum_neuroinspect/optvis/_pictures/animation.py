@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from PIL import Image
 from PIL.Image import Quantize, Resampling
 
-from captum_neuroinspect.optvis._checks import check_at_least
+from captum_neuroinspect._core.checks import check_at_least
 
 _COLOURS = 256
 _SAMPLE = 200_000  # pixels

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from captum_neuroinspect._files import write_atomically, write_text
-from captum_neuroinspect._kept_file import read_kept, write_kept
-from captum_neuroinspect._texts import shown
+from captum_neuroinspect._core.files import write_atomically, write_text
+from captum_neuroinspect._core.kept_file import read_kept, write_kept
+from captum_neuroinspect._core.texts import shown
 
 if TYPE_CHECKING:
     from captum_neuroinspect.optvis.illusions import Illusions

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from PIL.Image import Resampling
 
-from captum_neuroinspect.optvis._checks import check_at_least, check_whole
+from captum_neuroinspect._core.checks import check_at_least, check_whole
 
 _FONT_SIZE = 13
 _LINE = 18

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from captum_neuroinspect._files import write_atomically
+from captum_neuroinspect._core.files import write_atomically
 from captum_neuroinspect.optvis._pictures.animation import Gif, as_gif
 from captum_neuroinspect.optvis._pictures.composite import (
     PICTURE_CHANNELS,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from captum_neuroinspect._modules import is_close
+from captum_neuroinspect._core.modules import is_close
 
 # Rounding of float32 through a hundred layers stays a hundred times below this share.
 _TOLERANCE = 1e-3

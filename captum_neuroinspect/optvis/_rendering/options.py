@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from captum_neuroinspect.optvis._checks import as_size, check_at_least, check_between, check_whole
+from captum_neuroinspect._core.checks import as_size, check_at_least, check_between, check_whole
 
 Precision = Literal["float32", "bfloat16", "auto"]
 _PRECISIONS = ("float32", "bfloat16", "auto")

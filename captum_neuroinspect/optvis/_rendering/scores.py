@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_neuroinspect._modules import device_of, logits_of
+from captum_neuroinspect._core.modules import device_of, logits_of
 from captum_neuroinspect.optvis._rendering.memory_format import format_for
 from captum_neuroinspect.optvis._rendering.options import Precision
 from captum_neuroinspect.optvis._rendering.precision import bfloat16_pays
-from captum_neuroinspect.optvis._rendering.targets import Targets
+from captum_neuroinspect.optvis.units.targets import Targets
 from captum_neuroinspect.optvis._shortcuts.separate_rows import separate_rows
 from captum_neuroinspect.optvis._shortcuts.shortened import shortened
-from captum_neuroinspect.optvis._units.reader import Reading, UnitReader
+from captum_neuroinspect.optvis.units.reader import Reading, UnitReader
 
 if TYPE_CHECKING:
     from captum_neuroinspect.encoders import ImageTextEncoder

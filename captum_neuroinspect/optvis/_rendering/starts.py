@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captum_neuroinspect._exclusive import generators_forked
+from captum_neuroinspect._core.exclusive import generators_forked
 from captum_neuroinspect.optvis._rendering.options import RenderOptions
 from captum_neuroinspect.optvis.maco import maco_image
 from captum_neuroinspect.optvis.param import as_batch, illusion_image

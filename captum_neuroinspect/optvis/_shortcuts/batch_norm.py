@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from captum_neuroinspect._sites import Site
+from captum_neuroinspect._core.sites import Site
 from captum_neuroinspect.optvis._shortcuts.swaps import Swaps
 
 Pair = tuple[nn.Conv2d, nn.BatchNorm2d]

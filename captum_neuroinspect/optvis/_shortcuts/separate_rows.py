@@ -9,7 +9,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captum_neuroinspect._rows import row_by_row
+from captum_neuroinspect._core.batch_invariant import row_by_row
 from captum_neuroinspect.optvis._shortcuts.swaps import swaps
 
 # More rows are not images of one batch but their tokens, side by side.

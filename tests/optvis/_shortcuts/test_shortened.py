@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from captum_neuroinspect import render_illusions
-from captum_neuroinspect._modules import captured_output, frozen
+from captum_neuroinspect._core.modules import captured_output, frozen
 from captum_neuroinspect.optvis._shortcuts.shortened import shortened
 
 IMAGES = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

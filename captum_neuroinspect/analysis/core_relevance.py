@@ -1,0 +1,139 @@
+"""Whether what a neuron looks for in a class is core to the class: the paper's score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.head import check_head
+from captum_neuroinspect._core.head_watch import watched
+from captum_neuroinspect._core.modules import as_input, check_indices, device_of, frozen
+from captum_neuroinspect._core.undisturbed import undisturbed
+from captum_neuroinspect.optvis import Illusions
+
+__all__ = ["class_representatives", "core_relevance"]
+
+_BATCH = 8
+
+
+@undisturbed()
+def core_relevance(
+    model: nn.Module,
+    head: nn.Linear,
+    illusions: Illusions,
+    features: FeatureSet,
+    preprocess: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    r"""Score how much of a class stays when only the neuron's part of an illusion does.
+
+    With :math:`f` the features, :math:`x` the illusion of neuron j in class c,
+    :math:`m` its mask and :math:`\mu_c` the mean features of the samples of class c
+    that are classified correctly:
+
+    .. math:: \cos(f(x \cdot m), \mu_c) - \cos(f(x), \mu_c)
+
+    Low, as a rule below 0: what lies outside the mask made the picture look like the
+    class, and the neuron's own part does not: its concept is not core to the class.
+    About 0 or above: the neuron's part alone looks as much like the class as all of it.
+    Compare the neurons of one class with each other; there is no threshold.
+
+    The paper (section V) compares the two cosines and leaves open how; this is their
+    difference. It warns that the score fails where a class and a feature belong together
+    without one causing the other, such as waterbirds and water: water is part of the
+    mean of the waterbirds, so it looks core. The score is a hint, people decide.
+
+    More details: https://arxiv.org/abs/2310.07184
+
+    Args:
+        model: the classifier.
+        head: its decision layer.
+        illusions: N images with masks and classes. A mask that is 1 everywhere (a neuron
+            that is active all over) gives 0.
+        features: of labelled samples, best ones that the model was not trained on.
+        preprocess: from images in 0..1 to the model's input.
+
+    Returns:
+        ``(N,)`` float32 in -2..2, in -1..1 for features that are never negative; NaN for
+        a class of which no sample is classified correctly.
+
+    Raises:
+        TypeError: when ``head`` is not linear.
+        ValueError: when the model does not decide by the head, there are no masks or
+            classes, a class is out of range, or the
+            set has another number of features than the head.
+    """
+    check_head(head)
+    if illusions.masks is None or illusions.classes is None:
+        missing = "masks" if illusions.masks is None else "classes"
+        raise ValueError(f"illusions have no {missing}, which core relevance compares")
+    if features.features.shape[1] != head.in_features:
+        raise ValueError(
+            f"features are {features.features.shape[1]} a sample, the head takes {head.in_features}"
+        )
+    classes = torch.tensor(illusions.classes, dtype=torch.int64)
+    check_indices("class", classes, features.n_classes, f"{features.n_classes} classes")
+    wanted, places = classes.unique(return_inverse=True)
+    means = _means(features, wanted.tolist())[places]
+    with_mask, without_mask = (
+        F.cosine_similarity(_features(model, head, images, preprocess), means)
+        for images in (illusions.masked(), illusions.images)
+    )
+    return with_mask - without_mask
+
+
+def class_representatives(features: FeatureSet) -> Tensor:
+    """``(C, F)`` mean features of each class's correctly classified samples.
+
+    NaN in the row of a class without any.
+
+    Examples::
+
+        >>> values = torch.tensor([[2.0, 0.0], [4.0, 0.0], [0.0, 1.0]])
+        >>> class_representatives(FeatureSet(values, values, torch.tensor([0, 0, 0])))
+        tensor([[3., 0.],
+                [nan, nan]])
+    """
+    return _means(features, range(features.n_classes))
+
+
+def _means(features: FeatureSet, classes: Sequence[int]) -> Tensor:
+    """``(len(classes), F)`` the same for some classes."""
+    means = features.features.new_full((len(classes), features.features.shape[1]), torch.nan)
+    rows_of = _right_rows(features)
+    for place, index in enumerate(classes):
+        rows = rows_of(index)
+        if len(rows):
+            means[place] = features.features[rows].mean(0)
+    return means
+
+
+def _right_rows(features: FeatureSet) -> Callable[[int], Tensor]:
+    """A function that gives the rows of a class that are right; all are decided once."""
+    if features.is_multi_hot:
+        found = features.predictions.mul_(features.labels)
+        return lambda index: found[:, index].nonzero().flatten()
+    rows = features.is_correct.nonzero().flatten()
+    labels, order = features.labels[rows].sort(stable=True)
+    of_class = rows[order].split(labels.bincount(minlength=features.n_classes).tolist())
+    return lambda index: of_class[index]
+
+
+def _features(
+    model: nn.Module,
+    head: nn.Linear,
+    images: Tensor,
+    preprocess: Callable[[Tensor], Tensor] | None,
+) -> Tensor:
+    """``(N, F)`` on the CPU."""
+    device, parts = device_of(model), []
+    with frozen(model), torch.no_grad():
+        for part in images.to(device).split(_BATCH):
+            given = as_input(model, part if preprocess is None else preprocess(part))
+            with watched(model, head) as watch:
+                watch.logits(model(given))
+                parts.append(watch.features.float().cpu())
+    return torch.cat(parts)

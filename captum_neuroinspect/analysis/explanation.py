@@ -1,0 +1,197 @@
+"""From the mistakes on a class to the neurons behind them, in one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+from torch import Tensor, nn
+
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.head import check_head
+from captum_neuroinspect._core.tables import html_table
+from captum_neuroinspect._core.shares import share_with_interval
+from captum_neuroinspect._core.texts import shown
+from captum_neuroinspect._core.undisturbed import undisturbed
+from captum_neuroinspect.attr import (
+    Counterfactual,
+    NeuronCounterfactual,
+    NeuronRanking,
+    rank_neurons,
+)
+
+__all__ = ["Explanation", "explain_mistakes", "mistakes_about"]
+
+# More than the paper's 5: with the contrast, twenty votes name a cause's neurons more stably.
+_N_VOTES = 20
+_FEW = 4  # mistakes, below which one is not few
+_N_SHOWN = 20  # rows in a notebook
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Which neurons stand behind the mistakes on a class.
+
+    Attributes:
+        target: the class that was missed.
+        predicted: the class that it was taken for, or ``None`` for any.
+        mistakes: what was explained, M samples.
+        w: ``(M, F)`` their counterfactual changes of the features.
+        ranking: the neurons, as :func:`rank_neurons` orders them.
+    """
+
+    target: int
+    predicted: int | None
+    mistakes: FeatureSet
+    w: Tensor
+    ranking: NeuronRanking
+
+    def __post_init__(self) -> None:
+        if len(self.w) != len(self.mistakes):
+            raise ValueError(f"w has {len(self.w)} rows for {len(self.mistakes)} mistakes")
+
+    def rows(self) -> list[dict[str, str | int | float]]:
+        """One dictionary a neuron, the largest magnitude first, ready for pandas."""
+        return self.ranking.by_magnitude()
+
+    def neurons(self, n: int | None = None) -> tuple[int, ...]:
+        """The neurons to look at: the best of each kind in turn, the largest magnitude first.
+
+        Args:
+            n: how many at most; ``None``: all that were ranked.
+        """
+        lists = [getattr(self.ranking, kind) for kind in ("insufficient", "excessive", "both")]
+        lists.sort(key=lambda one: -max(one.magnitude, default=0.0))
+        in_turn = chain.from_iterable(zip_longest(*(one.neurons for one in lists)))
+        return tuple(neuron for neuron in in_turn if neuron is not None)[:n]
+
+    @property
+    def confused(self) -> int:
+        """The class that most of the mistakes were taken for."""
+        return int(self.mistakes.predictions.bincount().argmax())
+
+    def __str__(self) -> str:
+        return f"{self._title()}\n{self.ranking}"
+
+    def __repr__(self) -> str:
+        return f"Explanation({self._title()})"
+
+    def _repr_html_(self) -> str:
+        columns = ("neuron", "kind", "in mistakes", "magnitude")
+        cells = (_cells(row, len(self.mistakes)) for row in self.rows()[:_N_SHOWN])
+        return html_table(columns, cells, self._title())
+
+    def _title(self) -> str:
+        name = self.mistakes.class_name
+        taken = "" if self.predicted is None else f" taken for {name(self.predicted)}"
+        plural = "" if len(self.mistakes) == 1 else "s"
+        return shown(f"{len(self.mistakes)} mistake{plural} on {name(self.target)}{taken}")
+
+
+@undisturbed()
+def explain_mistakes(
+    head: nn.Linear,
+    features: FeatureSet,
+    reference: FeatureSet | None = None,
+    *,
+    target: int,
+    predicted: int | None = None,
+    k: int = _N_VOTES,
+    w: Tensor | Counterfactual | None = None,
+) -> Explanation:
+    """Find the neurons behind the mistakes on a class.
+
+    :class:`NeuronCounterfactual` with the paper's settings, then :func:`rank_neurons`
+    against samples that the head gets right. Of four mistakes or more, a neuron must be
+    among the ``k`` strongest of at least two.
+
+    Args:
+        head: the decision layer.
+        features: labelled samples, right ones and mistakes.
+        reference: samples of which those that the head gets right are the contrast, best
+            what it was trained on; ``None``: those of ``features``.
+        target: the class whose mistakes are explained.
+        predicted: only those that were taken for this class.
+        k: votes of each mistake in each direction.
+        w: the mistakes' counterfactuals, if they are known already: the details, or the
+            changes ``(M, F)`` alone.
+
+    Raises:
+        TypeError: when ``head`` is not linear.
+        ValueError: when there are no such mistakes, none of them can be turned right, or a
+            class is out of range.
+
+    Examples::
+
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> head, labels = nn.Linear(6, 2), torch.arange(40) % 2
+        >>> z = torch.rand(40, 6)
+        >>> found = explain_mistakes(head, FeatureSet(z, head(z).detach(), labels), target=0)
+        >>> found.w.shape == (len(found.mistakes), 6)
+        True
+    """
+    check_head(head)
+    mistakes = features.mistakes(target, predicted)
+    if not len(mistakes):
+        raise ValueError(_no_mistakes(features, target, predicted))
+    if w is None:
+        method = NeuronCounterfactual(head, head)
+        w = method.attribute_features(mistakes.features, target, return_details=True)
+    changes = w.w if isinstance(w, Counterfactual) else w
+    if len(changes) != len(mistakes):
+        raise ValueError(f"w has {len(changes)} rows for {len(mistakes)} mistakes")
+    ranking = rank_neurons(
+        w,
+        k=min(k, changes.shape[1]),
+        min_precision=_least_share(w),
+        features=mistakes,
+        reference=features if reference is None else reference,
+    )
+    return Explanation(target, predicted, mistakes, changes, ranking)
+
+
+def _least_share(w: Tensor | Counterfactual) -> float:
+    """The share of the mistakes that must have a neuron among their strongest."""
+    counted = w.converged & ~w.already_correct if isinstance(w, Counterfactual) else w.any(1)
+    n_mistakes = max(1, int(counted.sum()))
+    # What a single photo of many has of its own is no reason why the class goes wrong.
+    return (2 if n_mistakes >= _FEW else 1) / n_mistakes
+
+
+def check_outputs(head: nn.Linear) -> None:
+    """Refuse a head that gives no output for the class that is missed, as a session shows them.
+
+    Raises:
+        TypeError: when it is not linear.
+        ValueError: when it has a single output.
+    """
+    if check_head(head).out_features == 1:
+        raise ValueError(
+            "head has a single output, expected one a class, of which one is missed: illusions and "
+            "edits need an output for each class; explain_mistakes(head, features, target=0 or 1) "
+            "explains the mistakes of one"
+        )
+
+
+def mistakes_about(features: FeatureSet, target: int) -> FeatureSet | None:
+    """Both ways to be wrong about a class, missed and seen where it is not, if there are any."""
+    about = (features.labels == target) | (features.predictions == target)
+    wrong = features.subset(~features.is_correct & about)
+    return wrong if len(wrong) else None
+
+
+def _cells(row: dict[str, str | int | float], n_mistakes: int) -> tuple[object, ...]:
+    share = min(float(row["precision"]), 1.0)  # "both" adds two shares
+    size = float(row["magnitude"])
+    counted = share_with_interval(round(share * n_mistakes), n_mistakes)
+    return row["neuron"], row["kind"], counted, f"{size:.4g}"
+
+
+def _no_mistakes(features: FeatureSet, target: int, predicted: int | None) -> str:
+    taken = "" if predicted is None else f" taken for {features.class_name(predicted)!r}"
+    n_samples = int(features.of_class(target).sum())
+    return (
+        f"target={target}: none of the {n_samples} samples of {features.class_name(target)!r} "
+        f"is wrong{taken}, expected at least one mistake to explain"
+    )

@@ -1,0 +1,259 @@
+"""What an inspection works on: the model, the photos, and their features in parts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_neuroinspect._core.class_names import by_position_note, shortened
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.shares import FEW
+from captum_neuroinspect.inspection.session.arguments import n_classes_of
+from captum_neuroinspect.inspection.session.roles import (
+    dealt_roles,
+    seen_apart,
+    set_apart,
+    shares_of,
+)
+from captum_neuroinspect.models.load import LoadedModel
+from captum_neuroinspect.photos.photos import OnError, Photos
+from captum_neuroinspect.inspection.cache.work_folder import WorkFolder, collect_in_parts
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.edit import HeadEdit
+    from captum_neuroinspect.edit.cross_fitting import Fit
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Photos and what the decision layer sees of them; row i is of photo ``indices[i]``.
+
+    Attributes:
+        photos: all of them.
+        features: of all or some of them.
+        fingerprint: names the photos; found once, as a ``Dataset`` is read for it.
+    """
+
+    photos: Photos
+    features: FeatureSet
+    fingerprint: str
+
+    def images(self, features: FeatureSet) -> Tensor:
+        """``(N, 3, H, W)`` the photos of some of these features."""
+        return self.photos.images(features.indices)
+
+    def names(self, features: FeatureSet) -> list[str]:
+        return [self.photos.name(i) for i in features.indices.tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """The photos of an inspection, in four roles; no photo has two of them.
+
+    Attributes:
+        inspected: ``data``, the photos that it is about.
+        train: what the head was trained on: the contrast for mistakes, and what an edit keeps to.
+        deployment: photos of ``data`` whose mistakes are explained and may teach.
+        validation: photos of ``data`` that choose.
+        test: photos that judge, and serve for nothing else.
+        given: which of the roles ``"train"`` and ``"test"`` have photos of their own.
+        seed: dealt the photos out.
+    """
+
+    inspected: Part
+    train: Part
+    deployment: Part
+    validation: Part
+    test: Part
+    given: frozenset[str] = frozenset()
+    seed: int = 0
+
+    @property
+    def held_out(self) -> Part:
+        """Photos of ``data`` that are not explained: for validation, and for test if it has none.
+
+        They are the only ones that choose or judge, so that what people pick by looking at the
+        explanation is judged by other photos.
+        """
+        if "test" in self.given:
+            return self.validation
+        rows = torch.cat([self.validation.features.indices, self.test.features.indices])
+        features = self.inspected.features
+        return replace(self.inspected, features=features.subset(torch.isin(features.indices, rows)))
+
+    def is_cross_fitted(self, target: int) -> bool:
+        """Whether test photos of a class are so few that all held-out photos judge in turn.
+
+        Below twenty, as a share of so few says little; photos that were given judge as they are.
+        """
+        n_test = int(self.test.features.of_class(target).sum())
+        return (
+            "test" not in self.given
+            and n_test < FEW
+            and len(self.validation.features) + len(self.test.features) > 1
+        )
+
+    def edited(self, fit: Fit, target: int, neurons: Sequence[int] | None) -> HeadEdit:
+        """What a fit gives on train, deployment and validation photos, judged on test photos.
+
+        Where these are too few for the class by :func:`cross_fit`.
+        """
+        # Imported here: it takes a while, and only those who edit need it.
+        from captum_neuroinspect.edit import cross_fit, fit_and_judge
+
+        used = self.train.features, self.deployment.features
+        if self.is_cross_fitted(target):
+            return cross_fit(fit, *used, self.held_out.features, neurons, seed=self.seed)
+        return fit_and_judge(fit, *used, self.validation.features, self.test.features, neurons)
+
+    def roles(self) -> str:
+        """How many photos have each role, and where they are from.
+
+        Such as ``"train 120, deployment 60, validation 60, test 60 (all from data)"``.
+        """
+        names = ("train", "deployment", "validation", "test")
+        counts = [f"{name} {len(getattr(self, name).features):,}" for name in names]
+        own = " and ".join(name for name in names if name in self.given)
+        where = f"{own} from the photos given for it, the others" if own else "all"
+        return f"{', '.join(counts)} ({where} from data)"
+
+
+def load_material(
+    model: LoadedModel,
+    head: nn.Linear,
+    data: Any,
+    train: Any,
+    test: Any,
+    *,
+    key: Mapping[str, Any],
+    work: WorkFolder,
+    held_out: float,
+    on_error: OnError,
+    seed: int,
+    fresh: bool,
+    progress: bool,
+    by_position: bool = False,
+) -> Material:
+    """Read photos, collect their features, and deal out the four roles."""
+    _check_share(held_out)
+    # All arguments are looked at before the backbone runs over any of them.
+    given = {"data": data, "train": train, "test": test}
+    photos = {
+        name: _photos(model, one, name, on_error, by_position)
+        for name, one in given.items()
+        if one is not None
+    }
+    photos = _with_one_list(photos, model.class_names, by_position)
+    for name, found in photos.items():
+        _check_classes(name, found, model.class_names, n_classes_of(model, head))
+    if model.class_names is None:
+        _say_by_position(photos)
+    photos = set_apart(photos)
+    parts = {
+        name: _part(model, head, one, name, key, work, fresh, progress)
+        for name, one in photos.items()
+    }
+    apart = seen_apart({name: part.features for name, part in parts.items()}, photos)
+    parts = {name: replace(part, features=apart[name]) for name, part in parts.items()}
+    inspected = parts.pop("data")
+    shares = shares_of(held_out, parts)
+    dealt = dealt_roles(inspected.features, inspected.photos.digests(), shares, seed)
+    parts |= {role: replace(inspected, features=features) for role, features in dealt.items()}
+    return Material(inspected, **parts, given=frozenset(given) & set(photos) - {"data"}, seed=seed)
+
+
+def _photos(
+    model: LoadedModel, data: Any, name: str, on_error: OnError, by_position: bool
+) -> Photos:
+    if isinstance(data, Photos):
+        return data
+    # Names are looked at for all sets together.
+    photos = Photos.of(
+        data,
+        view=model.view,
+        class_names=model.class_names,
+        on_error=on_error,
+        by_position=by_position,
+        what=name,
+    )
+    size, wanted = photos.tensor_size(), model.view.size
+    is_asked_for = model.sized_by == "user"
+    if size is not None and not is_asked_for and (size[0] < wanted[0] or size[1] < wanted[1]):
+        warnings.warn(
+            f"tensors of {size[1]} x {size[0]} pixels are enlarged to {wanted[1]} x {wanted[0]}: "
+            f"give image_size={min(size)} where the model was trained at their size",
+            stacklevel=4,
+        )
+    return photos
+
+
+def _with_one_list(
+    photos: Mapping[str, Photos], names: tuple[str, ...] | None, by_position: bool
+) -> dict[str, Photos]:
+    """All sets with the model's names, or else those of the first set that has some."""
+    if names is None:
+        names = next((p.class_names for p in photos.values() if p.class_names is not None), None)
+    if names is None:
+        return dict(photos)
+    return {
+        what: found.with_classes(names, by_position=by_position, what=what)
+        for what, found in photos.items()
+    }
+
+
+def _say_by_position(photos: Mapping[str, Photos]) -> None:
+    named = {what: p for what, p in photos.items() if p.match.given is not None}
+    if named:
+        what, first = next(iter(named.items()))
+        warnings.warn(by_position_note(what, first.class_names or ()), stacklevel=4)
+
+
+def _part(
+    model: LoadedModel,
+    head: nn.Linear,
+    photos: Photos,
+    name: str,
+    key: Mapping[str, Any],
+    work: WorkFolder,
+    fresh: bool,
+    progress: bool,
+) -> Part:
+    fingerprint = photos.fingerprint()
+    features = collect_in_parts(
+        work,
+        model.on_pixels(),
+        photos.dataset(),
+        head,
+        key={"photos": fingerprint, **key},
+        fresh=fresh,
+        progress=progress,
+    )
+    if features.is_multi_hot:
+        raise ValueError(f"{name} has multi-hot labels, expected one class a photo")
+    return Part(photos, features, fingerprint)
+
+
+def _check_share(held_out: float) -> None:
+    if not isinstance(held_out, Real):
+        raise TypeError(f"held_out is {held_out!r}, expected a share between 0 and 1")
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out={held_out}, expected a share between 0 and 1")
+
+
+def _check_classes(
+    name: str, photos: Photos, of_model: tuple[str, ...] | None, n_classes: int
+) -> None:
+    names = photos.class_names
+    if names is not None and of_model is None and len(names) != n_classes:
+        raise ValueError(
+            f"{name} has {len(names)} classes ({shortened(names)}), the model {n_classes}, and no "
+            "names for them, so that nobody knows which of its outputs these are: give "
+            "class_names= (--class-names) in the order of the model's outputs, among which the "
+            "classes are found by name"
+        )

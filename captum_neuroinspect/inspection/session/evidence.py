@@ -1,0 +1,197 @@
+"""What stands beside the illusions of a neuron: photos, crops, saliency, core relevance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.modules import device_of
+from captum_neuroinspect.attr import Counterfactual, NeuronCounterfactual, neuron_saliency
+from captum_neuroinspect.inspection.session.data_parts import Part
+from captum_neuroinspect.analysis.core_relevance import core_relevance
+from captum_neuroinspect.models.load import LoadedModel
+from captum_neuroinspect.analysis.top_photos import TopPhotos, crops, top_photos
+from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
+from captum_neuroinspect.optvis import Illusions
+
+Shape = tuple[int | None, ...]
+
+_N_PHOTOS = 6
+_N_BACKGROUND = 48
+_MAX_MISTAKES = 50  # whose saliency is computed
+_CHUNK = 8
+_DETAILS = ("w", "converged", "n_steps", "already_correct", "residual", "feasible", "ran_out")
+_FINE = 16  # a map of pixels is smoothed to so many places a side
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The model that evidence is taken from, and where it is kept.
+
+    Attributes:
+        model: with its preprocessing.
+        head: its decision layer.
+        work: where results are kept.
+        key: names model and preprocessing.
+        fresh: make again what is kept.
+    """
+
+    model: LoadedModel
+    head: nn.Linear
+    work: WorkFolder
+    key: Mapping[str, Any]
+    fresh: bool = False
+
+    def kept(
+        self, kind: str, key: Mapping[str, Any], make: Any, shapes: Mapping[str, Shape]
+    ) -> dict[str, Tensor]:
+        """Tensors with these names and shapes, in which ``None`` is any length."""
+
+        def check(tensors: dict[str, Tensor]) -> None:
+            found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+            if found.keys() != shapes.keys() or not all(
+                len(found[name]) == len(shape)
+                and all(size in (None, real) for size, real in zip(shape, found[name], strict=True))
+                for name, shape in shapes.items()
+            ):
+                raise ValueError(f"it has tensors of the shapes {found}, expected {dict(shapes)}")
+
+        return self.work.tensors(kind, {**self.key, **key}, make, check=check, fresh=self.fresh)
+
+
+def counterfactuals_of(
+    source: Source, part: Part, mistakes: FeatureSet, target: int
+) -> Counterfactual:
+    """What :class:`NeuronCounterfactual` gives for these mistakes, with its details."""
+
+    def make() -> dict[str, Tensor]:
+        method = NeuronCounterfactual(source.head, source.head)
+        found = method.attribute_features(mistakes.features, target, return_details=True)
+        return {name: getattr(found, name) for name in _DETAILS}
+
+    key = {"photos": part.fingerprint, "indices": mistakes.indices.tolist(), "target": target}
+    n = len(mistakes)
+    shapes: dict[str, Shape] = {name: (n,) for name in _DETAILS}
+    shapes["w"] = (n, mistakes.features.shape[1])
+    kept: dict[str, Any] = {**source.kept("counterfactual-details", key, make, shapes)}
+    return Counterfactual(**kept)
+
+
+def boxes_of(
+    source: Source, part: Part, neurons: Sequence[int], n_photos: int = _N_PHOTOS
+) -> tuple[TopPhotos, Tensor]:
+    """The most exciting photos of each neuron, and the box of its region, ``(J, k, 4)``."""
+    top = top_photos(part.features, neurons, n_photos)
+    boxes = [_boxes(source, part, n, row) for n, row in zip(neurons, top.indices, strict=True)]
+    return top, torch.stack(boxes)
+
+
+def _boxes(source: Source, part: Part, neuron: int, indices: Tensor) -> Tensor:
+    def make() -> dict[str, Tensor]:
+        images = part.photos.images(indices)
+        preprocess = source.model.preprocess
+        found = crops(source.model.model, images, neuron, preprocess=preprocess, head=source.head)
+        return {"boxes": found.boxes}
+
+    key = {"photos": part.fingerprint, "neuron": neuron, "indices": indices.tolist()}
+    return source.kept("crops", key, make, {"boxes": (len(indices), 4)})["boxes"]
+
+
+def cut(image: Tensor, box: Tensor) -> Tensor:
+    """The part of a photo ``(3, H, W)`` inside a box (left, top, right, bottom)."""
+    left, top, right, bottom = box.tolist()
+    return image[:, top:bottom, left:right]
+
+
+def pictures_of(
+    source: Source, part: Part, neurons: Sequence[int], illusions: Illusions | None
+) -> dict[int, list[Tensor]]:
+    """What shows a neuron: the crops of its most exciting photos, and its illusions."""
+    top, boxes = boxes_of(source, part, neurons)
+    found = {
+        neuron: [
+            cut(part.photos.image(i), box)
+            for i, box in zip(top.indices[row].tolist(), boxes[row], strict=True)
+        ]
+        for row, neuron in enumerate(neurons)
+    }
+    for i, neuron in enumerate(() if illusions is None else illusions.neurons):
+        if neuron in found and illusions is not None:
+            found[neuron].append(illusions.images[i])
+    return found
+
+
+def background_of(part: Part, seed: int, n_photos: int = _N_BACKGROUND) -> Tensor:
+    """Photos without regard to any neuron, ``(N, 3, H, W)``: what is usual here."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(part.photos), generator=generator)
+    return part.photos.images(order[:n_photos])
+
+
+def saliency_of(
+    source: Source, part: Part, mistakes: FeatureSet, neurons: Sequence[int]
+) -> tuple[FeatureSet, Tensor]:
+    """Mistakes, the first fifty, and where each neuron is excited in them, ``(M, J, h, w)``."""
+    chosen = mistakes.subset(torch.arange(min(len(mistakes), _MAX_MISTAKES)))
+    fingerprint = part.fingerprint
+
+    def maps_of(neuron: int) -> Tensor:
+        key = {"photos": fingerprint, "neuron": neuron, "indices": chosen.indices.tolist()}
+        shapes = {"maps": (len(chosen), None, None)}
+        found = source.kept("saliency", key, lambda: {"maps": made()[:, wanted[neuron]]}, shapes)
+        return found["maps"]
+
+    # All neurons share the forward passes, which is most of the work, but are kept one by one.
+    wanted = {neuron: place for place, neuron in enumerate(neurons)}
+    together: list[Tensor] = []
+
+    def made() -> Tensor:
+        if not together:
+            together.append(_saliency(source, part.images(chosen), list(neurons)))
+        return together[0]
+
+    return chosen, torch.stack([maps_of(neuron) for neuron in neurons], dim=1)
+
+
+def _saliency(source: Source, images: Tensor, neurons: list[int]) -> Tensor:
+    model = source.model.on_pixels()
+    device = device_of(model)
+    maps = [_maps(model, source.head, part.to(device), neurons) for part in images.split(_CHUNK)]
+    return torch.cat(maps).cpu()
+
+
+def _maps(model: nn.Module, head: nn.Linear, images: Tensor, neurons: list[int]) -> Tensor:
+    try:
+        found = neuron_saliency(
+            model, head, images, neurons, "gradcam", attribute_to_neuron_input=True
+        )
+        return found.squeeze(2).clamp(min=0)
+    except ValueError:  # no maps to look at: a transformer, or layers without positions
+        pass
+    found = neuron_saliency(
+        model, head, images, neurons, "input_x_gradient", attribute_to_neuron_input=True
+    )
+    return F.adaptive_avg_pool2d(found.abs().sum(2), _FINE)
+
+
+def core_relevance_of(
+    source: Source, illusions: Illusions, features: FeatureSet, key: Mapping[str, Any]
+) -> list[float | None]:
+    """The score of each illusion; ``None`` where there is none."""
+    if illusions.masks is None or illusions.classes is None:
+        return [None] * len(illusions)
+
+    def make() -> dict[str, Tensor]:
+        preprocess = source.model.preprocess
+        scores = core_relevance(source.model.model, source.head, illusions, features, preprocess)
+        return {"scores": scores}
+
+    shapes = {"scores": (len(illusions),)}
+    scores = source.kept("core-relevance", key, make, shapes)["scores"].tolist()
+    return [None if score != score else score for score in scores]

@@ -1,0 +1,93 @@
+"""One way to make an edit, with the chosen neurons, with others or with none, and its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import nn
+
+from captum_neuroinspect.inspection.session.data_parts import Material
+from captum_neuroinspect.analysis.explanation import mistakes_about
+
+if TYPE_CHECKING:
+    from captum_neuroinspect._core.feature_set import FeatureSet
+    from captum_neuroinspect.edit import HeadEdit
+
+Method = Literal["mend", "equation8"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitting:
+    """What an edit and its controls share.
+
+    Attributes:
+        method: ``"mend"`` or ``"equation8"``.
+        head: the decision layer.
+        material: the photos and their roles.
+        target: the class to mend.
+        options: of the method's function.
+    """
+
+    method: Method
+    head: nn.Linear
+    material: Material
+    target: int
+    options: Mapping[str, Any]
+
+    def edit(self, neurons: Sequence[int] | None, *, keep_anyway: bool) -> HeadEdit:
+        """The edit with its verdict and controls, and whether it is kept."""
+        from captum_neuroinspect.edit import run_controls
+
+        edit = self._made(neurons)
+        edit = edit.with_verdict(
+            run_controls(
+                lambda others: self._control(edit, others), edit, seed=self.options["seed"]
+            )
+        )
+        return replace(
+            edit,
+            settings={**edit.settings, "roles": self.material.roles()},
+            is_kept=(keep_anyway or edit.verdict.decision == "keep") and not edit.is_original,
+        )
+
+    def fit(
+        self,
+        train: FeatureSet,
+        deployment: FeatureSet,
+        validation: FeatureSet,
+        neurons: Sequence[int] | None,
+        **options: Any,
+    ) -> HeadEdit:
+        """A head made from these photos, with these neurons or those that ``mend`` finds."""
+        from captum_neuroinspect.edit import edit_head, mend
+
+        options = {"target": self.target, **self.options, **options}
+        if self.method == "mend":
+            return mend(self.head, train, validation, deployment, neurons=neurons, **options)
+        assert neurons is not None
+        about = mistakes_about(deployment, self.target)
+        return edit_head(
+            self.head, train, validation, neurons=list(neurons), mistakes=about, **options
+        )
+
+    def _made(self, neurons: Sequence[int] | None, **options: Any) -> HeadEdit:
+        """Made and judged by photos of the four roles."""
+        return self.material.edited(
+            lambda train, deployment, validation, chosen: self.fit(
+                train, deployment, validation, chosen, **options
+            ),
+            self.target,
+            neurons,
+        )
+
+    def _control(self, edit: HeadEdit, neurons: Sequence[int]) -> HeadEdit:
+        """The same fit with other neurons than an edit has; without any for an empty list."""
+        if neurons:
+            return self._made(neurons)
+        if self.method == "mend":
+            return self._made(None, n_neurons=0)
+        # Plain retraining. It knows no neurons, so that their coefficients alone cannot be it.
+        scope = "class" if edit.scope == "neurons" else edit.scope
+        return self._made(edit.neurons, strength=0.0, scope=scope)

@@ -1,0 +1,502 @@
+"""One session over a model and its photos: point at mistakes, look, judge, mend."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.undisturbed import undisturbed
+from captum_neuroinspect.inspection.cache.render_in_parts import render_in_parts, rendering_plan
+from captum_neuroinspect.inspection.session.arguments import (
+    layer_name,
+    unit_indices,
+)
+from captum_neuroinspect.inspection.session.fitting import Fitting, Method
+from captum_neuroinspect.inspection.session.data_parts import load_material
+from captum_neuroinspect.inspection.session.state import SessionState
+from captum_neuroinspect.analysis.comparison import Comparison, compare_judged, compare_photos
+from captum_neuroinspect.analysis.class_errors import (
+    Confusions,
+    WorstClasses,
+    confusions,
+    worst_classes,
+)
+from captum_neuroinspect.analysis.explanation import Explanation
+from captum_neuroinspect.analysis.top_photos import TopPhotos, top_photos
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.describe import Descriptions
+    from captum_neuroinspect.edit import HeadEdit
+    from captum_neuroinspect.inspection.preflight.rendering import Clock
+    from captum_neuroinspect.photos.photos import OnError
+    from captum_neuroinspect.inspection.preflight.preflight import Preflight
+    from captum_neuroinspect.optvis import Illusions
+
+__all__ = ["NeuroInspect"]
+
+_N_NEURONS = 6
+_OF_SESSION = ("head", "layer", "preprocess", "encoder", "class_names")
+
+
+class NeuroInspect(SessionState):
+    """The debugger: it points to the place, you judge, and the head is mended.
+
+    Every step returns what the standalone function returns, shows itself in a notebook,
+    and can be left out. What takes long (features, counterfactuals, illusions, saliency)
+    is kept in the ``work`` folder, by the values of the weights, the data and the
+    settings: a second session goes on where the first ended, or was interrupted.
+
+    Args:
+        model: a classifier (an ``nn.Module`` that returns logits, on its device), what
+            :func:`load_model` gives, or a text for it, such as ``"torchvision:resnet50"``.
+        preprocess: from images ``(N, 3, H, W)`` in 0..1 to the model's input; ``None``: the
+            model normalises by itself, or was loaded with its own.
+        class_names: in the order of the model's outputs; else those of the model or data.
+        encoder: looks at illusions beside the model and finds words: an image-text
+            encoder, or a text for :func:`find_encoder`; ``None``: neither.
+        head: the decision layer or its dotted name; found when not given.
+        layer: whose units :meth:`visualize` shows; ``None``: inputs of the decision layer,
+            of which all other steps speak. Of a model without one, such as one that averages
+            heads, only ``visualize(neurons, classes)`` works, with a layer.
+        image_size: height and width in pixels at which photos are looked at. ``None``: as
+            the model says; where it does not, tensors at their own size and photos at 224.
+        resize: how photos are brought there, where that is not as the model's library
+            does: ``"squash"``, or ``"crop"`` (the shorter side, then the centre), with or
+            without a number of pixels before the centre is cropped (``"crop 256"``).
+        work: folder that keeps what was computed; ``None``: only during this session.
+        seed: of the held-out share, illusions and edits.
+        fresh: compute again what the folder keeps.
+        progress: show progress bars.
+
+    Raises:
+        TypeError: for a model, head or encoder of another kind.
+        ValueError: when no decision layer is found, the model does not decide by the one that
+            is given, or names do not fit it.
+
+    Examples::
+
+        >>> import torch
+        >>> from torch import nn
+        >>> _ = torch.manual_seed(0)
+        >>> net = nn.Sequential(
+        ...     nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+        ... )
+        >>> session = NeuroInspect(net, image_size=16, progress=False)
+        >>> features = session.load((torch.rand(60, 3, 16, 16), torch.arange(60) % 3))
+        >>> worst = session.worst_classes()[0]
+        >>> explanation = session.explain(worst.index)
+        >>> illusions = session.visualize(explanation.neurons(2), n_steps=2, size=16)
+        >>> len(illusions)  # each in the class that was missed and in the one it was taken for
+        4
+    """
+
+    @undisturbed()
+    def load(
+        self,
+        data: Any,
+        *,
+        train: Any = None,
+        test: Any = None,
+        held_out: float = 0.5,
+        on_error: OnError = "raise",
+        by_position: bool = False,
+    ) -> FeatureSet:
+        """Look at photos with the model, once, and deal out four roles.
+
+        No photo has two of them. *Train*: the contrast for mistakes, and what an edit keeps
+        to; *deployment*: their mistakes are explained, and may teach; *validation*: chooses;
+        *test*: judges. Each role has its share of each class, of its mistakes and of what is
+        right. A photo that is in two sets, by its content, is left out of ``test`` or
+        ``train``, with a warning; copies within ``data`` have the same role. Where fewer than
+        twenty test photos of ``data`` are of a class, all held-out photos judge its edit by
+        :func:`cross_fit`. ``material.roles()`` says how many photos have each role.
+
+        Args:
+            data: the labelled photos that it is about, in any form that
+                :meth:`Photos.of` takes: a folder with a subfolder a class, a ``Dataset``,
+                a ``DataLoader``, a Hugging Face dataset, tensors. Best photos that the
+                model was not trained on.
+            train: photos that the head was trained on, or some of them: the contrast
+                for its mistakes, and what an edit keeps to. ``None``: photos of ``data``.
+            test: photos that judge an edit and serve for nothing else. ``None``: photos
+                of ``data``.
+            held_out: share of ``data`` that is not explained: half of it for validation,
+                half for test, or all for validation with ``test``. The other photos are
+                for deployment, or with ``train=None`` half of them for train.
+            on_error: what happens to photos that cannot be read: an error, or ``"skip"``:
+                ``material.inspected.photos.skipped`` lists those of ``data``.
+            by_position: take the classes of the photos in their order (folders: sorted) as
+                the model's, whatever they are called. Otherwise they are found by name:
+                among the model's names, or, when it has none, those of ``data``.
+
+        Returns:
+            The features of all of ``data``.
+
+        Raises:
+            TypeError, ValueError, FileNotFoundError: as :meth:`Photos.of`; when classes
+                do not fit the model, or ``data``, ``train`` and ``test`` each other; when a
+                set has only photos of another one, or a role gets none.
+
+        Warns:
+            UserWarning: when photos are left out, or a photo is there under two labels; when
+                the photos have class names and the model has none, so that their order is
+                all there is.
+        """
+        self._see_as_given(data)
+        self._material = load_material(
+            self.model,
+            self.head,
+            data,
+            train,
+            test,
+            key=self._key,
+            work=self.work,
+            held_out=held_out,
+            on_error=on_error,
+            by_position=by_position,
+            seed=self.seed,
+            fresh=self.fresh,
+            progress=self.progress,
+        )
+        self.explanation = self.illusions = self.descriptions = self.last_edit = None
+        self._checked = None
+        return self.material.inspected.features
+
+    def worst_classes(self, n: int | None = 10) -> WorstClasses:
+        """:func:`worst_classes` of the photos."""
+        return worst_classes(self.material.inspected.features, n)
+
+    def confusions(self, n: int | None = 10, *, target: int | str | None = None) -> Confusions:
+        """:func:`confusions` of the photos."""
+        features = self.material.inspected.features
+        return confusions(features, n, target=None if target is None else self._class(target))
+
+    @undisturbed()
+    def preflight(
+        self,
+        target: int | str | None = None,
+        predicted: int | str | None = None,
+        *,
+        n_neurons: int = _N_NEURONS,
+        guided: bool = True,
+        batch_size: int = 8,
+        clock: Clock | None = time.perf_counter,
+        **options: Any,
+    ) -> Preflight:
+        """What may make every later result wrong, and what is to be done: :func:`preflight`.
+
+        Looks at the accuracy and the confusions, and at a few photos as the model sees them;
+        where nothing normalises them or the accuracy is that of guessing, it tries the usual
+        normalisations on these photos. Two steps of the illusions that are not kept yet say
+        how long they take.
+
+        Args:
+            target: the class to inspect; ``None``: that which was explained last, or else the
+                one that :meth:`explain` would take.
+            predicted: only mistakes that were taken for this class are explained.
+            n_neurons: that will be visualized, each in two classes.
+            guided: as in :meth:`visualize`.
+            batch_size: as in :meth:`visualize`.
+            clock: seconds from any start; ``None``: no step is timed.
+            **options: of :meth:`visualize`, which change how long it takes.
+
+        Raises:
+            ValueError: for an unknown class, or an option that :meth:`visualize` refuses.
+            RuntimeError: before :meth:`load`.
+            KeyboardInterrupt: when it was interrupted.
+        """
+        from captum_neuroinspect.inspection.preflight.preflight import preflight
+
+        material = self.material
+        if target is not None:
+            index = self._class(target)
+        else:
+            index = self._worst() if self.explanation is None else self.explanation.target
+        place = None if predicted is None else self._class(predicted)
+        if n_neurons < 1:
+            raise ValueError(f"n_neurons={n_neurons}, expected at least 1")
+        found = preflight(
+            material.inspected.features,
+            material.deployment.features,
+            material.held_out.features,
+            target=index,
+            predicted=place,
+            judges="test" not in material.given,
+        )
+        pixels = self._pixels_check(is_doubtful=found.guessing.is_blind)
+        plan = None
+        if found.mistakes is not None and found.mistakes.n_explained and self.layer is None:
+            neurons = self._explain(index, place).neurons(n_neurons)
+            places = self._places(index, place)
+            if neurons:
+                pairs, arguments = self._rendering(neurons, places, guided, batch_size, options)
+                plan = rendering_plan(self.work, self.model.model, pairs, clock=clock, **arguments)
+        return replace(found, preprocessing=pixels, rendering=plan)
+
+    @undisturbed()
+    def explain(
+        self, target: int | str | None = None, predicted: int | str | None = None
+    ) -> Explanation:
+        """Which neurons stand behind the mistakes on a class: :func:`explain_mistakes`.
+
+        Args:
+            target: the class that is missed, by index or name; ``None``: the worst of those
+                with mistakes that are not held out.
+            predicted: only mistakes that were taken for this class.
+
+        Raises:
+            ValueError: for an unknown class or one without mistakes to explain.
+        """
+        index = self._worst() if target is None else self._class(target)
+        found = self._explain(index, None if predicted is None else self._class(predicted))
+        if self.explanation is not None and self.explanation.target != index:
+            self.illusions = self.descriptions = None
+        if self.last_edit is not None and index not in self.last_edit.targets:
+            self.last_edit = None
+        self.explanation = found
+        return found
+
+    @undisturbed()
+    def visualize(
+        self,
+        neurons: Sequence[int] | None = None,
+        classes: Sequence[int | str] | None = None,
+        *,
+        guided: bool = True,
+        batch_size: int = 8,
+        **options: Any,
+    ) -> Illusions:
+        """What neurons look for in classes: :func:`render_illusions`, batch by batch.
+
+        Args:
+            neurons: which; ``None``: the six that the explanation blames most.
+            classes: each neuron in each of them; ``None``: the class that was missed and
+                the one that most of its mistakes were taken for; ``()``: neurons alone.
+            guided: let the session's encoder look at the images too, if there is one.
+            batch_size: pairs rendered together, and kept together.
+            **options: of :func:`render_illusions`, such as ``size`` and ``n_steps``. With
+                functions among them, such as ``transforms``, nothing is kept.
+
+        Returns:
+            Illusions, neuron by neuron, in the order of the classes.
+
+        Raises:
+            TypeError: for an option that is the session's, such as ``layer``.
+            ValueError: as :func:`render_illusions`, for an unknown class, or for no neurons
+                with an inner layer, of which the explanation does not speak.
+            KeyboardInterrupt: when it was interrupted; finished batches are kept.
+        """
+        pairs, arguments = self._rendering(neurons, classes, guided, batch_size, options)
+        self.illusions = render_in_parts(self.work, self.model.model, pairs, **arguments)
+        return self.illusions
+
+    @undisturbed()
+    def describe(self, neurons: Sequence[int] | None = None, *, n_phrases: int = 5) -> Descriptions:
+        """Words for neurons, from their top crops and illusions: :func:`describe_neurons`.
+
+        What is usual for a word is measured on some of the photos, drawn by the seed.
+
+        Args:
+            neurons: inputs of the decision layer; ``None``: those that were visualized, or
+                else the six that the explanation blames most.
+            n_phrases: for each neuron.
+
+        Raises:
+            RuntimeError: when the session has no encoder.
+        """
+        from captum_neuroinspect.inspection.session.descriptions import kept_descriptions
+
+        if self._encoder is None:
+            raise RuntimeError(
+                "encoder=None: words need an image-text encoder, such as "
+                "NeuroInspect(..., encoder='label-space'), which downloads nothing"
+            )
+        # An inner layer's illusions are of other units than the decision layer's inputs.
+        made = self.illusions if self.layer is None else None
+        if neurons is None and made is not None:
+            neurons = list(dict.fromkeys(made.neurons))
+        self.descriptions = kept_descriptions(
+            self.source,
+            self.material.inspected,
+            self._neurons(neurons),
+            made,
+            self._encoder,
+            class_names=self._names() or (),
+            n_phrases=n_phrases,
+            seed=self.seed,
+            progress=self.progress,
+        )
+        return self.descriptions
+
+    def top_photos(self, neurons: Sequence[int] | None = None, k: int = 9) -> TopPhotos:
+        """The photos that excite neurons most: :func:`top_photos`."""
+        return top_photos(self.material.inspected.features, self._neurons(neurons), k)
+
+    @undisturbed()
+    def edit(
+        self,
+        target: int | str | None = None,
+        neurons: Sequence[int] | None = None,
+        *,
+        method: Method = "mend",
+        keep_anyway: bool = False,
+        **options: Any,
+    ) -> HeadEdit:
+        """Change the decision layer so that a class is recognised more often, and judge that.
+
+        Deployment photos teach it, train photos are what it keeps to, validation photos choose,
+        and test photos judge: the edit's ``verdict`` is "keep", "do not keep" or "cannot tell"
+        (:func:`verdict_on` has the rule), beside the same fit without neurons and with random
+        ones. ``head`` is the edited layer in any case. Unless the verdict is "keep", the edit's
+        ``is_kept`` is ``False``: then ``edit.apply_(session.model.model)`` leaves the original
+        in the model, which stays as it is until then.
+
+        Args:
+            target: the class; ``None``: the one that was explained last.
+            neurons: whose influence is weakened, such as those that you picked. ``None``:
+                those that the mistakes blame.
+            method: ``"mend"``: :func:`mend`, which had the best mean accuracy in the
+                measurements; ``"equation8"``: :func:`edit_head`, the paper's.
+            keep_anyway: keep the edit whatever the verdict is.
+            **options: of that function.
+
+        Raises:
+            ValueError: for an unknown class or method, or as that function.
+        """
+        if method not in ("mend", "equation8"):
+            raise ValueError(f"method={method!r}, expected 'mend' or 'equation8'")
+        index = self._explained().target if target is None else self._class(target)
+        picked = None if neurons is None else unit_indices(neurons)
+        if picked is None and method == "equation8":
+            picked = self._blamed(index)
+        options = {"seed": self.seed, **options}
+        fitting = Fitting(method, self.head, self.material, index, options)
+        self.last_edit = fitting.edit(picked, keep_anyway=keep_anyway)
+        return self.last_edit
+
+    @undisturbed()
+    def compare(self, edit: HeadEdit | None = None) -> Comparison:
+        """An edit on the photos that judge it, and which of them changed sides.
+
+        The photos that judged an edit of :meth:`edit`; for one that was made elsewhere the test
+        photos.
+
+        Args:
+            edit: ``None``: the last one.
+
+        Raises:
+            RuntimeError: when there is none.
+        """
+        edit = self.last_edit if edit is None else edit
+        if edit is None:
+            raise RuntimeError("nothing was edited: call edit() first, or give an edit")
+        if edit.judged is not None:
+            return compare_judged(edit)
+        return compare_photos(edit, self.material.test.features)
+
+    @undisturbed()
+    def report(
+        self,
+        path: str | PathLike[str],
+        *,
+        run: str | None = None,
+        command: Sequence[str] = (),
+        inspection: str = "",
+    ) -> Path:
+        """Write what was found so far as one HTML file: :func:`write_report`.
+
+        A page above 30 MB has its pictures in a folder beside it, such as ``report_files``.
+        Mistakes are explained if they were not; illusions, words and an edit are there
+        when :meth:`visualize`, :meth:`describe` and :meth:`edit` were called.
+
+        Args:
+            path: of the file.
+            run: name that a selection made in the report carries; else the file's folder.
+            command: the words of a shell command that takes up the selection, shown beside
+                its download. The word after ``--run`` becomes the folder that the page lies
+                in when that has the name ``run``.
+            inspection: a name that the page carries, to tell which run's it is.
+
+        Raises:
+            ValueError: when there are no mistakes to explain.
+            OSError: when the file cannot be written, as its path is a folder.
+        """
+        from captum_neuroinspect.inspection.report.fill import report_data
+        from captum_neuroinspect.inspection.report.write import write_report
+
+        path = Path(path).expanduser()
+        if path.is_dir():
+            raise IsADirectoryError(f"path={str(path)!r} is a folder, expected a file.html")
+        self._explained()
+        name = run or path.resolve().parent.name
+        return write_report(report_data(self, name, tuple(command), inspection), path)
+
+    def _rendering(
+        self,
+        neurons: Sequence[int] | None,
+        classes: Sequence[int | str] | None,
+        guided: bool,
+        batch_size: int,
+        options: dict[str, Any],
+    ) -> tuple[list[tuple[int, int | None]], dict[str, Any]]:
+        """The pairs of :meth:`visualize`, and the arguments of :func:`render_in_parts`."""
+        for name in _OF_SESSION:
+            if name in options:
+                raise TypeError(f"{name} is the session's: give it to NeuroInspect({name}=...)")
+        if neurons is None and self.layer is not None:
+            raise ValueError("neurons=None: the explanation speaks of the decision layer's inputs")
+        chosen = self._neurons(neurons)
+        places = self._classes(classes) or [None]
+        lazy = self._encoder.guide if self._encoder and guided and None not in places else None
+        key = {"layer": layer_name(self.model.model, self.layer), "encoder": lazy and lazy.key}
+        names = self._names()
+        if None not in places and names is not None and len(names) == self._n_classes:
+            options["class_names"] = names
+        if lazy is not None:
+            options["encoder"] = lazy
+        arguments = {
+            "key": {**self._source_key, **key},
+            "batch_size": batch_size,
+            "fresh": self.fresh,
+            "head": self.head if self.layer is None else None,
+            "layer": self.layer,
+            "preprocess": self.model.preprocess,
+            **{"seed": self.seed, "progress": self.progress, **options},
+        }
+        return [(neuron, place) for neuron in chosen for place in places], arguments
+
+    def _explained(self) -> Explanation:
+        if self.explanation is not None:
+            return self.explanation
+        edited = self.last_edit.targets if self.last_edit is not None else ()
+        return self.explain(next(iter(edited), None))
+
+    def _blamed(self, target: int) -> list[int]:
+        """The neurons behind the mistakes on a class, whether or not it was explained."""
+        found = self.explanation
+        if found is None or found.target != target:
+            found = self._explain(target)
+        return list(found.neurons(_N_NEURONS))
+
+    def _neurons(self, neurons: Sequence[int] | None) -> list[int]:
+        if neurons is not None:
+            return unit_indices(neurons)
+        return list(self._explained().neurons(_N_NEURONS))
+
+    def _classes(self, classes: Sequence[int | str] | None) -> list[int | None]:
+        if isinstance(classes, (int, str)):
+            return [self._class(classes)]
+        if classes is not None:
+            return [self._class(one) for one in classes]
+        return [*self._places(self._explained().target, self._explained().predicted)]
+
+    def _places(self, target: int, predicted: int | None) -> list[int]:
+        """The class that was missed, and the one that it was taken for, or most often was."""
+        if predicted is None:
+            predicted = self.confusions(1, target=target)[0].predicted
+        return [target, predicted]

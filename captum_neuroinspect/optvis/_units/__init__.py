@@ -1,1 +1,0 @@
-"""Where a network's units are: layouts, maps, and ways past closed rectifiers."""
