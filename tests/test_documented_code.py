@@ -23,8 +23,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from captum_neuroinspect import LabelSpaceEncoder, collect_features
-from captum_neuroinspect.models.new_head import train_decision_layer
 from captum_neuroinspect.inspection.commands.main import app
+from captum_neuroinspect.models.new_head import train_decision_layer
 from captum_neuroinspect.photos.photos import Photos
 
 ROOT = Path(__file__).parent.parent

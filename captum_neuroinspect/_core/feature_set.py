@@ -22,13 +22,13 @@ from captum_neuroinspect._core.decisions import (
 )
 from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect._core.head import check_head, head_tensors
-from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.kept_file import read_kept, reading, write_kept
 from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect._core.modules import check_indices
 from captum_neuroinspect._core.same_samples import row_names
 from captum_neuroinspect._core.shares import share_with_interval
 from captum_neuroinspect._core.splitting import first_part
+from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.undisturbed import undisturbed
 
 if TYPE_CHECKING:

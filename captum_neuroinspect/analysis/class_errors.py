@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 from captum_neuroinspect._core.feature_set import FeatureSet
-from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.shares import share_with_interval
+from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import shown
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import check_head
-from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.shares import share_with_interval
+from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.attr import (

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
-from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.modules import as_indices, check_indices, device_of, frozen
+from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.attr.neuron_ranking import NeuronList
-from captum_neuroinspect.optvis.units.reader import Preprocess, UnitReader
 from captum_neuroinspect.optvis.units.activation import activation_map
+from captum_neuroinspect.optvis.units.reader import Preprocess, UnitReader
 
 __all__ = ["Crops", "TopPhotos", "crops", "top_photos"]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect.attr._captum import (
     format_additional_forward_args,
     run_forward,
 )
-from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect.attr._models_in import models_in
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect.attr._partial_forward import recorded_front, skipped
 from captum_neuroinspect._core.sites import Site
+from captum_neuroinspect.attr._partial_forward import recorded_front, skipped
 from captum_neuroinspect.attr._tails import lower_bound, working_dtype
 
 Activations = tuple[Tensor, ...]

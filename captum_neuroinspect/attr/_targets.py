@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_neuroinspect.attr._captum import TargetType
 from captum_neuroinspect._core.modules import as_indices, check_indices, logits_of
+from captum_neuroinspect.attr._captum import TargetType
 
 # Operations of autograd that change no number, behind which a sigmoid may stand.
 _RESHAPING = tuple(

@@ -10,7 +10,6 @@ from captum.attr import LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_neuroinspect.attr._captum import TargetType
 from captum_neuroinspect._core.exclusive import exclusive
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.modules import check_indices, frozen
@@ -24,6 +23,7 @@ from captum_neuroinspect.attr._arguments import (
     head_in_working_dtype,
     usual_activations,
 )
+from captum_neuroinspect.attr._captum import TargetType
 from captum_neuroinspect.attr._convergence import check_and_warn
 from captum_neuroinspect.attr._last_layer import is_plain_linear
 from captum_neuroinspect.attr._passes import Passes

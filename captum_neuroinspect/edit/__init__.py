@@ -1,10 +1,10 @@
 """Weaken a false correlation in the decision layer, and show what it costs and gains."""
 
-from captum_neuroinspect.edit.evaluation import Evaluation
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
 from captum_neuroinspect.edit.calibration import calibration_error
 from captum_neuroinspect.edit.controls import Control, run_controls
 from captum_neuroinspect.edit.cross_fitting import cross_fit, fit_and_judge
+from captum_neuroinspect.edit.evaluation import Evaluation
 from captum_neuroinspect.edit.head_diff import HeadDiff
 from captum_neuroinspect.edit.head_edit import edit_head
 from captum_neuroinspect.edit.image_edit import edit_through_images

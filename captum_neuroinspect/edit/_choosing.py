@@ -13,16 +13,16 @@ from tqdm import tqdm
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import check_head
+from captum_neuroinspect.edit._arguments import apart_from, check_disjoint, check_sets
 from captum_neuroinspect.edit._blame import blamed_neurons, by_magnitude
 from captum_neuroinspect.edit._candidates import Candidate, Grid, Setting
-from captum_neuroinspect.edit._arguments import apart_from, check_disjoint, check_sets
+from captum_neuroinspect.edit._epoch_choice import Judge
 from captum_neuroinspect.edit._fitting import as_edit, checked_problem
 from captum_neuroinspect.edit._mistake_parts import Parts, divided, is_of
 from captum_neuroinspect.edit._objective import Problem
 from captum_neuroinspect.edit._options import FitOptions, Scope
 from captum_neuroinspect.edit._samples import with_mistakes
 from captum_neuroinspect.edit._seen import names_of
-from captum_neuroinspect.edit._epoch_choice import Judge
 from captum_neuroinspect.edit._targets import Neurons, Ratio, checked_targets, plain_ratios
 from captum_neuroinspect.edit._training import Fit, fit_head
 from captum_neuroinspect.edit.probability_ratio import check_target, checked_neurons

@@ -15,9 +15,9 @@ from captum_neuroinspect._core.kept_file import read_kept, reading, write_kept
 from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect._core.modules import as_indices, check_indices
 from captum_neuroinspect.edit._candidates import Candidate
-from captum_neuroinspect.edit.evaluation import Evaluation
-from captum_neuroinspect.edit._mend_rounds import MendRound
 from captum_neuroinspect.edit._epoch_choice import EpochRecord
+from captum_neuroinspect.edit._mend_rounds import MendRound
+from captum_neuroinspect.edit.evaluation import Evaluation
 from captum_neuroinspect.edit.judged import Judged
 from captum_neuroinspect.edit.verdict import Verdict
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import head_values
-from captum_neuroinspect.edit._mend_fit import Weighted, anchored_fit
 from captum_neuroinspect.edit._layers import changed_rows
+from captum_neuroinspect.edit._mend_fit import Weighted, anchored_fit
 from captum_neuroinspect.edit._moved_samples import cue_of, moved_samples
 from captum_neuroinspect.edit._outcomes import block_size
 

@@ -17,17 +17,17 @@ from captum_neuroinspect._core.kept_file import reading
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.edit._candidates import Candidate
 from captum_neuroinspect.edit._edit_file import read_edit, save_edit
-from captum_neuroinspect.edit.evaluation import Evaluation, evaluate, shares_of_groups
+from captum_neuroinspect.edit._epoch_choice import EpochRecord
 from captum_neuroinspect.edit._figure import edit_figure
 from captum_neuroinspect.edit._layers import copy_of, same_values
 from captum_neuroinspect.edit._link import Link
 from captum_neuroinspect.edit._mend_rounds import MendRound
 from captum_neuroinspect.edit._options import Scope
 from captum_neuroinspect.edit._seen import is_in
-from captum_neuroinspect.edit._epoch_choice import EpochRecord
 from captum_neuroinspect.edit._summary import as_html, as_text
 from captum_neuroinspect.edit._writing import find_layer, used_once, write_head
 from captum_neuroinspect.edit.controls import Control
+from captum_neuroinspect.edit.evaluation import Evaluation, evaluate, shares_of_groups
 from captum_neuroinspect.edit.head_diff import HeadDiff
 from captum_neuroinspect.edit.judged import Judged, judged_by
 from captum_neuroinspect.edit.paired import Paired

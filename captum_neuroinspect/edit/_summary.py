@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.shares import FEW, share_with_interval
+from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect.edit._steps_table import steps_as_html, steps_as_text
 from captum_neuroinspect.edit._verdict_text import verdict_lines

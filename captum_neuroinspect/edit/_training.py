@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect.edit._adam import Adam
-from captum_neuroinspect.edit._objective import Batch, Objective, Problem
 from captum_neuroinspect.edit._epoch_choice import EpochRecord, Judge, Verdict
+from captum_neuroinspect.edit._objective import Batch, Objective, Problem
 
 FeaturesOf = Callable[[int], FeatureSet]
 

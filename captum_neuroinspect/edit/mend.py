@@ -12,7 +12,12 @@ from torch import nn
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import check_head
 from captum_neuroinspect._core.undisturbed import undisturbed
-from captum_neuroinspect.edit._arguments import apart_from, check_disjoint, check_sets, check_training
+from captum_neuroinspect.edit._arguments import (
+    apart_from,
+    check_disjoint,
+    check_sets,
+    check_training,
+)
 from captum_neuroinspect.edit._layers import copy_of
 from captum_neuroinspect.edit._mend_rounds import Mending, MendRound, worthwhile_rounds
 from captum_neuroinspect.edit._outcomes import LARGEST_WHOLE, with_logits_of

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_neuroinspect._core.modules import device_of, frozen, logits_of
 from captum_neuroinspect._core.batch_invariant import row_by_row
+from captum_neuroinspect._core.modules import device_of, frozen, logits_of
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect.encoders._resize import fit
 from captum_neuroinspect.encoders._text_cache import TextCache

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from captum_neuroinspect.models._python_file import FileSource
 from captum_neuroinspect.models._hugging_face import HuggingFace
 from captum_neuroinspect.models._libraries import Lite, Timm, Torchvision
+from captum_neuroinspect.models._python_file import FileSource
 from captum_neuroinspect.models._recipe import Built
 
 _KINDS = "'torchvision:NAME', 'timm:NAME', 'hf:NAME_OR_FOLDER', 'lite:0', or 'file.py:function'"

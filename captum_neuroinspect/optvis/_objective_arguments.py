@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_neuroinspect._core.modules import as_indices, check_indices
 from captum_neuroinspect._core.checks import check_at_least, check_whole
-from captum_neuroinspect.optvis.units.targets import Directions
+from captum_neuroinspect._core.modules import as_indices, check_indices
 from captum_neuroinspect.optvis.units.activation import (
     Token,
     check_token,
@@ -18,6 +17,7 @@ from captum_neuroinspect.optvis.units.activation import (
     one_token,
     unit_activation,
 )
+from captum_neuroinspect.optvis.units.targets import Directions
 
 Index = int | Sequence[int]
 

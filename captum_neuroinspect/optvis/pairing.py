@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from captum_neuroinspect._core.checks import check_at_least, check_whole
 from captum_neuroinspect._core.exclusive import exclusive
 from captum_neuroinspect._core.head import check_head
 from captum_neuroinspect._core.modules import as_indices, check_indices
-from captum_neuroinspect._core.checks import check_at_least, check_whole
 
 _Pairs = tuple[list[int], list[int]]
 

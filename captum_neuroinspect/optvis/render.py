@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._core.checks import as_size
 from captum_neuroinspect._core.head import check_one_answer
 from captum_neuroinspect._core.input_fit import told_what_fits
 from captum_neuroinspect._core.modules import device_of, frozen
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.encoders.prompts import DEFAULT_TEMPLATES
-from captum_neuroinspect._core.checks import as_size
 from captum_neuroinspect.optvis._rendering.batches import render_batches
 from captum_neuroinspect.optvis._rendering.economy import halved
 from captum_neuroinspect.optvis._rendering.movement import Movement, Transforms
@@ -23,9 +23,9 @@ from captum_neuroinspect.optvis._rendering.outcome import as_illusions, warn_of
 from captum_neuroinspect.optvis._rendering.pairs import Indices, Pairs, prompt_embeddings
 from captum_neuroinspect.optvis._rendering.scores import PairScorer
 from captum_neuroinspect.optvis._rendering.starts import Param, Starts
-from captum_neuroinspect.optvis.units.reader import Preprocess, UnitReader
 from captum_neuroinspect.optvis.illusions import Illusions
 from captum_neuroinspect.optvis.units.activation import Token, n_units
+from captum_neuroinspect.optvis.units.reader import Preprocess, UnitReader
 
 if TYPE_CHECKING:
     from captum_neuroinspect.encoders import ImageTextEncoder

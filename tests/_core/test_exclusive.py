@@ -18,15 +18,21 @@ import torch
 from helpers import Boom, ConvNet, SmallEncoder, left_unchanged
 from torch import Tensor, nn
 
+from captum_neuroinspect import (
+    NeuronCounterfactual,
+    collect_features,
+    find_head,
+    neuron_saliency,
+    render_illusions,
+)
 from captum_neuroinspect._core import exclusive as _exclusive
-from captum_neuroinspect import NeuronCounterfactual, collect_features, find_head, neuron_saliency, render_illusions
 from captum_neuroinspect._core.exclusive import exclusive, exclusive_layer, generators_forked
 from captum_neuroinspect._core.fingerprint import backbone_fingerprint, head_fingerprint
 from captum_neuroinspect._core.locks import locked
 from captum_neuroinspect._core.modules import captured_input, frozen
+from captum_neuroinspect.analysis.top_photos import crops
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
 from captum_neuroinspect.models.saving import save_model
-from captum_neuroinspect.analysis.top_photos import crops
 from captum_neuroinspect.optvis import GuidedModel, clean_hooks, neurons_of_classes
 
 FOR_EVER = 60.0

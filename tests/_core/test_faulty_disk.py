@@ -14,10 +14,10 @@ from file_events import FileEvents, heard
 from helpers import ConvNet
 from test_loaders import CASES
 
+from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 from captum_neuroinspect.inspection.report.data import ClassResult, ReportData
 from captum_neuroinspect.inspection.report.write import write_report
 from captum_neuroinspect.models.saving import save_model
-from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 
 CAUSES = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES]
 _NET = ConvNet()

@@ -18,9 +18,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from captum_neuroinspect._core import files as _files
 from captum_neuroinspect import FeatureSet
-from captum_neuroinspect._core.files import clear_partial, partial_folder, write_atomically, write_text
+from captum_neuroinspect._core import files as _files
+from captum_neuroinspect._core.files import (
+    clear_partial,
+    partial_folder,
+    write_atomically,
+    write_text,
+)
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="rights and signals of POSIX")

@@ -7,8 +7,8 @@ import torch
 from helpers import feature_set, linear
 
 from captum_neuroinspect import FeatureSet
-from captum_neuroinspect.edit import compare_heads
 from captum_neuroinspect.analysis.comparison import compare_photos
+from captum_neuroinspect.edit import compare_heads
 
 OLD, NEW = linear(torch.eye(3)), linear([[1.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 1.0]])
 # Row by row: right and stays, mended, broken, wrong in another way, wrong and stays.

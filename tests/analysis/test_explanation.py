@@ -4,12 +4,12 @@ import pytest
 import torch
 from helpers import assert_same_set, feature_set, left_unchanged, linear
 
-from captum_neuroinspect.attr import NeuronCounterfactual, rank_neurons
 from captum_neuroinspect.analysis.explanation import (
     Explanation,
     explain_mistakes,
     mistakes_about,
 )
+from captum_neuroinspect.attr import NeuronCounterfactual, rank_neurons
 
 HEAD = linear([[2.0, 0.0, 1.0], [0.0, 2.0, 0.0], [0.0, 0.5, 2.0]])  # class 1 lives in neuron 1
 

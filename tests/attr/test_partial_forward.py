@@ -9,8 +9,8 @@ from helpers import Boom, ConvNet, left_unchanged
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from captum_neuroinspect.attr._partial_forward import recorded_front, skipped
 from captum_neuroinspect._core.sites import Site
+from captum_neuroinspect.attr._partial_forward import recorded_front, skipped
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
 

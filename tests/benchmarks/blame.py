@@ -40,8 +40,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_neuroinspect import collect_features, find_head
-from captum_neuroinspect.models.new_head import train_decision_layer
 from captum_neuroinspect.experiments.digits_on_textures import DigitsOnTexturesConfig
+from captum_neuroinspect.models.new_head import train_decision_layer
 from captum_neuroinspect.models.weights import load_efficientnet_lite
 
 CUES = ("tile/chessboard", "tile/brick", "tile/dots", "text/watermark")

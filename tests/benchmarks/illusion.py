@@ -33,8 +33,8 @@ from captum_neuroinspect import find_head, render_illusions
 from captum_neuroinspect._core.modules import captured_input
 from captum_neuroinspect.encoders import LabelSpaceEncoder
 from captum_neuroinspect.encoders.prompts import class_embeddings
-from captum_neuroinspect.optvis import Illusions, illusion_image
 from captum_neuroinspect.models.weights import imagenet_class_names, load_efficientnet_lite
+from captum_neuroinspect.optvis import Illusions, illusion_image
 
 NEURONS, CLASSES = [3, 50, 121, 200], [207, 281, 504, 817]
 # More for what is not timed by the step: any neurons in any classes.

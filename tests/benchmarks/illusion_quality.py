@@ -33,9 +33,13 @@ from torch.nn import functional as F
 from captum_neuroinspect import collect_features, find_head, render_illusions
 from captum_neuroinspect.encoders import LabelSpaceEncoder
 from captum_neuroinspect.encoders.prompts import class_embeddings
+from captum_neuroinspect.models.weights import (
+    imagenet_class_names,
+    load_efficientnet_lite,
+    load_minilm,
+)
 from captum_neuroinspect.optvis import Illusions, illusion_transforms, random_affine
 from captum_neuroinspect.optvis.transform import Transform
-from captum_neuroinspect.models.weights import imagenet_class_names, load_efficientnet_lite, load_minilm
 
 GROUP = 4  # neurons of one class
 N_CANDIDATES = 20  # a class's neurons are drawn from those with the largest weights

@@ -19,7 +19,11 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.v2.functional import to_pil_image
 
-COMMAND = [sys.executable, "-c", "from captum_neuroinspect.inspection.commands.main import main; main()"]
+COMMAND = [
+    sys.executable,
+    "-c",
+    "from captum_neuroinspect.inspection.commands.main import main; main()",
+]
 SMALL_NET = """
 import torch
 from torch import nn

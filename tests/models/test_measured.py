@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
+from captum_neuroinspect.inspection.session.session import NeuroInspect
 from captum_neuroinspect.models._measured import recipe_of
 from captum_neuroinspect.models._recipe import Recipe, Wanted
 from captum_neuroinspect.models._transforms import (
@@ -23,7 +24,6 @@ from captum_neuroinspect.models._transforms import (
 )
 from captum_neuroinspect.models.load import load_model
 from captum_neuroinspect.photos.photos import Photos
-from captum_neuroinspect.inspection.session.session import NeuroInspect
 
 # The float32 arithmetic of (x - mean) / std, in units of what comes out.
 _ROUNDING = 2e-6

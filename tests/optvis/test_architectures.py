@@ -17,8 +17,8 @@ from torchvision import models
 from torchvision.models.convnext import CNBlockConfig
 
 from captum_neuroinspect.optvis import activation_mask, render_illusions
-from captum_neuroinspect.optvis.units.reader import UnitReader
 from captum_neuroinspect.optvis.units.activation import activation_map
+from captum_neuroinspect.optvis.units.reader import UnitReader
 
 N_CLASSES = 4
 

@@ -13,8 +13,8 @@ from captum_neuroinspect.optvis._rendering.memory import Portions
 from captum_neuroinspect.optvis._rendering.optimise import Optimisation
 from captum_neuroinspect.optvis._rendering.options import RenderOptions
 from captum_neuroinspect.optvis._rendering.scores import PairScorer
-from captum_neuroinspect.optvis.units.targets import Units
 from captum_neuroinspect.optvis.units.reader import UnitReader
+from captum_neuroinspect.optvis.units.targets import Units
 
 FAST = {"size": 16, "n_steps": 4, "progress": False}
 GUIDED = {"encoder": FakeEncoder(), "class_names": CLASS_NAMES}

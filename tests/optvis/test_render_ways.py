@@ -18,8 +18,8 @@ from captum_neuroinspect.optvis import (
     random_affine,
     render_illusions,
 )
-from captum_neuroinspect.optvis.units.targets import Directions
 from captum_neuroinspect.optvis.maco import maco_image, spectrum_magnitude
+from captum_neuroinspect.optvis.units.targets import Directions
 
 FAST = {"size": 16, "n_steps": 4, "progress": False}
 STILL = {"size": 16, "n_steps": 1, "lr": 1e-12, "progress": False}

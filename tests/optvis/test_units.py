@@ -6,13 +6,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from captum_neuroinspect._core.modules import captured_output
-from captum_neuroinspect.optvis.units.reader import UnitReader
 from captum_neuroinspect.optvis.units.activation import (
     activation_map,
     find_feature_map,
     n_units,
     unit_activation,
 )
+from captum_neuroinspect.optvis.units.reader import UnitReader
 
 NEURONS = torch.tensor([2, 0])
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))

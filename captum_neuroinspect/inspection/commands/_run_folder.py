@@ -17,21 +17,21 @@ from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect.edit import HeadEdit
-from captum_neuroinspect.models._known_code import watch
-from captum_neuroinspect.inspection.session.edit_notes import notes_of, with_notes
-from captum_neuroinspect.inspection.session.identity import edit_identity
 from captum_neuroinspect.inspection.commands._together import (
     is_of_another,
     mark_of,
     settings_digest,
     writing_together,
 )
-from captum_neuroinspect.models.load import load_model
+from captum_neuroinspect.inspection.session.edit_notes import notes_of, with_notes
+from captum_neuroinspect.inspection.session.identity import edit_identity
 from captum_neuroinspect.inspection.session.session import NeuroInspect
+from captum_neuroinspect.models._known_code import watch
+from captum_neuroinspect.models.load import load_model
 
 if TYPE_CHECKING:
-    from captum_neuroinspect.inspection.preflight.rendering import Clock
     from captum_neuroinspect.inspection.preflight.preflight import Preflight
+    from captum_neuroinspect.inspection.preflight.rendering import Clock
     from captum_neuroinspect.inspection.report.selection import Selection
 
 _FORMAT = 1

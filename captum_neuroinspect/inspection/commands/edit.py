@@ -11,12 +11,12 @@ from captum_neuroinspect.inspection.commands import _options as options
 from captum_neuroinspect.inspection.commands._safely import finish, safely
 
 if TYPE_CHECKING:
+    from captum_neuroinspect.analysis.comparison import Comparison
     from captum_neuroinspect.edit import HeadEdit
     from captum_neuroinspect.inspection.commands._run_folder import RunSettings
-    from captum_neuroinspect.analysis.comparison import Comparison
     from captum_neuroinspect.inspection.report.selection import Selection
-    from captum_neuroinspect.models.saving import SavedModel
     from captum_neuroinspect.inspection.session.session import NeuroInspect
+    from captum_neuroinspect.models.saving import SavedModel
 
 
 def edit(

@@ -62,8 +62,8 @@ def visualize(
             "progress": not quiet,
         }
         from captum_neuroinspect.inspection.commands.inspect import file_of_names
-        from captum_neuroinspect.models.load import load_model
         from captum_neuroinspect.inspection.session.session import NeuroInspect
+        from captum_neuroinspect.models.load import load_model
 
         loaded = load_model(model, weights=weights, device=device, image_size=image_size)
         session = NeuroInspect(loaded, class_names=file_of_names(class_names), **session_options)

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import find_head
+from captum_neuroinspect.analysis.explanation import mistakes_about
 from captum_neuroinspect.attr import NeuronCounterfactual, NeuronRanking, rank_neurons
 from captum_neuroinspect.edit import Verdict
 from captum_neuroinspect.encoders import LabelSpaceEncoder
-from captum_neuroinspect.models.new_head import replace_layer, train_decision_layer
 from captum_neuroinspect.features import collect_features
 from captum_neuroinspect.inspection.demo.data import SIZE, DemoData, digits_data, folder_data
 from captum_neuroinspect.inspection.demo.edits import Candidate, best_of, choose, try_edits
-from captum_neuroinspect.analysis.explanation import mistakes_about
-from captum_neuroinspect.optvis import Illusions, render_illusions
+from captum_neuroinspect.models.new_head import replace_layer, train_decision_layer
 from captum_neuroinspect.models.weights import load_efficientnet_lite
+from captum_neuroinspect.optvis import Illusions, render_illusions
 
 N_NEURONS = 6
 N_TOP_PHOTOS = 6

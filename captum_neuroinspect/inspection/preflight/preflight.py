@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect.analysis.class_errors import ClassErrors, worst_classes
 from captum_neuroinspect.inspection.preflight.agreement import Collapse as Collapse
 from captum_neuroinspect.inspection.preflight.agreement import Guessing as Guessing
 from captum_neuroinspect.inspection.preflight.agreement import Renaming as Renaming
@@ -19,7 +20,6 @@ from captum_neuroinspect.inspection.preflight.preprocessing import (
     check_preprocessing as check_preprocessing,
 )
 from captum_neuroinspect.inspection.preflight.rendering import RenderingPlan as RenderingPlan
-from captum_neuroinspect.analysis.class_errors import ClassErrors, worst_classes
 
 __all__ = ["MistakeCount", "Preflight", "PreprocessingCheck", "check_preprocessing", "preflight"]
 

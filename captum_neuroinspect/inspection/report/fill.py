@@ -12,11 +12,6 @@ from captum_neuroinspect import __version__
 from captum_neuroinspect._core.blocks import by_blocks
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.shares import FEW, share_with_interval
-from captum_neuroinspect.inspection.report.fill_cards import neuron_cards
-from captum_neuroinspect.inspection.report.fill_edit import edit_result
-from captum_neuroinspect.inspection.session.identity import report_identity
-from captum_neuroinspect.inspection.session.data_parts import Part
-from captum_neuroinspect.inspection.report.public import public, public_source
 from captum_neuroinspect.analysis.class_errors import counted_pairs
 from captum_neuroinspect.analysis.explanation import Explanation
 from captum_neuroinspect.inspection.preflight.preflight import MistakeCount
@@ -28,7 +23,12 @@ from captum_neuroinspect.inspection.report.data import (
     Mistake,
     ReportData,
 )
+from captum_neuroinspect.inspection.report.fill_cards import neuron_cards
+from captum_neuroinspect.inspection.report.fill_edit import edit_result
 from captum_neuroinspect.inspection.report.formats import share
+from captum_neuroinspect.inspection.report.public import public, public_source
+from captum_neuroinspect.inspection.session.data_parts import Part
+from captum_neuroinspect.inspection.session.identity import report_identity
 
 if TYPE_CHECKING:
     from captum_neuroinspect.inspection.session.session import NeuroInspect

@@ -10,15 +10,6 @@ from typing import TYPE_CHECKING
 from PIL.Image import Image
 from torch import Tensor
 
-from captum_neuroinspect.inspection.session.evidence import (
-    Source,
-    boxes_of,
-    core_relevance_of,
-    cut,
-    saliency_of,
-)
-from captum_neuroinspect.inspection.session.data_parts import Part
-from captum_neuroinspect.inspection.report.overlay import overlay
 from captum_neuroinspect.analysis.explanation import Explanation
 from captum_neuroinspect.inspection.report.card_data import (
     ClassWeight,
@@ -28,7 +19,16 @@ from captum_neuroinspect.inspection.report.card_data import (
     SaliencyPicture,
     TopPhoto,
 )
+from captum_neuroinspect.inspection.report.overlay import overlay
 from captum_neuroinspect.inspection.report.pictures import as_image
+from captum_neuroinspect.inspection.session.data_parts import Part
+from captum_neuroinspect.inspection.session.evidence import (
+    Source,
+    boxes_of,
+    core_relevance_of,
+    cut,
+    saliency_of,
+)
 from captum_neuroinspect.optvis import Illusions
 
 if TYPE_CHECKING:

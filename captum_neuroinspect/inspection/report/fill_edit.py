@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from captum_neuroinspect.inspection.session.edit_notes import notes_of
-from captum_neuroinspect.inspection.session.data_parts import Part
 from captum_neuroinspect.analysis.comparison import Comparison
 from captum_neuroinspect.inspection.report.data import Change, ChangedPhoto, EditResult
+from captum_neuroinspect.inspection.session.data_parts import Part
+from captum_neuroinspect.inspection.session.edit_notes import notes_of
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit import HeadEdit

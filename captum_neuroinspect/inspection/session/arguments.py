@@ -27,9 +27,9 @@ from captum_neuroinspect._core.modules import (
     module_name,
 )
 from captum_neuroinspect.models._recipe import Preprocess, SizedBy, Wanted
-from captum_neuroinspect.photos.view import View
 from captum_neuroinspect.models.load import LoadedModel, load_model
 from captum_neuroinspect.photos.photos import Photos
+from captum_neuroinspect.photos.view import View
 
 
 def loaded_model(

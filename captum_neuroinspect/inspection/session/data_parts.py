@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from captum_neuroinspect._core.class_names import by_position_note, shortened
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.shares import FEW
+from captum_neuroinspect.inspection.cache.work_folder import WorkFolder, collect_in_parts
 from captum_neuroinspect.inspection.session.arguments import n_classes_of
 from captum_neuroinspect.inspection.session.roles import (
     dealt_roles,
@@ -23,7 +24,6 @@ from captum_neuroinspect.inspection.session.roles import (
 )
 from captum_neuroinspect.models.load import LoadedModel
 from captum_neuroinspect.photos.photos import OnError, Photos
-from captum_neuroinspect.inspection.cache.work_folder import WorkFolder, collect_in_parts
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit import HeadEdit

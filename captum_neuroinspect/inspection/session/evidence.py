@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.modules import device_of
-from captum_neuroinspect.attr import Counterfactual, NeuronCounterfactual, neuron_saliency
-from captum_neuroinspect.inspection.session.data_parts import Part
 from captum_neuroinspect.analysis.core_relevance import core_relevance
-from captum_neuroinspect.models.load import LoadedModel
 from captum_neuroinspect.analysis.top_photos import TopPhotos, crops, top_photos
+from captum_neuroinspect.attr import Counterfactual, NeuronCounterfactual, neuron_saliency
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
+from captum_neuroinspect.inspection.session.data_parts import Part
+from captum_neuroinspect.models.load import LoadedModel
 from captum_neuroinspect.optvis import Illusions
 
 Shape = tuple[int | None, ...]

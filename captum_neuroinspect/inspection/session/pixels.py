@@ -12,8 +12,8 @@ from captum_neuroinspect.inspection.preflight.preprocessing import (
     PreprocessingCheck,
     check_preprocessing,
 )
-from captum_neuroinspect.inspection.session.evidence import Source
 from captum_neuroinspect.inspection.session.data_parts import Part
+from captum_neuroinspect.inspection.session.evidence import Source
 
 _N_PHOTOS = 32
 

@@ -11,31 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.undisturbed import undisturbed
-from captum_neuroinspect.inspection.cache.render_in_parts import render_in_parts, rendering_plan
-from captum_neuroinspect.inspection.session.arguments import (
-    layer_name,
-    unit_indices,
-)
-from captum_neuroinspect.inspection.session.fitting import Fitting, Method
-from captum_neuroinspect.inspection.session.data_parts import load_material
-from captum_neuroinspect.inspection.session.state import SessionState
-from captum_neuroinspect.analysis.comparison import Comparison, compare_judged, compare_photos
 from captum_neuroinspect.analysis.class_errors import (
     Confusions,
     WorstClasses,
     confusions,
     worst_classes,
 )
+from captum_neuroinspect.analysis.comparison import Comparison, compare_judged, compare_photos
 from captum_neuroinspect.analysis.explanation import Explanation
 from captum_neuroinspect.analysis.top_photos import TopPhotos, top_photos
+from captum_neuroinspect.inspection.cache.render_in_parts import render_in_parts, rendering_plan
+from captum_neuroinspect.inspection.session.arguments import (
+    layer_name,
+    unit_indices,
+)
+from captum_neuroinspect.inspection.session.data_parts import load_material
+from captum_neuroinspect.inspection.session.fitting import Fitting, Method
+from captum_neuroinspect.inspection.session.state import SessionState
 
 if TYPE_CHECKING:
     from captum_neuroinspect.describe import Descriptions
     from captum_neuroinspect.edit import HeadEdit
-    from captum_neuroinspect.inspection.preflight.rendering import Clock
-    from captum_neuroinspect.photos.photos import OnError
     from captum_neuroinspect.inspection.preflight.preflight import Preflight
+    from captum_neuroinspect.inspection.preflight.rendering import Clock
     from captum_neuroinspect.optvis import Illusions
+    from captum_neuroinspect.photos.photos import OnError
 
 __all__ = ["NeuroInspect"]
 

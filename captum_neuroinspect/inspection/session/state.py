@@ -17,6 +17,10 @@ from captum_neuroinspect._core.files import partial_folder
 from captum_neuroinspect._core.fingerprint import backbone_fingerprint, head_fingerprint
 from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect._core.undisturbed import undisturbed
+from captum_neuroinspect.analysis.class_errors import worst_classes
+from captum_neuroinspect.analysis.explanation import Explanation, check_outputs, explain_mistakes
+from captum_neuroinspect.encoders.by_name import LazyEncoder, find_encoder
+from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 from captum_neuroinspect.inspection.session.arguments import (
     check_names,
     class_index,
@@ -27,21 +31,17 @@ from captum_neuroinspect.inspection.session.arguments import (
     n_classes_of,
     sized_like,
 )
-from captum_neuroinspect.inspection.session.evidence import Source, counterfactuals_of
 from captum_neuroinspect.inspection.session.data_parts import Material
+from captum_neuroinspect.inspection.session.evidence import Source, counterfactuals_of
 from captum_neuroinspect.inspection.session.pixels import kept_preprocessing_check
-from captum_neuroinspect.encoders.by_name import LazyEncoder, find_encoder
-from captum_neuroinspect.analysis.class_errors import worst_classes
-from captum_neuroinspect.analysis.explanation import Explanation, check_outputs, explain_mistakes
 from captum_neuroinspect.models.load import LoadedModel
-from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 
 if TYPE_CHECKING:
     from captum_neuroinspect.describe import Descriptions
     from captum_neuroinspect.edit import HeadEdit
     from captum_neuroinspect.encoders import ImageTextEncoder
-    from captum_neuroinspect.models._recipe import Preprocess
     from captum_neuroinspect.inspection.preflight.preprocessing import PreprocessingCheck
+    from captum_neuroinspect.models._recipe import Preprocess
     from captum_neuroinspect.optvis import Illusions
 
 _FEWEST_RIGHT = 2

@@ -12,9 +12,9 @@ from torch import Tensor
 from captum_neuroinspect._core.modules import as_indices, check_indices, logits_of
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect.encoders.prompts import class_embeddings
-from captum_neuroinspect.optvis.units.targets import Directions, Targets, Units
-from captum_neuroinspect.optvis.units.reader import Reading
 from captum_neuroinspect.optvis.units.activation import n_units
+from captum_neuroinspect.optvis.units.reader import Reading
+from captum_neuroinspect.optvis.units.targets import Directions, Targets, Units
 
 if TYPE_CHECKING:
     from captum_neuroinspect.encoders import ImageTextEncoder

@@ -16,10 +16,10 @@ from captum_neuroinspect._core.modules import device_of, logits_of
 from captum_neuroinspect.optvis._rendering.memory_format import format_for
 from captum_neuroinspect.optvis._rendering.options import Precision
 from captum_neuroinspect.optvis._rendering.precision import bfloat16_pays
-from captum_neuroinspect.optvis.units.targets import Targets
 from captum_neuroinspect.optvis._shortcuts.separate_rows import separate_rows
 from captum_neuroinspect.optvis._shortcuts.shortened import shortened
 from captum_neuroinspect.optvis.units.reader import Reading, UnitReader
+from captum_neuroinspect.optvis.units.targets import Targets
 
 if TYPE_CHECKING:
     from captum_neuroinspect.encoders import ImageTextEncoder

@@ -22,7 +22,6 @@ from captum_neuroinspect._core.modules import (
     frozen,
     module_name,
 )
-from captum_neuroinspect.optvis.units.maps import Kind, MapSource, find_source
 from captum_neuroinspect.optvis.units.activation import (
     Token,
     UnitMaps,
@@ -30,6 +29,7 @@ from captum_neuroinspect.optvis.units.activation import (
     find_feature_map,
     one_token,
 )
+from captum_neuroinspect.optvis.units.maps import Kind, MapSource, find_source
 
 Preprocess = Callable[[Tensor], Tensor]
 

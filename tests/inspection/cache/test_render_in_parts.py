@@ -8,8 +8,8 @@ import torch
 from helpers import Boom, ConvNet, left_unchanged
 
 from captum_neuroinspect.encoders import LabelSpaceEncoder
-from captum_neuroinspect.inspection.cache.render_in_parts import render_in_parts
 from captum_neuroinspect.encoders.by_name import LazyEncoder
+from captum_neuroinspect.inspection.cache.render_in_parts import render_in_parts
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 from captum_neuroinspect.optvis import render_illusions
 

@@ -19,13 +19,13 @@ import torch
 from helpers import Boom, ConvNet, assert_same_set
 from safetensors import SafetensorError
 
-from captum_neuroinspect._core import locks as _locks
 from captum_neuroinspect import FeatureSet, collect_features
-from captum_neuroinspect.inspection.cache import work_folder as workfolder
+from captum_neuroinspect._core import locks as _locks
 from captum_neuroinspect.inspection.cache import entry as _cache_files
-from captum_neuroinspect.photos.photos import Photos
+from captum_neuroinspect.inspection.cache import work_folder as workfolder
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder, collect_in_parts
 from captum_neuroinspect.optvis import Illusions
+from captum_neuroinspect.photos.photos import Photos
 
 KEY = {"seed": 0, "photos": "ab12"}
 

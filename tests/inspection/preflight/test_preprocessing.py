@@ -8,7 +8,10 @@ from helpers import Boom, left_unchanged
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
-from captum_neuroinspect.inspection.preflight.preflight import PreprocessingCheck, check_preprocessing
+from captum_neuroinspect.inspection.preflight.preflight import (
+    PreprocessingCheck,
+    check_preprocessing,
+)
 
 IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

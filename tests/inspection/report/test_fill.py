@@ -13,10 +13,10 @@ from session_examples import NAMES, QUICK, SIZE, CountedNet, loaded, photos, ses
 
 from captum_neuroinspect.describe import Descriptions, NeuronDescription
 from captum_neuroinspect.edit import compare_heads
-from captum_neuroinspect.inspection.report.fill import report_data
 from captum_neuroinspect.inspection.report._checks import check_data
 from captum_neuroinspect.inspection.report._view import view_of
 from captum_neuroinspect.inspection.report.data import ReportData
+from captum_neuroinspect.inspection.report.fill import report_data
 from captum_neuroinspect.inspection.session.session import NeuroInspect
 
 
@@ -72,9 +72,7 @@ def test_all_illusions_are_dimmed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     expected = illusions.masked()
     monkeypatch.setattr(type(illusions), "masked", counted)
-    monkeypatch.setattr(
-        "captum_neuroinspect.inspection.report.fill_cards._core", lambda *_: {}
-    )
+    monkeypatch.setattr("captum_neuroinspect.inspection.report.fill_cards._core", lambda *_: {})
     cards = {card.neuron: card for card in report_data(made, "run").neurons}
     assert len(calls) == 1
     for i, neuron in enumerate(illusions.neurons):

@@ -9,7 +9,6 @@ from helpers import ConvNet, left_unchanged
 from session_examples import SIZE
 from torch import nn
 
-from captum_neuroinspect.photos.view import View
 from captum_neuroinspect.inspection.session.arguments import (
     check_names,
     class_index,
@@ -20,6 +19,7 @@ from captum_neuroinspect.inspection.session.arguments import (
     n_classes_of,
     unit_indices,
 )
+from captum_neuroinspect.photos.view import View
 
 
 def _model(net: nn.Module | None = None, preprocess: Any = None) -> Any:
