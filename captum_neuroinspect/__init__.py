@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from captum_neuroinspect._core.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from captum_neuroinspect.attr import (
         NeuronCounterfactual,
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from captum_neuroinspect.inspection.session.session import NeuroInspect
     from captum_neuroinspect.optvis import Illusions, activation_mask, render_illusions
 
-__version__ = "0.1.0"
 
 _MODULE_OF = {
     "FeatureSet": "features",

@@ -1,8 +1,15 @@
 """Fixtures that all tests share."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from processes import processes
+from session_examples import inspect_arguments, write_model, write_photos
 
 # Tiny nets: a second thread costs more than it gives, above all on a busy machine.
 torch.set_num_threads(1)
@@ -16,3 +23,38 @@ settings.load_profile("any speed")
 def _seeded():
     """Give every test the same random weights and pictures, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory) -> Iterator[Path]:
+    """What the command remembers of Python files is not what the developer's own does."""
+    folder: Path = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory, own_cache):
+    """Runs ``neuroinspect`` in processes of its own."""
+    with processes(tmp_path_factory.mktemp("processes")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory) -> Path:
+    """A folder with photos and a model's file, which nobody changes."""
+    folder: Path = tmp_path_factory.mktemp("place")
+    write_photos(folder / "photos")
+    write_photos(folder / "test", n=30, seed=4)
+    write_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def inspected(commands, place: Path, tmp_path_factory) -> Path:
+    """A finished inspection, in ``run``, with fewer neurons than :func:`work_of` asks for."""
+    folder: Path = tmp_path_factory.mktemp("inspected")
+    done = commands.run(*inspect_arguments(place, folder / "run", "--neurons", 1))
+    assert done.code == 0, done.stderr
+    return folder

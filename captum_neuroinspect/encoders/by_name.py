@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from captum_neuroinspect._core.fingerprint import backbone_fingerprint
 from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect.encoders import ImageTextEncoder, LabelSpaceEncoder, OpenCLIPEncoder
-from captum_neuroinspect.inspection.doctor import has_label_space, has_open_clip
+from captum_neuroinspect.encoders._available import has_label_space, has_open_clip
 
 __all__ = ["LazyEncoder", "find_encoder"]
 

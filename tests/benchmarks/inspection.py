@@ -19,11 +19,8 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.v2.functional import to_pil_image
 
-COMMAND = [
-    sys.executable,
-    "-c",
-    "from captum_neuroinspect.inspection.commands.main import main; main()",
-]
+MAIN = "from captum_neuroinspect.inspection.commands.main import main; main()"
+COMMAND = [sys.executable, "-c", MAIN]
 SMALL_NET = """
 import torch
 from torch import nn

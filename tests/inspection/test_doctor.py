@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from captum_neuroinspect.encoders import _available
 from captum_neuroinspect.inspection import doctor
 from captum_neuroinspect.inspection.doctor import Finding, examine
 
@@ -41,6 +42,7 @@ def test_missing_packages(monkeypatch) -> None:
 
     monkeypatch.setattr(doctor, "version", missing)
     monkeypatch.setattr(doctor, "find_spec", lambda _: None)
+    monkeypatch.setattr(_available, "find_spec", lambda _: None)
     found = _by_name()
     assert found["torch-lucent"].advice == 'pip install "captum-neuroinspect[lucent]"'
     assert found["timm"].advice == "pip install timm"
@@ -124,4 +126,4 @@ def test_the_default_encoder_is_the_one_looked_for() -> None:
     from captum_neuroinspect.encoders._open_clip_weights import DEFAULT_NAME, DEFAULT_TAG
 
     config = open_clip.get_pretrained_cfg(DEFAULT_NAME, DEFAULT_TAG)
-    assert config["hf_hub"].strip("/") == doctor._CLIP
+    assert config["hf_hub"].strip("/") == _available.CLIP

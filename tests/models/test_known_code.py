@@ -61,8 +61,8 @@ def _project(folder: Path, place: Path) -> Path:
         "            return super().forward(images)\n"
         "    return Net(3)\n"
     )
-    tests = Path(__file__).resolve().parents[2]
-    for_path = f"import sys\nsys.path[:0] = [{str(tests)!r}, {str(tests / 'inspection')!r}]\n"
+    tests = Path(__file__).resolve().parents[1]
+    for_path = f"import sys\nsys.path[:0] = [{str(tests)!r}]\n"
     (folder / "neighbour_of_model.py").write_text(for_path)
     (folder / "parts" / "__init__.py").write_text("")
     (folder / "parts" / "late.py").write_text("")

@@ -14,7 +14,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from captum_neuroinspect import __version__
 from captum_neuroinspect._core import files
 from captum_neuroinspect._core.files import (
     check_file,
@@ -23,6 +22,7 @@ from captum_neuroinspect._core.files import (
     read_text,
 )
 from captum_neuroinspect._core.texts import shown
+from captum_neuroinspect._core.version import __version__
 
 T = TypeVar("T")
 RECORD = ".entry.json"

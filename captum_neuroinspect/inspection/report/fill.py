@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from captum_neuroinspect import __version__
 from captum_neuroinspect._core.blocks import by_blocks
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.shares import FEW, share_with_interval
+from captum_neuroinspect._core.version import __version__
 from captum_neuroinspect.analysis.class_errors import counted_pairs
 from captum_neuroinspect.analysis.explanation import Explanation
 from captum_neuroinspect.inspection.preflight.preflight import MistakeCount

@@ -101,7 +101,7 @@ MODEL_FILE = """
 import os
 import sys
 
-sys.path[:0] = [TESTS, TESTS + "/inspection"]
+sys.path[:0] = [TESTS]
 from session_examples import CountedNet
 
 
@@ -136,7 +136,7 @@ def broken():
 def write_model(folder: Path) -> Path:
     """A file whose function ``net`` gives a :class:`CountedNet`."""
     path = folder / "model.py"
-    tests = str(Path(__file__).resolve().parents[1])
+    tests = str(Path(__file__).resolve().parent)
     path.write_text(MODEL_FILE.replace("TESTS", repr(tests)), encoding="utf-8")
     return path
 

@@ -22,7 +22,7 @@ import json, os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import torch
 from captum_neuroinspect.inspection.commands.main import main
-from captum_neuroinspect.inspection.session.session import session
+from captum_neuroinspect.inspection.session import session
 from captum_neuroinspect.inspection.commands import _run_folder
 from captum_neuroinspect.inspection.report import selection, write
 sys.path.insert(0, HERE)
@@ -139,7 +139,7 @@ class Processes:
 @contextmanager
 def processes(folder: Path) -> Iterator[Processes]:
     """Start the process that the others are forks of, and end it."""
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     with subprocess.Popen(
         [sys.executable, "-c", _server()],
