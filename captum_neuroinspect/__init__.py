@@ -6,9 +6,9 @@ loaded when it is first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from captum_neuroinspect._core.lazy import lazy_names
 from captum_neuroinspect._core.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from captum_neuroinspect.edit import HeadEdit, Verdict, edit_head, mend, probability_ratio
     from captum_neuroinspect.encoders import LabelSpaceEncoder, OpenCLIPEncoder
     from captum_neuroinspect.features import FeatureSet, collect_features, find_head
-    from captum_neuroinspect.inspection.preflight.preflight import Preflight, preflight
-    from captum_neuroinspect.inspection.session.session import NeuroInspect
+    from captum_neuroinspect.inspection import NeuroInspect, Preflight, preflight
     from captum_neuroinspect.optvis import Illusions, activation_mask, render_illusions
 
 
@@ -34,11 +33,11 @@ _MODULE_OF = {
     "HeadEdit": "edit",
     "Illusions": "optvis",
     "LabelSpaceEncoder": "encoders",
-    "NeuroInspect": "inspection.session.session",
+    "NeuroInspect": "inspection",
     "NeuronCounterfactual": "attr",
     "NeuronRanking": "attr",
     "OpenCLIPEncoder": "encoders",
-    "Preflight": "inspection.preflight.preflight",
+    "Preflight": "inspection",
     "Reference": "attr",
     "Verdict": "edit",
     "activation_mask": "optvis",
@@ -48,7 +47,7 @@ _MODULE_OF = {
     "find_head": "features",
     "mend": "edit",
     "neuron_saliency": "attr",
-    "preflight": "inspection.preflight.preflight",
+    "preflight": "inspection",
     "probability_ratio": "edit",
     "rank_neurons": "attr",
     "render_illusions": "optvis",
@@ -82,11 +81,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULE_OF:
-        return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(__name__, _MODULE_OF)

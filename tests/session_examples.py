@@ -11,7 +11,7 @@ from helpers import ConvNet
 from PIL import Image
 from torch import Tensor, nn
 
-from captum_neuroinspect.inspection.session.session import NeuroInspect
+from captum_neuroinspect.inspection import NeuroInspect
 from captum_neuroinspect.optvis import Illusions
 
 SIZE = 16

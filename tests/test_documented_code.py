@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 
 from captum_neuroinspect import LabelSpaceEncoder, collect_features
 from captum_neuroinspect.inspection.commands.main import app
-from captum_neuroinspect.models.new_head import train_decision_layer
-from captum_neuroinspect.photos.photos import Photos
+from captum_neuroinspect.models import train_decision_layer
+from captum_neuroinspect.photos import Photos
 
 ROOT = Path(__file__).parent.parent
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "inspecting-your-photos.md"

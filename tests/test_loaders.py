@@ -22,17 +22,16 @@ from torch import Tensor, nn
 
 from captum_neuroinspect import FeatureSet, HeadEdit, Illusions
 from captum_neuroinspect._core.kept_file import read_kept, write_kept
-from captum_neuroinspect.edit._result import compare_heads
-from captum_neuroinspect.edit.judged import Judged
+from captum_neuroinspect.edit import Judged, compare_heads
+from captum_neuroinspect.inspection import Selection
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 from captum_neuroinspect.inspection.commands._run_folder import RunSettings
 from captum_neuroinspect.inspection.commands.inspect import file_of_names
-from captum_neuroinspect.inspection.preflight.preprocessing import PreprocessingCheck
-from captum_neuroinspect.inspection.report.selection import Selection
+from captum_neuroinspect.inspection.preflight_checks.preprocessing import PreprocessingCheck
 from captum_neuroinspect.inspection.session.edit_notes import notes_of, with_notes
 from captum_neuroinspect.inspection.session.pixels import restored
+from captum_neuroinspect.models import save_model
 from captum_neuroinspect.models._checkpoints import fill, read_checkpoint, weights_for
-from captum_neuroinspect.models.saving import save_model
 from captum_neuroinspect.photos._reading import check_file as check_picture
 from captum_neuroinspect.photos._reading import file_digest, naming, read_file
 from captum_neuroinspect.photos._table import photos_in_table

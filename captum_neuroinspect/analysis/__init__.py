@@ -1,0 +1,34 @@
+"""What lies between features and a person: errors, explanations, photos, comparisons."""
+
+from captum_neuroinspect.analysis.class_errors import (
+    ClassErrors,
+    Confusion,
+    Confusions,
+    WorstClasses,
+    confusions,
+    worst_classes,
+)
+from captum_neuroinspect.analysis.comparison import Comparison, compare_photos
+from captum_neuroinspect.analysis.core_relevance import class_representatives, core_relevance
+from captum_neuroinspect.analysis.explanation import Explanation, explain_mistakes, mistakes_about
+from captum_neuroinspect.analysis.top_photos import Crops, TopPhotos, crops, top_photos
+
+__all__ = [
+    "ClassErrors",
+    "Comparison",
+    "Confusion",
+    "Confusions",
+    "Crops",
+    "Explanation",
+    "TopPhotos",
+    "WorstClasses",
+    "class_representatives",
+    "compare_photos",
+    "confusions",
+    "core_relevance",
+    "crops",
+    "explain_mistakes",
+    "mistakes_about",
+    "top_photos",
+    "worst_classes",
+]

@@ -22,9 +22,6 @@ from captum_neuroinspect.attr import (
 
 __all__ = ["Explanation", "explain_mistakes", "mistakes_about"]
 
-# More than the paper's 5: with the contrast, twenty votes name a cause's neurons more stably.
-_N_VOTES = 20
-_FEW = 4  # mistakes, below which one is not few
 _N_SHOWN = 20  # rows in a notebook
 
 
@@ -96,14 +93,13 @@ def explain_mistakes(
     *,
     target: int,
     predicted: int | None = None,
-    k: int = _N_VOTES,
+    k: int | None = None,
     w: Tensor | Counterfactual | None = None,
 ) -> Explanation:
     """Find the neurons behind the mistakes on a class.
 
     :class:`NeuronCounterfactual` with the paper's settings, then :func:`rank_neurons`
-    against samples that the head gets right. Of four mistakes or more, a neuron must be
-    among the ``k`` strongest of at least two.
+    against samples that the head gets right, with its defaults.
 
     Args:
         head: the decision layer.
@@ -112,7 +108,7 @@ def explain_mistakes(
             what it was trained on; ``None``: those of ``features``.
         target: the class whose mistakes are explained.
         predicted: only those that were taken for this class.
-        k: votes of each mistake in each direction.
+        k: votes of each mistake in each direction, as in :func:`rank_neurons`.
         w: the mistakes' counterfactuals, if they are known already: the details, or the
             changes ``(M, F)`` alone.
 
@@ -143,20 +139,11 @@ def explain_mistakes(
         raise ValueError(f"w has {len(changes)} rows for {len(mistakes)} mistakes")
     ranking = rank_neurons(
         w,
-        k=min(k, changes.shape[1]),
-        min_precision=_least_share(w),
+        k=None if k is None else min(k, changes.shape[1]),
         features=mistakes,
         reference=features if reference is None else reference,
     )
     return Explanation(target, predicted, mistakes, changes, ranking)
-
-
-def _least_share(w: Tensor | Counterfactual) -> float:
-    """The share of the mistakes that must have a neuron among their strongest."""
-    counted = w.converged & ~w.already_correct if isinstance(w, Counterfactual) else w.any(1)
-    n_mistakes = max(1, int(counted.sum()))
-    # What a single photo of many has of its own is no reason why the class goes wrong.
-    return (2 if n_mistakes >= _FEW else 1) / n_mistakes
 
 
 def check_outputs(head: nn.Linear) -> None:

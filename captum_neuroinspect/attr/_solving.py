@@ -63,10 +63,11 @@ class Problem:
     progress: bool
 
     def contrasted(self, found: Counterfactual, usual: Tensor, target: Tensor) -> Counterfactual:
-        """Add the contrast; ``usual`` (n, D) is what the reference's numbers describe."""
+        """Add the shortfall; ``usual`` (n, D) is what the reference's numbers describe."""
         if self.reference is None:
             return found
-        return replace(found, contrast=self.reference.contrast(found.w, usual, target))
+        shortfall = self.reference.shortfall(found.w, usual, target)
+        return replace(found, shortfall=shortfall, reference=self.reference)
 
     def feasible_rows(self, activations: Sequence[Tensor]) -> Tensor:
         """``(n,)`` the samples whose changes are bounded: each decides for itself.
@@ -235,9 +236,9 @@ def _shaped(found: Counterfactual, shapes: list[torch.Size]) -> Counterfactual:
     """Changes in the shape of the activation; of several, the shapes beside joined changes."""
     if len(shapes) > 1:
         return replace(found, shapes=tuple(shapes))
-    w, contrast = (None if t is None else t.view(-1, *shapes[0]) for t in (found.w, found.contrast))
-    assert w is not None
-    return replace(found, w=w, contrast=contrast)
+    w = found.w.view(-1, *shapes[0])
+    shortfall = None if found.shortfall is None else found.shortfall.view_as(w)
+    return replace(found, w=w, shortfall=shortfall)
 
 
 def _check_replay(tail: Tail, logits: Tensor) -> None:
@@ -275,13 +276,13 @@ def _batches(n: int, size: int) -> list[slice]:
 def _joined(parts: Iterator[Counterfactual], n: int) -> Counterfactual:
     """One record of all batches; large fields are filled in place: two copies may not fit."""
     w: Tensor | None = None
-    contrast: Tensor | None = None
+    shortfall: Tensor | None = None
     rest: list[Counterfactual] = []
     start = 0
     for part in parts:
-        w, contrast = _fill(w, part.w, start, n), _fill(contrast, part.contrast, start, n)
+        w, shortfall = _fill(w, part.w, start, n), _fill(shortfall, part.shortfall, start, n)
         start += len(part.w)
-        rest.append(replace(part, w=part.n_steps, contrast=None))
+        rest.append(replace(part, w=part.n_steps, shortfall=None))
     assert w is not None  # there is at least one sample
     return Counterfactual(
         w,
@@ -291,7 +292,8 @@ def _joined(parts: Iterator[Counterfactual], n: int) -> Counterfactual:
         residual=torch.cat([part.residual for part in rest]),
         feasible=torch.cat([part.feasible for part in rest]),
         ran_out=torch.cat([part.ran_out for part in rest]),
-        contrast=contrast,
+        shortfall=shortfall,
+        reference=rest[0].reference,
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.attr.reference import Reference
 
 Scaling = Literal["code", "paper"]
 
@@ -71,8 +74,9 @@ class Counterfactual:
         feasible: ``(N,)`` whether ``z + w >= 0`` was kept.
         ran_out: ``(N,)`` whether the solver ran out of steps before it was done: before
             the prediction was right (``sgd``), or the residual small (``fista``).
-        contrast: ``w`` against correct samples, in its shape
-            (:class:`~captum_neuroinspect.attr.Reference`), or None without a reference.
+        shortfall: natural level - activation, in the shape of ``w``, with a reference
+            (:class:`~captum_neuroinspect.attr.Reference`); else None.
+        reference: the reference itself, from which a ranking makes its own contrast.
         shapes: shape of each tensor's change in one sample, for a layer with several.
     """
 
@@ -83,16 +87,26 @@ class Counterfactual:
     residual: Tensor
     feasible: Tensor
     ran_out: Tensor
-    contrast: Tensor | None = None
+    shortfall: Tensor | None = None
+    reference: Reference | None = None
     shapes: tuple[torch.Size, ...] = ()
 
     def __len__(self) -> int:
         return len(self.w)
 
     @property
+    def contrast(self) -> Tensor | None:
+        """``w`` against the reference, sample by sample and in its shape; None without one."""
+        if self.reference is None or self.shortfall is None:
+            return None
+        blame = self.reference.blame(self.w.flatten(1), self.shortfall.flatten(1))
+        return blame.view_as(self.w)
+
+    @property
     def attribution(self) -> Tensor | tuple[Tensor, ...]:
         """The contrast where there is one, else ``w``; a tuple for a layer with several tensors."""
-        joined = self.w if self.contrast is None else self.contrast
+        contrast = self.contrast
+        joined = self.w if contrast is None else contrast
         if not self.shapes:
             return joined
         parts = joined.split([shape.numel() for shape in self.shapes], 1)

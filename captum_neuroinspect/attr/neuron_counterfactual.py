@@ -334,7 +334,8 @@ class NeuronCounterfactual(LayerAttribution):
         check_and_warn(found, stacklevel=4)
         if return_details:
             return found
-        return found.w if found.contrast is None else found.contrast
+        contrast = found.contrast
+        return found.w if contrast is None else contrast
 
     def _problem(
         self,

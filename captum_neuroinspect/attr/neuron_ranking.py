@@ -19,7 +19,14 @@ from captum_neuroinspect.attr.reference import Reference
 
 Order = Literal["precision", "magnitude", "mean"]
 
-_PAPER_MIN_PRECISION = 0.03
+_PAPER_VOTES, _PAPER_MIN_PRECISION = 5, 0.03
+# With a contrast, twenty votes name a cause's neurons more stably than the paper's five.
+_CONTRAST_VOTES = 20
+_FEW = 4  # mistakes, below which one is not few
+_NO_REFERENCE = (
+    "Ranked without a reference. features= and reference= (samples that the model gets right) "
+    "find causes that this ranking misses."
+)
 _SHOWN = 10  # neurons a list in the printed table
 
 
@@ -82,13 +89,16 @@ class NeuronRanking:
         return sorted(self.rows(), key=lambda row: -float(row["magnitude"]))
 
     def _repr_html_(self) -> str:
+        title = f"{self._title()}, the first {_SHOWN}"
+        if self.effect is None:
+            title += f". {_NO_REFERENCE}"
         cells = (
             (r["neuron"], r["kind"], r["rank"], f"{r['precision']:.3f}", f"{r['magnitude']:.4g}")
             for r in self.rows()
             if int(r["rank"]) <= _SHOWN
         )
         columns = ("neuron", "kind", "rank", "precision", "magnitude")
-        return html_table(columns, cells, f"{self._title()}, the first {_SHOWN}")
+        return html_table(columns, cells, title)
 
     def _title(self) -> str:
         left_out = [
@@ -116,13 +126,15 @@ class NeuronRanking:
             for kind in ("insufficient", "excessive", "both")
             if (n := len(getattr(self, kind))) > _SHOWN
         ]
+        if self.effect is None:
+            lines.append(_NO_REFERENCE)
         return "\n".join(lines)
 
 
 @undisturbed(keep_autocast=True)
 def rank_neurons(
     w: Tensor | Counterfactual,
-    k: int = 5,
+    k: int | None = None,
     min_precision: float | None = None,
     *,
     by: Order | None = None,
@@ -141,21 +153,26 @@ def rank_neurons(
     model gets right (:class:`Reference`), and neurons are ordered ``by="mean"``: the size
     of their mean over the mistakes, in which what differs from photo to photo cancels
     out. This finds causes of mistakes that the paper's votes miss (``docs/measurements.md``).
+    Details of attributions that were made with a ``reference`` hold both already, and give
+    the same ranking.
 
     Samples without a change are right already: they are no mistakes and count in no share.
 
     Args:
-        w: ``(N, F)`` counterfactual changes of N mistakes; or attributions made with a
-            ``reference``, which are contrasted already: give them alone, ``by="mean"``.
-            Or the details of either (``return_details=True``), which tell more: samples
-            whose change does not reach their class are then left out.
-        k: votes a mistake and direction.
-        min_precision: smallest share of mistakes (0..1) that a neuron needs. None: 0.03
-            as in the paper, but none for ``by="mean"``.
+        w: ``(N, F)`` counterfactual changes of N mistakes; or their details
+            (``return_details=True``), which tell more: samples whose change does not
+            reach their class are then left out. Attributions that were made with a
+            ``reference`` are contrasted sample by sample, with another weight of the
+            effect than their ranking would take: give their details instead.
+        k: votes a mistake and direction. None: the paper's 5; with a contrast 20, or all
+            of fewer features.
+        min_precision: smallest share of mistakes (0..1) that a neuron needs. None: the
+            paper's 0.03 of votes; with a contrast two mistakes, or one of fewer than
+            four: what one photo of many has of its own is no reason for the others.
         by: ``"precision"`` (ties by magnitude), ``"magnitude"`` (sums of the changes in
             each direction) or ``"mean"`` (sums of the changes with their signs; a neuron
             is on the side of its sum). None: ``"mean"`` with a reference, else
-            ``"precision"``. Details with a contrast are ranked by ``"mean"`` as well.
+            ``"precision"``.
         features: ``(N, F)`` features of the same mistakes, or their FeatureSet.
         reference: samples that the model gets right: a FeatureSet (its correct samples
             are taken, class by class), or ``(R, F)`` features of the right class.
@@ -181,19 +198,21 @@ def rank_neurons(
         >>> ranking.excessive.neurons, ranking.excessive.precision
         ((2,), (0.5,))
     """
+    has_contrast = reference is not None or _is_contrasted(w)
     if by is None:
-        has_contrast = isinstance(w, Counterfactual) and w.contrast is not None
-        by = "mean" if has_contrast or reference is not None else "precision"
-    if min_precision is None:
-        min_precision = 0.0 if by == "mean" else _PAPER_MIN_PRECISION
-    changes, unfinished = _changes(w, reference)
+        by = "mean" if has_contrast else "precision"
+    changes, unfinished = _changes(w)
+    if k is None:
+        k = _default_votes(changes, has_contrast)
     _check(changes, k, min_precision, by)
     voters = _voters(changes, unfinished)
     if unfinished is not None:  # those without a change add nothing to the sums as they are
         changes = changes.where(voters[:, None], 0)
     n_voters = int(voters.sum())
-    usual = _usual(changes, features, reference)
-    totals = _Totals.of(changes, _contrast(changes, features, usual, target), k, n_voters)
+    if min_precision is None:
+        min_precision = _default_share(n_voters, by, has_contrast)
+    usual, contrast = _contrast(w, changes, features, reference, target)
+    totals = _Totals.of(changes, contrast, k, n_voters)
     n_unfinished = 0 if unfinished is None else int(unfinished.sum())
     more, less = totals.sides(by)
     wanted, unwanted = totals.more_votes, totals.less_votes
@@ -213,12 +232,26 @@ def rank_neurons(
     )
 
 
-def _changes(w: Any, reference: object) -> tuple[Any, Tensor | None]:
+def _is_contrasted(w: object) -> bool:
+    return isinstance(w, Counterfactual) and w.reference is not None
+
+
+def _default_votes(changes: Any, has_contrast: bool) -> int:
+    n = changes.shape[-1] if isinstance(changes, Tensor) and changes.ndim else 0
+    return min(_CONTRAST_VOTES, max(1, n)) if has_contrast else _PAPER_VOTES
+
+
+def _default_share(n_voters: int, by: str, has_contrast: bool) -> float:
+    if has_contrast:
+        return (2 if n_voters >= _FEW else 1) / n_voters
+    return 0.0 if by == "mean" else _PAPER_MIN_PRECISION
+
+
+def _changes(w: Any) -> tuple[Any, Tensor | None]:
     """The changes, and ``(N,)`` which of them do not reach their class; None: not known."""
     if not isinstance(w, Counterfactual):
         return w, None
-    # With a reference for the ranking the contrast is still to be made.
-    changes = w.w if w.contrast is None or reference is not None else w.contrast
+    changes = w.w
     unfinished = ~(w.converged | w.already_correct)
     if unfinished.all():
         raise ValueError(
@@ -240,7 +273,7 @@ def _voters(w: Tensor, unfinished: Tensor | None) -> Tensor:
     return voters
 
 
-def _check(w: Tensor, k: int, min_precision: float, by: str) -> None:
+def _check(w: Tensor, k: int, min_precision: float | None, by: str) -> None:
     if not isinstance(w, Tensor):
         raise TypeError(
             f"w is {type(w).__name__}, expected a tensor (N, F), or the details of attributions"
@@ -253,44 +286,48 @@ def _check(w: Tensor, k: int, min_precision: float, by: str) -> None:
         raise ValueError("w is zero everywhere: no mistakes to rank, the head is right on all")
     if not 1 <= k <= w.shape[1]:
         raise ValueError(f"k={k}, expected 1..{w.shape[1]} (the number of features)")
-    if not 0 <= min_precision <= 1:
+    if min_precision is not None and not 0 <= min_precision <= 1:
         raise ValueError(f"min_precision={min_precision}, expected a share in 0..1")
     if by not in ("precision", "magnitude", "mean"):
         raise ValueError(f"by={by!r}, expected 'precision', 'magnitude' or 'mean'")
 
 
-def _usual(
-    w: Tensor,
+def _contrast(
+    w: Tensor | Counterfactual,
+    changes: Tensor,
     features: FeatureSet | Tensor | None,
     reference: FeatureSet | Reference | Tensor | None,
-) -> Reference | None:
-    """The reference, with a weight of the effect that suits these mistakes."""
+    target: Tensor | int | None,
+) -> tuple[Reference | None, Callable[[slice], Tensor]]:
+    """The reference, weighted for these mistakes, and a function that gives contrasted rows."""
     if (features is None) != (reference is None):
         raise ValueError("features and reference go together: the contrast needs both")
-    if reference is None:
-        return None
-    return Reference.of(reference).for_mistakes(w)
-
-
-def _contrast(
-    w: Tensor,
-    features: FeatureSet | Tensor | None,
-    usual: Reference | None,
-    target: Tensor | int | None,
-) -> Callable[[slice], Tensor]:
-    """A function that gives rows of ``w``, contrasted where there is a reference."""
-    if features is None or usual is None:
-        return lambda rows: w[rows].to(working_dtype(w))
+    if features is None or reference is None:
+        return _own_contrast(w, changes)
+    usual = Reference.of(reference).for_mistakes(changes)
     if isinstance(features, FeatureSet):
         target = features.labels if target is None else target
         features = features.features
-    if features.shape != w.shape:
-        raise ValueError(f"features {tuple(features.shape)} do not fit w {tuple(w.shape)}")
+    if features.shape != changes.shape:
+        raise ValueError(f"features {tuple(features.shape)} do not fit w {tuple(changes.shape)}")
     if not all_finite(features):
         raise ValueError("features have NaN or infinite values")
-    classes = usual.classes(w, target)
-    dtype = working_dtype(w, features)
-    return lambda rows: usual.contrast(w[rows].to(dtype), features[rows], classes[rows])
+    classes = usual.classes(changes, target)
+    dtype = working_dtype(changes, features)
+    return usual, lambda rows: usual.contrast(
+        changes[rows].to(dtype), features[rows], classes[rows]
+    )
+
+
+def _own_contrast(
+    w: Tensor | Counterfactual, changes: Tensor
+) -> tuple[Reference | None, Callable[[slice], Tensor]]:
+    """That of the details, where they have a reference; else the changes as they are."""
+    dtype = working_dtype(changes)
+    if isinstance(w, Counterfactual) and w.reference is not None and w.shortfall is not None:
+        usual, shortfall = w.reference.for_mistakes(changes), w.shortfall
+        return usual, lambda rows: usual.blame(changes[rows].to(dtype), shortfall[rows].to(dtype))
+    return None, lambda rows: changes[rows].to(dtype)
 
 
 @dataclass(frozen=True)

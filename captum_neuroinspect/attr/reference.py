@@ -67,8 +67,8 @@ class Reference:
             samples: a :class:`~captum_neuroinspect.FeatureSet`, of which the correct
                 samples count, class by class; or activations ``(R, F)`` (or
                 ``(R, *shape)``, flattened) of correct samples, taken as one class. A
-                ``Reference`` is returned as it is.
-            effect: see above.
+                ``Reference`` stays what it is, but for ``effect``.
+            effect: see above. None leaves that of a ``Reference`` as it is.
 
         Raises:
             TypeError: for anything else.
@@ -87,7 +87,7 @@ class Reference:
             (0.0, True)
         """
         if isinstance(samples, Reference):
-            return samples
+            return samples if effect is None else replace(samples, effect=effect)
         if isinstance(samples, FeatureSet):
             if samples.is_multi_hot:
                 raise ValueError(
@@ -146,10 +146,20 @@ class Reference:
         Raises:
             ValueError: when shapes do not fit, or target is missing or out of range.
         """
+        return self.blame(w, self.shortfall(w, features, target))
+
+    def shortfall(self, w: Tensor, features: Tensor, target: Tensor | int | None = None) -> Tensor:
+        """``(N, F)`` natural level - activation, Delta above.
+
+        Args and errors are those of :meth:`contrast`; ``w`` tells the precision.
+        """
         if w.shape != features.shape:
             raise ValueError(f"features {tuple(features.shape)} do not fit w {tuple(w.shape)}")
         classes = self.classes(w, target).to(self.level.device)
-        shortfall = self.level[classes].to(w) - features.to(w)
+        return self.level[classes].to(w) - features.to(w)
+
+    def blame(self, w: Tensor, shortfall: Tensor) -> Tensor:
+        """``(N, F)`` the contrast of changes whose shortfall is known."""
         effect = _EFFECT if self.effect is None else self.effect
         size = w.abs().pow(effect) * (w != 0)  # 0**0 is 1
         return size * shortfall * self.spread.to(w).pow(effect - 1)

@@ -41,7 +41,9 @@ def blamed_neurons(judged: Iterable[tuple[nn.Linear, FeatureSet]], reference: Fe
         torch.cat([getattr(m, n) for _, m in pairs]) for n in ("features", "labels")
     )
     k = min(_N_VOTES, w.shape[1])  # a head may have fewer features
-    ranking = rank_neurons(w, k, features=features, reference=reference, target=labels)
+    ranking = rank_neurons(
+        w, k, min_precision=0.0, features=features, reference=reference, target=labels
+    )
     return by_magnitude(ranking)
 
 

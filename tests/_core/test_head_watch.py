@@ -13,7 +13,7 @@ from torch import nn
 from captum_neuroinspect import collect_features, edit_head, find_head
 from captum_neuroinspect._core.head_watch import check_belongs, watched
 from captum_neuroinspect.edit import edit_through_images
-from captum_neuroinspect.inspection.session.session import NeuroInspect
+from captum_neuroinspect.inspection import NeuroInspect
 from captum_neuroinspect.optvis import render_illusions
 
 Pair = namedtuple("Pair", ["age", "sex"])

@@ -8,11 +8,9 @@ from torch import nn
 
 from captum_neuroinspect import FeatureSet
 from captum_neuroinspect._core.texts import shown
-from captum_neuroinspect.analysis.class_errors import confusions, worst_classes
-from captum_neuroinspect.analysis.comparison import compare_photos
-from captum_neuroinspect.analysis.explanation import explain_mistakes
-from captum_neuroinspect.describe.description import Descriptions, NeuronDescription
-from captum_neuroinspect.edit._result import compare_heads
+from captum_neuroinspect.analysis import compare_photos, confusions, explain_mistakes, worst_classes
+from captum_neuroinspect.describe import Descriptions, NeuronDescription
+from captum_neuroinspect.edit import compare_heads
 
 EVIL = "cat\x1b]0;owned\x07\x1b[2J\nError: forged\r\u202egpj\u2028"
 

@@ -30,12 +30,11 @@ from captum_neuroinspect import (
     render_illusions,
 )
 from captum_neuroinspect._core.undisturbed import undisturbed
-from captum_neuroinspect.analysis.core_relevance import core_relevance
-from captum_neuroinspect.analysis.top_photos import crops, top_photos
+from captum_neuroinspect.analysis import core_relevance, crops, top_photos
 from captum_neuroinspect.edit import compare_heads, cross_fit, edit_through_images, run_controls
 from captum_neuroinspect.edit.baselines import Retraining
-from captum_neuroinspect.inspection.session.session import NeuroInspect
-from captum_neuroinspect.models.saving import save_model
+from captum_neuroinspect.inspection import NeuroInspect
+from captum_neuroinspect.models import save_model
 
 
 @pytest.fixture(scope="module")

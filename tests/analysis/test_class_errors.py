@@ -7,7 +7,7 @@ import torch
 
 from captum_neuroinspect import FeatureSet
 from captum_neuroinspect._core.shares import share_with_interval
-from captum_neuroinspect.analysis.class_errors import confusions, worst_classes
+from captum_neuroinspect.analysis import confusions, worst_classes
 
 
 def _set(labels: list[int], predictions: list[int], n: int = 4, **more: Any) -> FeatureSet:

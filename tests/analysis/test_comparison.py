@@ -7,7 +7,7 @@ import torch
 from helpers import feature_set, linear
 
 from captum_neuroinspect import FeatureSet
-from captum_neuroinspect.analysis.comparison import compare_photos
+from captum_neuroinspect.analysis import compare_photos
 from captum_neuroinspect.edit import compare_heads
 
 OLD, NEW = linear(torch.eye(3)), linear([[1.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 1.0]])

@@ -8,7 +8,7 @@ from helpers import ConvNet, left_unchanged
 from torch import Tensor, nn
 
 from captum_neuroinspect import FeatureSet
-from captum_neuroinspect.analysis.core_relevance import class_representatives, core_relevance
+from captum_neuroinspect.analysis import class_representatives, core_relevance
 from captum_neuroinspect.optvis import Illusions
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import assert_same_set, feature_set, left_unchanged, linear
 
-from captum_neuroinspect.analysis.explanation import (
+from captum_neuroinspect.analysis import (
     Explanation,
     explain_mistakes,
     mistakes_about,

@@ -6,7 +6,7 @@ from helpers import left_unchanged
 from torch import Tensor, nn
 
 from captum_neuroinspect import FeatureSet, rank_neurons
-from captum_neuroinspect.analysis.top_photos import crops, top_photos
+from captum_neuroinspect.analysis import crops, top_photos
 
 
 @pytest.fixture

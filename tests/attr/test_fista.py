@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from torch import nn
 
+from captum_neuroinspect.attr import FISTA, SGD, ElasticNet
 from captum_neuroinspect.attr._tails import LinearTail
-from captum_neuroinspect.attr.elastic_net import ElasticNet
-from captum_neuroinspect.attr.fista import FISTA
-from captum_neuroinspect.attr.sgd import SGD
 
 EXACT = FISTA(max_steps=5000, tolerance=1e-11)
 cases = settings(derandomize=True, deadline=None, max_examples=10)

@@ -82,7 +82,7 @@ def test_rank_neurons_samples_that_are_right_do_not_dilute_precision():
     title = "4 mistakes (without 36 that need no change), top-5 precision"
     assert str(rank_neurons(mixed)).splitlines()[0] == title
     assert title in rank_neurons(mixed)._repr_html_()
-    assert "without" not in str(rank_neurons(W))
+    assert str(rank_neurons(W)).splitlines()[0] == "4 mistakes, top-5 precision"
 
 
 def test_rank_neurons_contrasted_among_samples_that_are_right():
@@ -93,18 +93,33 @@ def test_rank_neurons_contrasted_among_samples_that_are_right():
     assert among == replace(alone, n_right=15)
 
 
-def test_rank_neurons_takes_details_and_their_contrast():
-    """A contrast is ranked by its mean; with a reference of the ranking's own, w is."""
+@pytest.mark.parametrize("effect", [None, 0.25, 1.0])
+def test_one_contrast_by_each_way(effect):
+    """Details made with a reference, and a reference given to the ranking, are one ranking."""
     head = linear(2 * torch.eye(4))
     z, usual = torch.rand(12, 4), torch.rand(9, 4)
     method = NeuronCounterfactual(head, head)
     plain = method.attribute_features(z, 1, return_details=True)
     assert rank_neurons(plain, k=2) == rank_neurons(plain.w, k=2)
-    found = method.attribute_features(z, 1, reference=usual, return_details=True)
-    by_contrast = rank_neurons(found.contrast, k=2, by="mean")
-    assert rank_neurons(found, k=2) == by_contrast
-    options = {"k": 2, "features": z, "reference": usual}
-    assert rank_neurons(found, **options) == rank_neurons(found.w, **options)
+    reference = Reference.of(usual, effect=effect)
+    found = method.attribute_features(z, 1, reference=reference, return_details=True)
+    for options in ({}, {"k": 2}, {"k": 1, "by": "precision"}, {"min_precision": 0.5}):
+        by_ranking = rank_neurons(plain, features=z, reference=reference, **options)
+        assert rank_neurons(found, **options) == by_ranking
+        assert rank_neurons(found, features=z, reference=reference, **options) == by_ranking
+        assert rank_neurons(plain.w, features=z, reference=reference, **options) == by_ranking
+
+
+def test_defaults_with_a_contrast():
+    """Twenty votes or all features; two mistakes, or one of fewer than four."""
+    w, z, usual = torch.randn(9, 30), torch.rand(9, 30), torch.rand(9, 30)
+    contrasted = {"features": z, "reference": usual}
+    assert rank_neurons(w).k == 5
+    assert rank_neurons(w, **contrasted).k == 20
+    ranking = rank_neurons(w, **contrasted)
+    assert ranking == rank_neurons(w, 20, 2 / 9, **contrasted)
+    few = {"features": z[:3, :6], "reference": usual[:, :6]}
+    assert rank_neurons(w[:3, :6], **few) == rank_neurons(w[:3, :6], 6, 1 / 3, **few)
 
 
 def test_rank_neurons_keeps_float64():
@@ -167,9 +182,9 @@ def test_rank_neurons_contrast_equals_ranking_the_contrast():
     w, z, usual = torch.randn(40, 6), torch.randn(40, 6), torch.randn(9, 6)
     reference = Reference.of(usual, effect=0.4)
     v = reference.contrast(w, z)
-    by_mean = rank_neurons(w, features=z, reference=reference)
-    assert by_mean == replace(rank_neurons(v, by="mean"), effect=0.4)
-    by_votes = rank_neurons(w, features=z, reference=reference, by="precision")
+    by_mean = rank_neurons(w, 5, 0.0, features=z, reference=reference)
+    assert by_mean == replace(rank_neurons(v, 5, by="mean"), effect=0.4)
+    by_votes = rank_neurons(w, 5, 0.03, features=z, reference=reference, by="precision")
     assert by_votes == replace(rank_neurons(v), effect=0.4)
 
 
@@ -231,6 +246,7 @@ def test_rank_neurons_as_text():
     lines = str(rank_neurons(W, k=1)).splitlines()
     assert lines[0] == "4 mistakes, top-1 precision"
     assert lines[1].split() == ["kind", "rank", "neuron", "precision", "magnitude"]
+    assert lines.pop().startswith("Ranked without a reference.")
     assert [line.split() for line in lines[2:]] == [
         ["insufficient", "1", "0", "0.500", "2"],
         ["insufficient", "2", "1", "0.500", "1.5"],
@@ -242,8 +258,16 @@ def test_rank_neurons_as_text():
 
 def test_rank_neurons_text_stops_after_ten():
     lines = str(rank_neurons(torch.ones(2, 25), k=25)).splitlines()
-    assert len(lines) == 2 + 10 + 1
-    assert lines[-1].split() == ["insufficient", "and", "15", "more"]
+    assert len(lines) == 2 + 10 + 1 + 1
+    assert lines[-2].split() == ["insufficient", "and", "15", "more"]
+
+
+def test_a_ranking_says_that_it_has_no_reference():
+    without, z = rank_neurons(W), torch.rand(4, 5)
+    for text in (str(without), without._repr_html_()):
+        assert "Ranked without a reference. features= and reference=" in text
+    ranking = rank_neurons(W, features=z, reference=torch.rand(9, 5))
+    assert "reference" not in str(ranking) + ranking._repr_html_()
 
 
 def test_rank_neurons_leaves_its_arguments_alone():

@@ -18,8 +18,7 @@ from torch import nn
 from torchvision import models
 
 from captum_neuroinspect import rank_neurons
-from captum_neuroinspect.attr import NeuronList, _neuron_gradients
-from captum_neuroinspect.attr.neuron_saliency import neuron_saliency, saliency_figure
+from captum_neuroinspect.attr import NeuronList, _neuron_gradients, neuron_saliency, saliency_figure
 
 ALL = slice(None)
 NEURONS = [5, 0, 11]

@@ -35,6 +35,10 @@ def test_reference_of_activations_flattens_maps():
 def test_reference_of_a_reference_is_itself():
     reference = Reference.of(FEATURES)
     assert Reference.of(reference) is reference
+    weighted = Reference.of(reference, effect=0.5)
+    assert weighted.effect == 0.5
+    assert torch.equal(weighted.level, reference.level)
+    assert Reference.of(weighted).effect == 0.5
 
 
 def _reference_contrast(w, z, level, spread, effect):

@@ -41,8 +41,7 @@ from tqdm import tqdm
 
 from captum_neuroinspect import collect_features, find_head
 from captum_neuroinspect.experiments.digits_on_textures import DigitsOnTexturesConfig
-from captum_neuroinspect.models.new_head import train_decision_layer
-from captum_neuroinspect.models.weights import load_efficientnet_lite
+from captum_neuroinspect.models import load_efficientnet_lite, train_decision_layer
 
 CUES = ("tile/chessboard", "tile/brick", "tile/dots", "text/watermark")
 TARGET_DIGITS = (4, 1, 8)

@@ -20,7 +20,7 @@ from captum_neuroinspect.experiments.digits_on_textures import (
     DigitsOnTextures,
     DigitsOnTexturesConfig,
 )
-from captum_neuroinspect.models.new_head import train_decision_layer
+from captum_neuroinspect.models import train_decision_layer
 
 N_TRUE = 20
 MIN_MISTAKES = 10

@@ -25,8 +25,7 @@ from captum_neuroinspect.experiments.digits_on_textures import (
     DigitsOnTextures,
     DigitsOnTexturesConfig,
 )
-from captum_neuroinspect.models.new_head import replace_layer, train_decision_layer
-from captum_neuroinspect.models.weights import load_efficientnet_lite
+from captum_neuroinspect.models import load_efficientnet_lite, replace_layer, train_decision_layer
 
 GOALS = {"collected": 100, "with collecting": 10}
 MAX_STEPS = 2000

@@ -29,12 +29,12 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from captum_neuroinspect import collect_features
-from captum_neuroinspect.analysis.top_photos import crops, top_photos
+from captum_neuroinspect.analysis import crops, top_photos
 from captum_neuroinspect.describe import describe_neurons, word_list
 from captum_neuroinspect.describe._embedding import embed_images, embed_phrases
 from captum_neuroinspect.describe.matching import TEMPLATES, contrasted
 from captum_neuroinspect.encoders import DEFAULT_TEMPLATES, LabelSpaceEncoder
-from captum_neuroinspect.models.weights import load_efficientnet_lite
+from captum_neuroinspect.models import load_efficientnet_lite
 
 SCENES = {
     "astronaut": data.astronaut,

@@ -33,7 +33,7 @@ from captum_neuroinspect.experiments.planted_tile import (
     PlantedTile,
     PlantedTileConfig,
 )
-from captum_neuroinspect.models.new_head import train_decision_layer
+from captum_neuroinspect.models import train_decision_layer
 
 DIGITS, TILE = "digits on textures", "planted tile"
 

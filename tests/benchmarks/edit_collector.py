@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from captum_neuroinspect import FeatureSet, collect_features
 from captum_neuroinspect.experiments.planted_tile import PlantedTile, PlantedTileConfig
-from captum_neuroinspect.models.weights import load_efficientnet_lite
+from captum_neuroinspect.models import load_efficientnet_lite
 
 N_IMAGENET_CLASSES = 1000
 

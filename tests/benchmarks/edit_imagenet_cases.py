@@ -32,7 +32,7 @@ from captum_neuroinspect import (
     rank_neurons,
 )
 from captum_neuroinspect.edit.baselines import with_mistakes
-from captum_neuroinspect.models.weights import load_efficientnet_lite
+from captum_neuroinspect.models import load_efficientnet_lite
 
 MARKS = ("text/watermark", "text/one line", "tile/chessboard")
 PHOTOS_A_CLASS = 30

@@ -27,8 +27,7 @@ from captum_neuroinspect.experiments.digits_on_textures import (
     DigitsOnTextures,
     DigitsOnTexturesConfig,
 )
-from captum_neuroinspect.models.new_head import replace_layer
-from captum_neuroinspect.models.weights import load_efficientnet_lite
+from captum_neuroinspect.models import load_efficientnet_lite, replace_layer
 
 BATCH, N_EPOCHS = 16, 20
 NEURONS, TARGET, STRENGTH = tuple(range(6)), 2, 1.0

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from captum_neuroinspect import FeatureSet
 from captum_neuroinspect.inspection.demo.data import folder_data
-from captum_neuroinspect.models.new_head import train_decision_layer
+from captum_neuroinspect.models import train_decision_layer
 
 SPLITS = ("train", "validation", "test")
 MAX_COST = 0.5  # points of average accuracy

@@ -31,9 +31,8 @@ from torchvision.transforms.v2 import functional as vision
 
 from captum_neuroinspect import find_head, render_illusions
 from captum_neuroinspect._core.modules import captured_input
-from captum_neuroinspect.encoders import LabelSpaceEncoder
-from captum_neuroinspect.encoders.prompts import class_embeddings
-from captum_neuroinspect.models.weights import imagenet_class_names, load_efficientnet_lite
+from captum_neuroinspect.encoders import LabelSpaceEncoder, class_embeddings
+from captum_neuroinspect.models import imagenet_class_names, load_efficientnet_lite
 from captum_neuroinspect.optvis import Illusions, illusion_image
 
 NEURONS, CLASSES = [3, 50, 121, 200], [207, 281, 504, 817]

@@ -31,9 +31,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captum_neuroinspect import collect_features, find_head, render_illusions
-from captum_neuroinspect.encoders import LabelSpaceEncoder
-from captum_neuroinspect.encoders.prompts import class_embeddings
-from captum_neuroinspect.models.weights import (
+from captum_neuroinspect.encoders import LabelSpaceEncoder, class_embeddings
+from captum_neuroinspect.models import (
     imagenet_class_names,
     load_efficientnet_lite,
     load_minilm,

@@ -31,7 +31,7 @@ from captum_neuroinspect.analysis.class_errors import confusions, worst_classes
 from captum_neuroinspect.analysis.comparison import compare_photos
 from captum_neuroinspect.analysis.core_relevance import class_representatives
 from captum_neuroinspect.edit import compare_heads, mend
-from captum_neuroinspect.inspection.preflight.preflight import preflight
+from captum_neuroinspect.inspection import preflight
 
 TARGET, N_TARGET, SIDE = 0, 200, 8
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captum_neuroinspect._core.modules import captured_input
-from captum_neuroinspect.attr.neuron_saliency import neuron_saliency
-from captum_neuroinspect.models.weights import load_efficientnet_lite
+from captum_neuroinspect.attr import neuron_saliency
+from captum_neuroinspect.models import load_efficientnet_lite
 
 PHOTOS = {
     "chelsea": data.chelsea,

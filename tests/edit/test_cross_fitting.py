@@ -13,9 +13,8 @@ from helpers import feature_set, nudged
 from torch import nn
 
 from captum_neuroinspect import FeatureSet, HeadEdit, edit_head, mend
-from captum_neuroinspect.edit import compare_heads, cross_fit, fit_and_judge
+from captum_neuroinspect.edit import Judged, compare_heads, cross_fit, fit_and_judge
 from captum_neuroinspect.edit.cross_fitting import folds_of
-from captum_neuroinspect.edit.judged import Judged
 
 TARGET = 1
 

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from captum_neuroinspect import FeatureSet, HeadEdit, NeuronCounterfactual, rank_neurons
+from captum_neuroinspect.edit import mend
 from captum_neuroinspect.edit._mend_fit import Weighted, anchored_fit
 from captum_neuroinspect.edit._mend_rounds import Mending
 from captum_neuroinspect.edit._moved_samples import moved_samples
-from captum_neuroinspect.edit.mend import mend
 
 N_CLASSES, N_FEATURES, CUE = 3, 12, 9
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from captum_neuroinspect.encoders import _available
-from captum_neuroinspect.inspection import doctor
-from captum_neuroinspect.inspection.doctor import Finding, examine
+from captum_neuroinspect.inspection import Finding, doctor, examine
 
 
 def _by_name() -> dict[str, Finding]:

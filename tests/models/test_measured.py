@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from captum_neuroinspect.inspection.session.session import NeuroInspect
+from captum_neuroinspect.inspection import NeuroInspect
+from captum_neuroinspect.models import load_model
 from captum_neuroinspect.models._measured import recipe_of
 from captum_neuroinspect.models._recipe import Recipe, Wanted
 from captum_neuroinspect.models._transforms import (
@@ -22,8 +23,7 @@ from captum_neuroinspect.models._transforms import (
     TimmTransform,
     TorchvisionTransform,
 )
-from captum_neuroinspect.models.load import load_model
-from captum_neuroinspect.photos.photos import Photos
+from captum_neuroinspect.photos import Photos
 
 # The float32 arithmetic of (x - mean) / std, in units of what comes out.
 _ROUNDING = 2e-6

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from captum_neuroinspect.features import FeatureSet
-from captum_neuroinspect.models.new_head import replace_layer, train_decision_layer
+from captum_neuroinspect.models import replace_layer, train_decision_layer
 
 
 def _separable(n: int, seed: int) -> FeatureSet:

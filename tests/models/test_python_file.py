@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from captum_neuroinspect.models.load import load_model
+from captum_neuroinspect.models import load_model
 
 HEAD = "from torch import nn\n\ndef head(n):\n    return nn.Linear(3, n)\n"
 CALL = "\n\ndef make(n_classes=3):\n    return head(n_classes)\n"

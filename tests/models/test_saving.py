@@ -13,8 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from captum_neuroinspect.models import saving
-from captum_neuroinspect.models.load import load_model
+from captum_neuroinspect.models import load_model, saving
 from captum_neuroinspect.models.saving import original_checkpoint, save_model
 
 IMAGES = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))

@@ -10,8 +10,7 @@ from lucent.optvis.render import render_vis
 from optvis_nets import FakeEncoder, TinyNet
 from torch import nn
 
-from captum_neuroinspect.optvis import GuidedModel, illusion_image
-from captum_neuroinspect.optvis.hooks import clean_hooks
+from captum_neuroinspect.optvis import GuidedModel, clean_hooks, illusion_image
 
 OPTIONS = {"transforms": [], "thresholds": (3,), "progress": False, "show_image": False}
 

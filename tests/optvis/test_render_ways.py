@@ -15,10 +15,11 @@ from captum_neuroinspect.optvis import (
     activation_mask,
     illusion_image,
     illusion_transforms,
+    maco_image,
     random_affine,
     render_illusions,
+    spectrum_magnitude,
 )
-from captum_neuroinspect.optvis.maco import maco_image, spectrum_magnitude
 from captum_neuroinspect.optvis.units.targets import Directions
 
 FAST = {"size": 16, "n_steps": 4, "progress": False}

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from captum_neuroinspect.photos import Photos
 from captum_neuroinspect.photos._folder import photos_in_folder
 from captum_neuroinspect.photos._reading import photo_suffixes
-from captum_neuroinspect.photos.photos import Photos
 
 
 def _photo(path: Path, colour: str = "red", kind: str | None = None) -> Path:

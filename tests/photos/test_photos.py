@@ -24,7 +24,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from captum_neuroinspect import collect_features
-from captum_neuroinspect.photos.photos import Photos
+from captum_neuroinspect.photos import Photos
 
 
 def _picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:

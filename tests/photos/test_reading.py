@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from captum_neuroinspect.photos.photos import Photos
+from captum_neuroinspect.photos import Photos
 
 
 class Listed(Dataset[Any]):

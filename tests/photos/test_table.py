@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from captum_neuroinspect.photos.photos import Photos
+from captum_neuroinspect.photos import Photos
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from captum_neuroinspect.photos.view import Resizing, View
+from captum_neuroinspect.photos import Resizing, View
 
 
 def _picture(height: int, width: int) -> torch.Tensor:

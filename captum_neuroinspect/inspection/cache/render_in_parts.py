@@ -13,7 +13,11 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._core.fingerprint import tensor_fingerprint
 from captum_neuroinspect.encoders.by_name import LazyEncoder
-from captum_neuroinspect.inspection.preflight.rendering import Clock, RenderingPlan, seconds_of
+from captum_neuroinspect.inspection.preflight_checks.rendering import (
+    Clock,
+    RenderingPlan,
+    seconds_of,
+)
 from captum_neuroinspect.optvis import Illusions, render_illusions
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from captum_neuroinspect.models._known_code import watch
 from captum_neuroinspect.models.load import load_model
 
 if TYPE_CHECKING:
-    from captum_neuroinspect.inspection.preflight.preflight import Preflight
-    from captum_neuroinspect.inspection.preflight.rendering import Clock
+    from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight
+    from captum_neuroinspect.inspection.preflight_checks.rendering import Clock
     from captum_neuroinspect.inspection.report.selection import Selection
 
 _FORMAT = 1

@@ -13,7 +13,7 @@ from captum_neuroinspect.inspection.commands import _options as options
 from captum_neuroinspect.inspection.commands._safely import caution, finish, safely, say
 
 if TYPE_CHECKING:
-    from captum_neuroinspect.inspection.preflight.preflight import Preflight
+    from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight
     from captum_neuroinspect.inspection.session.session import NeuroInspect
 
 

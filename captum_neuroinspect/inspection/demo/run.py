@@ -179,7 +179,7 @@ def _mistakes_to_explain(
 def _rank(head: nn.Linear, mistakes: FeatureSet, train: FeatureSet, target: int) -> NeuronRanking:
     """Contrast the mistakes with training photos that the head gets right."""
     w = NeuronCounterfactual(head, head).attribute_features(mistakes.features, target)
-    return rank_neurons(w, k=20, features=mistakes, reference=train)
+    return rank_neurons(w, features=mistakes, reference=train)
 
 
 def _neurons_to_edit(ranking: NeuronRanking) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from captum_neuroinspect._core.shares import FEW, share_with_interval
 from captum_neuroinspect._core.version import __version__
 from captum_neuroinspect.analysis.class_errors import counted_pairs
 from captum_neuroinspect.analysis.explanation import Explanation
-from captum_neuroinspect.inspection.preflight.preflight import MistakeCount
+from captum_neuroinspect.inspection.preflight_checks.preflight import MistakeCount
 from captum_neuroinspect.inspection.report.data import (
     BlamedNeuron,
     ClassMapping,

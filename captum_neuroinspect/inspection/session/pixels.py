@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from captum_neuroinspect._core.kinds import check_kinds
-from captum_neuroinspect.inspection.preflight.preprocessing import (
+from captum_neuroinspect.inspection.preflight_checks.preprocessing import (
     PreprocessingCheck,
     check_preprocessing,
 )

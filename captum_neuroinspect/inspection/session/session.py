@@ -32,8 +32,8 @@ from captum_neuroinspect.inspection.session.state import SessionState
 if TYPE_CHECKING:
     from captum_neuroinspect.describe import Descriptions
     from captum_neuroinspect.edit import HeadEdit
-    from captum_neuroinspect.inspection.preflight.preflight import Preflight
-    from captum_neuroinspect.inspection.preflight.rendering import Clock
+    from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight
+    from captum_neuroinspect.inspection.preflight_checks.rendering import Clock
     from captum_neuroinspect.optvis import Illusions
     from captum_neuroinspect.photos.photos import OnError
 
@@ -210,7 +210,7 @@ class NeuroInspect(SessionState):
             RuntimeError: before :meth:`load`.
             KeyboardInterrupt: when it was interrupted.
         """
-        from captum_neuroinspect.inspection.preflight.preflight import preflight
+        from captum_neuroinspect.inspection.preflight_checks.preflight import preflight
 
         material = self.material
         if target is not None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from captum_neuroinspect.describe import Descriptions
     from captum_neuroinspect.edit import HeadEdit
     from captum_neuroinspect.encoders import ImageTextEncoder
-    from captum_neuroinspect.inspection.preflight.preprocessing import PreprocessingCheck
+    from captum_neuroinspect.inspection.preflight_checks.preprocessing import PreprocessingCheck
     from captum_neuroinspect.models._recipe import Preprocess
     from captum_neuroinspect.optvis import Illusions
 

@@ -25,7 +25,7 @@ from captum_neuroinspect.inspection.cache import entry as _cache_files
 from captum_neuroinspect.inspection.cache import work_folder as workfolder
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder, collect_in_parts
 from captum_neuroinspect.optvis import Illusions
-from captum_neuroinspect.photos.photos import Photos
+from captum_neuroinspect.photos import Photos
 
 KEY = {"seed": 0, "photos": "ab12"}
 
@@ -485,7 +485,7 @@ COLLECTOR = """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     import torch
     from torch import nn
-    from captum_neuroinspect.photos.photos import Photos
+    from captum_neuroinspect.photos import Photos
     from captum_neuroinspect.inspection.cache.work_folder import WorkFolder, collect_in_parts
 
     torch.manual_seed(0)

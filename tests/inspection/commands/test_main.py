@@ -37,7 +37,7 @@ from captum_neuroinspect import __version__
 from captum_neuroinspect.edit import HeadEdit
 from captum_neuroinspect.inspection.commands.main import app, main
 from captum_neuroinspect.optvis import Illusions
-from captum_neuroinspect.photos.photos import Photos
+from captum_neuroinspect.photos import Photos
 
 runner = CliRunner()
 COMMANDS = ("demo", "inspect", "edit", "report", "visualize", "doctor")

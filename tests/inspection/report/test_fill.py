@@ -13,11 +13,11 @@ from session_examples import NAMES, QUICK, SIZE, CountedNet, loaded, photos, ses
 
 from captum_neuroinspect.describe import Descriptions, NeuronDescription
 from captum_neuroinspect.edit import compare_heads
+from captum_neuroinspect.inspection import NeuroInspect
 from captum_neuroinspect.inspection.report._checks import check_data
 from captum_neuroinspect.inspection.report._view import view_of
 from captum_neuroinspect.inspection.report.data import ReportData
 from captum_neuroinspect.inspection.report.fill import report_data
-from captum_neuroinspect.inspection.session.session import NeuroInspect
 
 
 def _explained() -> NeuroInspect:

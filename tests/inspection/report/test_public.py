@@ -6,7 +6,7 @@ import pytest
 from session_examples import QUICK, loaded, write_model, write_photos
 
 from captum_neuroinspect.inspection.report.public import public, public_source
-from captum_neuroinspect.models.load import load_model
+from captum_neuroinspect.models import load_model
 
 
 @pytest.mark.parametrize(

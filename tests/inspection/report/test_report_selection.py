@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from captum_neuroinspect.inspection.report.selection import Selection
+from captum_neuroinspect.inspection import Selection
 
 GOOD: dict[str, Any] = {
     "format": 1,

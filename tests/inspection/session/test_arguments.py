@@ -19,7 +19,7 @@ from captum_neuroinspect.inspection.session.arguments import (
     n_classes_of,
     unit_indices,
 )
-from captum_neuroinspect.photos.view import View
+from captum_neuroinspect.photos import View
 
 
 def _model(net: nn.Module | None = None, preprocess: Any = None) -> Any:

@@ -7,8 +7,7 @@ import torch
 from helpers import left_unchanged
 from session_examples import SIZE, CountedNet, loaded, photos
 
-from captum_neuroinspect.analysis.core_relevance import core_relevance
-from captum_neuroinspect.analysis.top_photos import crops
+from captum_neuroinspect.analysis import core_relevance, crops
 from captum_neuroinspect.attr import NeuronCounterfactual, neuron_saliency
 from captum_neuroinspect.inspection.session.evidence import (
     boxes_of,

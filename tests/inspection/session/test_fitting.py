@@ -10,9 +10,9 @@ import pytest
 import torch
 from session_examples import loaded, photos, session
 
-from captum_neuroinspect.analysis.explanation import mistakes_about
+from captum_neuroinspect.analysis import mistakes_about
 from captum_neuroinspect.edit import HeadEdit, Verdict, _result, edit_head, mend
-from captum_neuroinspect.inspection.session.session import NeuroInspect
+from captum_neuroinspect.inspection import NeuroInspect
 
 
 def _with_test(n: int = 60) -> NeuroInspect:

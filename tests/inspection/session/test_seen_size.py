@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision.transforms.v2.functional import to_pil_image
 
 from captum_neuroinspect import NeuroInspect, collect_features
-from captum_neuroinspect.models.load import load_model
-from captum_neuroinspect.photos.photos import Photos
+from captum_neuroinspect.models import load_model
+from captum_neuroinspect.photos import Photos
 
 
 class Stripes(nn.Module):

@@ -28,14 +28,13 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 from captum_neuroinspect import collect_features
-from captum_neuroinspect.analysis.explanation import mistakes_about
-from captum_neuroinspect.analysis.top_photos import top_photos
+from captum_neuroinspect.analysis import mistakes_about, top_photos
 from captum_neuroinspect.attr import NeuronCounterfactual, rank_neurons
 from captum_neuroinspect.edit import edit_head, mend
-from captum_neuroinspect.inspection.session.session import NeuroInspect
-from captum_neuroinspect.models.load import load_model
+from captum_neuroinspect.inspection import NeuroInspect
+from captum_neuroinspect.models import load_model
 from captum_neuroinspect.optvis import render_illusions
-from captum_neuroinspect.photos.photos import Photos
+from captum_neuroinspect.photos import Photos
 
 HOSTILE = ("<script>alert(1)</script>", "\"'><img src=x>", "a & b")
 

@@ -20,7 +20,7 @@ from session_examples import (
 )
 from torch import nn
 
-from captum_neuroinspect.inspection.session.session import NeuroInspect
+from captum_neuroinspect.inspection import NeuroInspect
 from captum_neuroinspect.optvis import Illusions
 
 # The model is left as it was

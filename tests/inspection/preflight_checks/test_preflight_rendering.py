@@ -8,7 +8,11 @@ import pytest
 import torch
 from helpers import ConvNet
 
-from captum_neuroinspect.inspection.preflight.rendering import RenderingPlan, about, seconds_of
+from captum_neuroinspect.inspection.preflight_checks.rendering import (
+    RenderingPlan,
+    about,
+    seconds_of,
+)
 from captum_neuroinspect.optvis import render_illusions
 
 

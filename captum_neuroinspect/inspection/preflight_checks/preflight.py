@@ -9,17 +9,17 @@ from typing import Any
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect.analysis.class_errors import ClassErrors, worst_classes
-from captum_neuroinspect.inspection.preflight.agreement import Collapse as Collapse
-from captum_neuroinspect.inspection.preflight.agreement import Guessing as Guessing
-from captum_neuroinspect.inspection.preflight.agreement import Renaming as Renaming
-from captum_neuroinspect.inspection.preflight.agreement import collapse, guessing, renaming
-from captum_neuroinspect.inspection.preflight.preprocessing import (
+from captum_neuroinspect.inspection.preflight_checks.agreement import Collapse as Collapse
+from captum_neuroinspect.inspection.preflight_checks.agreement import Guessing as Guessing
+from captum_neuroinspect.inspection.preflight_checks.agreement import Renaming as Renaming
+from captum_neuroinspect.inspection.preflight_checks.agreement import collapse, guessing, renaming
+from captum_neuroinspect.inspection.preflight_checks.preprocessing import (
     PreprocessingCheck as PreprocessingCheck,
 )
-from captum_neuroinspect.inspection.preflight.preprocessing import (
+from captum_neuroinspect.inspection.preflight_checks.preprocessing import (
     check_preprocessing as check_preprocessing,
 )
-from captum_neuroinspect.inspection.preflight.rendering import RenderingPlan as RenderingPlan
+from captum_neuroinspect.inspection.preflight_checks.rendering import RenderingPlan as RenderingPlan
 
 __all__ = ["MistakeCount", "Preflight", "PreprocessingCheck", "check_preprocessing", "preflight"]
 

@@ -8,7 +8,7 @@ from helpers import Boom, left_unchanged
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
-from captum_neuroinspect.inspection.preflight.preflight import (
+from captum_neuroinspect.inspection.preflight_checks.preflight import (
     PreprocessingCheck,
     check_preprocessing,
 )

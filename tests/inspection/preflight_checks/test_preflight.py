@@ -11,8 +11,8 @@ from session_examples import NAMES, QUICK, CountedNet, loaded, photos, session
 from torch import Tensor
 
 from captum_neuroinspect import FeatureSet, preflight
-from captum_neuroinspect.inspection.preflight.agreement import guessing, renaming
-from captum_neuroinspect.inspection.preflight.preflight import Preflight, PreprocessingCheck
+from captum_neuroinspect.inspection.preflight_checks.agreement import guessing, renaming
+from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight, PreprocessingCheck
 
 
 def _said(labels: Tensor, predicted: Tensor, n_classes: int, names=None) -> FeatureSet:
