@@ -1,5 +1,6 @@
 """Image-text encoders: what the other stages measure meaning with."""
 
+from captum_neuroinspect.encoders.by_name import find_encoder
 from captum_neuroinspect.encoders.label_space_encoder import LabelSpaceEncoder
 from captum_neuroinspect.encoders.open_clip_encoder import OpenCLIPEncoder
 from captum_neuroinspect.encoders.prompts import (
@@ -16,4 +17,5 @@ __all__ = [
     "OpenCLIPEncoder",
     "class_embeddings",
     "clip_templates",
+    "find_encoder",
 ]

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._core.fingerprint import backbone_fingerprint
 from captum_neuroinspect._core.modules import device_of
-from captum_neuroinspect.encoders import ImageTextEncoder, LabelSpaceEncoder, OpenCLIPEncoder
 from captum_neuroinspect.encoders._available import has_label_space, has_open_clip
+from captum_neuroinspect.encoders.label_space_encoder import LabelSpaceEncoder
+from captum_neuroinspect.encoders.open_clip_encoder import OpenCLIPEncoder
+from captum_neuroinspect.encoders.protocol import ImageTextEncoder
 
 __all__ = ["LazyEncoder", "find_encoder"]
 

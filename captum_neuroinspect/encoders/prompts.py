@@ -50,10 +50,7 @@ def class_embeddings(
                 [0., 1.]])
     """
     class_names = check_texts("class_names", class_names)
-    templates = check_texts("templates", templates)
-    for template in templates:
-        if "{}" not in template:
-            raise ValueError(f"templates holds {template!r}, expected '{{}}' where the name goes")
+    templates = check_templates(templates)
     # Not isinstance: a protocol does not see the attributes of an encoder that is an nn.Module.
     encode_text: Any = getattr(text_encoder, "encode_text", text_encoder)
     # str.replace, for a template may contain other braces.
@@ -61,6 +58,20 @@ def class_embeddings(
     embeddings = F.normalize(encode_text(prompts), dim=-1)
     means = embeddings.unflatten(0, (len(class_names), len(templates))).mean(1)
     return F.normalize(means, dim=-1)
+
+
+def check_templates(templates: Sequence[str]) -> list[str]:
+    """Return ``templates`` as a list, refusing what has no place for a name.
+
+    Raises:
+        TypeError: for a single string, or an item that is not a string.
+        ValueError: for no templates, or one without ``{}``.
+    """
+    found = check_texts("templates", templates)
+    for template in found:
+        if "{}" not in template:
+            raise ValueError(f"templates holds {template!r}, expected '{{}}' where the name goes")
+    return found
 
 
 def clip_templates() -> tuple[str, ...]:

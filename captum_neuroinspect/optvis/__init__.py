@@ -13,14 +13,15 @@ from captum_neuroinspect._core.lazy import lazy_names
 if TYPE_CHECKING:
     from captum_neuroinspect.optvis.guided_model import GuidedModel
     from captum_neuroinspect.optvis.hooks import clean_hooks
+    from captum_neuroinspect.optvis.illusion_options import Guidance, IllusionOptions
     from captum_neuroinspect.optvis.illusions import Illusions
     from captum_neuroinspect.optvis.loss import illusion_loss
     from captum_neuroinspect.optvis.maco import maco_image, spectrum_magnitude
     from captum_neuroinspect.optvis.mask import activation_mask
-    from captum_neuroinspect.optvis.objectives import class_conditional, clip_illusion, neuron
+    from captum_neuroinspect.optvis.objectives import class_conditional, clip_illusion, unit_mean
     from captum_neuroinspect.optvis.pairing import classes_of_neurons, neurons_of_classes
     from captum_neuroinspect.optvis.param import illusion_image
-    from captum_neuroinspect.optvis.redirect import RedirectedReLU
+    from captum_neuroinspect.optvis.redirected_rectifiers import RedirectedRectifiers
     from captum_neuroinspect.optvis.render import render_illusions
     from captum_neuroinspect.optvis.transform import (
         channel_noise,
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     )
 
 _MODULE_OF = {
+    "Guidance": "illusion_options",
     "GuidedModel": "guided_model",
+    "IllusionOptions": "illusion_options",
     "Illusions": "illusions",
-    "RedirectedReLU": "redirect",
+    "RedirectedRectifiers": "redirected_rectifiers",
     "activation_mask": "mask",
     "channel_noise": "transform",
     "class_conditional": "objectives",
@@ -42,17 +45,19 @@ _MODULE_OF = {
     "illusion_loss": "loss",
     "illusion_transforms": "transform",
     "maco_image": "maco",
-    "neuron": "objectives",
     "neurons_of_classes": "pairing",
     "random_affine": "transform",
     "render_illusions": "render",
     "spectrum_magnitude": "maco",
+    "unit_mean": "objectives",
 }
 
 __all__ = [
+    "Guidance",
     "GuidedModel",
+    "IllusionOptions",
     "Illusions",
-    "RedirectedReLU",
+    "RedirectedRectifiers",
     "activation_mask",
     "channel_noise",
     "class_conditional",
@@ -63,11 +68,11 @@ __all__ = [
     "illusion_loss",
     "illusion_transforms",
     "maco_image",
-    "neuron",
     "neurons_of_classes",
     "random_affine",
     "render_illusions",
     "spectrum_magnitude",
+    "unit_mean",
 ]
 
 

@@ -17,14 +17,14 @@ from captum_neuroinspect.optvis.units.activation import (
     one_token,
     unit_activation,
 )
-from captum_neuroinspect.optvis.units.targets import Directions
+from captum_neuroinspect.optvis.units.image_targets import Directions
 
 Index = int | Sequence[int]
 
 
 @dataclass(frozen=True, eq=False)
-class AskedFor:
-    """Units, directions or classes of the images of a batch.
+class OutputSelector:
+    """Which outputs of a layer an objective reads: units, directions or classes, one an image.
 
     Attributes:
         name: of the argument, for errors.
@@ -39,7 +39,7 @@ class AskedFor:
     token: Token = "mean"
 
     @classmethod
-    def units(cls, n_channel: Index | Tensor, batch: int | None, token: Token) -> AskedFor:
+    def units(cls, n_channel: Index | Tensor, batch: int | None, token: Token) -> OutputSelector:
         """Channels, or directions as a floating point tensor ``(F,)`` or ``(N, F)``."""
         check_token(token)
         given = torch.as_tensor(n_channel)
@@ -51,7 +51,7 @@ class AskedFor:
         return cls("n_channel", rows, _checked(batch), token)
 
     @classmethod
-    def classes(cls, class_index: Index, batch: int | None) -> AskedFor:
+    def classes(cls, class_index: Index, batch: int | None) -> OutputSelector:
         """Classes by their numbers."""
         rows = as_indices("class_index", class_index)
         return cls("class_index", rows, _checked(batch))

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from PIL import Image
 from torch import Tensor
 
+from captum_neuroinspect._core.files import write_atomically
 from captum_neuroinspect._core.kept_file import reading
 from captum_neuroinspect._core.kinds import check_kinds
+from captum_neuroinspect.optvis._pictures.animation import Gif, as_gif
+from captum_neuroinspect.optvis._pictures.composite import (
+    PICTURE_CHANNELS,
+    Background,
+    as_pictures,
+    composite,
+)
 from captum_neuroinspect.optvis._pictures.illusions_file import (
-    SUFFIX,
     as_json,
     read_fields,
-    write_file,
+    write_fields,
     write_pictures,
 )
-from captum_neuroinspect.optvis._pictures.parts import check_parts
 from captum_neuroinspect.optvis._pictures.rows import Rows, as_positions, chosen
-from captum_neuroinspect.optvis._pictures.views import Masked, Views
+from captum_neuroinspect.optvis._pictures.sheet import contact_sheet, picture_figure
 from captum_neuroinspect.optvis.mask import activation_mask
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Whether masks are applied, and what they let through: a bool, or a background.
+Masked = bool | Background
+
+_SHOWN = 36  # pictures on the sheet of a notebook
 _PER_IMAGE = (
     *("masks", "maps", "activations", "logits", "similarities"),
     *("neurons", "classes", "class_names"),
@@ -32,7 +47,7 @@ _PER_IMAGE = (
 
 
 @dataclass(frozen=True, eq=False)
-class Illusions(Views):
+class Illusions:
     """What neurons look for in classes: N images and their numbers, on the CPU.
 
     Look at them with :meth:`grid`, :meth:`show`, :meth:`animate` or :meth:`to_pil`; a
@@ -92,7 +107,7 @@ class Illusions(Views):
         if self.class_names is not None:
             object.__setattr__(self, "class_names", tuple(self.class_names))
         object.__setattr__(self, "settings", as_json(self.settings))
-        check_parts(self, _PER_IMAGE)
+        self._check_parts()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -171,6 +186,109 @@ class Illusions(Views):
         masks = activation_mask(self.maps, size, threshold, floor, softness, blur)
         return replace(self, masks=masks)
 
+    def masked(self) -> Tensor:
+        """The images, dimmed where their neurons are less active, ``(N, 3, H, W)``.
+
+        Raises:
+            RuntimeError: when there are no masks.
+        """
+        return self.images * self._masks()
+
+    def to_pil(self, masked: Masked = False) -> list[Image.Image]:
+        """One picture per illusion.
+
+        Args:
+            masked: ``True`` dims the places where the neurons are less active; ``"grey"``,
+                ``"white"``, ``"black"`` (which is ``True``) or a brightness in 0..1 shows
+                through there instead.
+
+        Raises:
+            RuntimeError: when masks are asked for and there are none.
+            TypeError: for a background of another kind.
+            ValueError: for an unknown background, or images of other than 1, 3 or 4 channels.
+        """
+        return self._pictures(self.images, masked)
+
+    def captions(self) -> list[str]:
+        """Lines for each picture: neuron, class, activation."""
+        numbers = [f"activation {a:.2f}" for a in self.activations.tolist()]
+        return [f"{name}\n{number}" for name, number in zip(self._names(), numbers, strict=True)]
+
+    def grid(
+        self,
+        masked: Masked = False,
+        columns: int | None = None,
+        labels: bool | Sequence[str] = True,
+    ) -> Image.Image:
+        """All pictures on one sheet, each with its caption.
+
+        Args:
+            masked: dim the places where the neurons are less active, or the background that
+                shows through there, as in :meth:`to_pil`.
+            columns: pictures in a row; by default as square as possible.
+            labels: ``True`` for :meth:`captions`, ``False`` for pictures alone, or one
+                text per picture.
+
+        Raises:
+            TypeError: when ``columns`` is no whole number.
+            ValueError: when there is no picture, ``columns`` is below 1, or there are
+                more or fewer labels than pictures.
+            RuntimeError: when masks are asked for and there are none.
+        """
+        return contact_sheet(self.to_pil(masked), self._labels(labels), columns)
+
+    def show(
+        self,
+        masked: Masked = False,
+        columns: int | None = None,
+        labels: bool | Sequence[str] = True,
+    ) -> Figure:
+        """All pictures in a matplotlib figure; arguments and errors as in :meth:`grid`.
+
+        Returns:
+            A figure that belongs to no window: ``.savefig(path)`` it, or let a
+            notebook show it.
+        """
+        return picture_figure(self.to_pil(masked), self._labels(labels), columns)
+
+    def animate(
+        self,
+        path: str | Path | None = None,
+        duration: int = 200,
+        masked: Masked = False,
+        columns: int | None = None,
+    ) -> Gif:
+        """How the images came about: a GIF with one frame for every snapshot.
+
+        Args:
+            path: where to write it as well, whole or not at all.
+            duration: milliseconds per frame, at least 20; the last one stays longer.
+            masked: dim the places where the neurons are less active in the end, or the
+                background that shows through there, as in :meth:`to_pil`.
+            columns: pictures in a row; by default as square as possible.
+
+        Returns:
+            The content of the file, which plays in a notebook.
+
+        Raises:
+            RuntimeError: when there are no snapshots, or masks are asked for and there
+                are none.
+            ValueError: when ``duration`` or ``columns`` is too small.
+        """
+        if self.snapshots is None:
+            raise RuntimeError(
+                "these illusions have no snapshots: keep some with "
+                "render_illusions(..., options=IllusionOptions(snapshots=[10, 100, 450]))"
+            )
+        frames = [
+            contact_sheet(self._pictures(images, masked), self._names(), columns, f"step {step}")
+            for images, step in zip(self.snapshots, self.snapshot_steps, strict=True)
+        ]
+        gif = as_gif(frames, duration)
+        if path is not None:
+            write_atomically(path, lambda temporary: temporary.write_bytes(gif))
+        return gif
+
     def save(self, path: str | Path) -> Path:
         """Write everything into one file, whole or not at all, for :meth:`load`.
 
@@ -183,13 +301,7 @@ class Illusions(Views):
         Raises:
             ValueError: for another ending; pictures are written by :meth:`save_pictures`.
         """
-        path = Path(path)
-        if path.suffix != SUFFIX:
-            raise ValueError(
-                f"path={str(path)!r} does not end in {SUFFIX}: for a folder of pictures "
-                "call save_pictures(folder)"
-            )
-        return write_file(self, path)
+        return write_fields(vars(self), Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Illusions:
@@ -204,9 +316,7 @@ class Illusions(Views):
             check_kinds(fields, cls)
             return cls(**fields)
 
-    def save_pictures(
-        self, folder: str | Path, masked: Masked = False, *, alpha: bool = False
-    ) -> list[Path]:
+    def save_pictures(self, folder: str | Path, masked: Masked = False) -> list[Path]:
         """Write one PNG per illusion and ``illusions.json`` with every number.
 
         Files are written whole or not at all. Class names are cut down to plain
@@ -215,12 +325,83 @@ class Illusions(Views):
         Args:
             folder: made when it does not exist.
             masked: as in :meth:`to_pil`.
-            alpha: likewise.
 
         Returns:
             The paths of the PNGs, in order, then that of the JSON.
         """
-        return write_pictures(self, self.to_pil(masked, alpha=alpha), Path(folder))
+        return write_pictures(self.to_pil(masked), self.rows(), self.settings, Path(folder))
+
+    def _check_parts(self) -> None:
+        """Refuse parts of which some have other lengths or shapes than the images."""
+        images, masks = self.images, self.masks
+        if images.ndim != 4:
+            raise ValueError(f"images have shape {tuple(images.shape)}, expected (N, 3, H, W)")
+        for name in _PER_IMAGE:
+            part = getattr(self, name)
+            if part is not None and len(part) != len(images):
+                raise ValueError(
+                    f"{name} has {len(part)} entries, expected {len(images)}: one per image"
+                )
+        shape = (len(images), 1, *images.shape[-2:])
+        if masks is not None and masks.shape != shape:
+            raise ValueError(f"masks have shape {tuple(masks.shape)}, expected {shape}")
+        if self.maps is not None and self.maps.ndim != 3:
+            raise ValueError(f"maps have shape {tuple(self.maps.shape)}, expected (N, h, w)")
+        self._check_snapshots()
+
+    def _check_snapshots(self) -> None:
+        snapshots, steps = self.snapshots, self.snapshot_steps
+        n_steps = len(steps)
+        shape = (n_steps, *self.images.shape)
+        if snapshots is None and n_steps:
+            raise ValueError(f"{n_steps} snapshot_steps without snapshots, expected none")
+        if snapshots is not None and not n_steps:
+            raise ValueError("snapshots without snapshot_steps, expected one step per snapshot")
+        if snapshots is not None and snapshots.shape != shape:
+            raise ValueError(
+                f"snapshots have shape {tuple(snapshots.shape)}, expected {shape}: "
+                f"{n_steps} steps, each like images"
+            )
+
+    def _repr_png_(self) -> bytes | None:
+        """The sheet in a notebook; of many illusions the first."""
+        n = len(self.images)
+        # Where there is nothing to see a notebook shows the text.
+        if n == 0 or self.images.shape[1] not in PICTURE_CHANNELS:
+            return None
+        title = f"the first {_SHOWN} of {n}" if n > _SHOWN else ""
+        pictures, captions = as_pictures(self.images[:_SHOWN]), self.captions()[:_SHOWN]
+        buffer = io.BytesIO()
+        contact_sheet(pictures, captions, title=title).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def _masks(self) -> Tensor:
+        if self.masks is None:
+            raise RuntimeError(
+                "these illusions have no masks: their neurons have no positions in the image"
+            )
+        return self.masks
+
+    def _pictures(self, images: Tensor, masked: Masked) -> list[Image.Image]:
+        if masked is False:
+            return as_pictures(images)
+        background = "black" if masked is True else masked
+        return as_pictures(composite(images, self._masks(), background))
+
+    def _labels(self, labels: bool | Sequence[str]) -> Sequence[str] | None:
+        if isinstance(labels, bool):
+            return self.captions() if labels else None
+        return labels
+
+    def _names(self) -> list[str]:
+        """Neuron and class of each picture."""
+        neurons = [f"neuron {neuron}" for neuron in self.neurons]
+        classes = self.class_names
+        if classes is None and self.classes is not None:
+            classes = tuple(f"class {number}" for number in self.classes)
+        if classes is None:
+            return neurons
+        return [f"{neuron}\n{name}" for neuron, name in zip(neurons, classes, strict=True)]
 
 
 def _numbers(values: Tensor | None) -> list[float | None] | None:

@@ -19,11 +19,11 @@ from torch.nn import functional as F
 
 from captum_neuroinspect._core.modules import logits_of
 from captum_neuroinspect._core.optional import LUCENT, optional
-from captum_neuroinspect.optvis._objective_arguments import AskedFor, Index, one_per_image
+from captum_neuroinspect.optvis._objective_arguments import Index, OutputSelector, one_per_image
 from captum_neuroinspect.optvis.loss import illusion_loss as illusion_loss
 from captum_neuroinspect.optvis.units.activation import Token
 
-__all__ = ["class_conditional", "clip_illusion", "illusion_loss", "neuron"]
+__all__ = ["class_conditional", "clip_illusion", "illusion_loss", "unit_mean"]
 
 _lucent = optional("lucent.optvis.objectives", LUCENT)
 handle_batch, wrap_objective = _lucent.handle_batch, _lucent.wrap_objective
@@ -33,13 +33,16 @@ _Activations = Callable[[str], Tensor]
 
 
 @wrap_objective()
-def neuron(
+def unit_mean(
     layer: str,
     n_channel: Index | Tensor,
     batch: int | None = None,
     token: Token = "mean",
 ) -> Callable[[_Activations], Tensor]:
-    """Visualize a neuron, ``-A``: the mean of a channel over positions.
+    """Visualize a unit, ``-A``: the mean of a channel over positions.
+
+    Lucent's ``channel`` is the same of layers ``(N, C, H, W)``; its ``neuron`` is the centre
+    position only.
 
     Args:
         layer: Lucent's name of the layer (``layer4_1_conv2``); its output is
@@ -63,12 +66,12 @@ def neuron(
 
         >>> from torch import nn
         >>> activations = {"features": torch.tensor([[1.0, 2.0], [3.0, 4.0]])}
-        >>> neuron("features", 1)(activations.get)
+        >>> unit_mean("features", 1)(activations.get)
         tensor(-3.)
-        >>> (2 * neuron("features", 1, batch=0) + neuron("features", 0))(activations.get)
+        >>> (2 * unit_mean("features", 1, batch=0) + unit_mean("features", 0))(activations.get)
         tensor(-6.)
     """
-    units = AskedFor.units(n_channel, batch, token)
+    units = OutputSelector.units(n_channel, batch, token)
 
     @handle_batch(units.batch)
     def inner(model: _Activations) -> Tensor:
@@ -118,8 +121,8 @@ def class_conditional(
         >>> class_conditional("fc", 1, 1)({"fc": features, "labels": labels}.get)
         tensor(-3.5000)
     """
-    units = AskedFor.units(n_channel, batch, token)
-    classes = AskedFor.classes(class_index, batch)
+    units = OutputSelector.units(n_channel, batch, token)
+    classes = OutputSelector.classes(class_index, batch)
 
     @handle_batch(units.batch)
     def inner(model: _Activations) -> Tensor:
@@ -181,8 +184,8 @@ def clip_illusion(
         >>> clip_illusion("features", 1, 1, text, eps=0.0)(activations.get)
         tensor(-2.8000)
     """
-    units = AskedFor.units(n_channel, batch, token)
-    classes = AskedFor.classes(class_index, batch)
+    units = OutputSelector.units(n_channel, batch, token)
+    classes = OutputSelector.classes(class_index, batch)
 
     @handle_batch(units.batch)
     def inner(model: _Activations) -> Tensor:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._core.checks import as_size
 from captum_neuroinspect._core.head import check_one_answer
 from captum_neuroinspect._core.input_fit import told_what_fits
 from captum_neuroinspect._core.modules import device_of, frozen
 from captum_neuroinspect._core.undisturbed import undisturbed
-from captum_neuroinspect.encoders.prompts import DEFAULT_TEMPLATES
 from captum_neuroinspect.optvis._rendering.batches import render_batches
-from captum_neuroinspect.optvis._rendering.economy import halved
-from captum_neuroinspect.optvis._rendering.movement import Movement, Transforms
-from captum_neuroinspect.optvis._rendering.options import Precision, RenderOptions
+from captum_neuroinspect.optvis._rendering.cheaper_steps import halved
 from captum_neuroinspect.optvis._rendering.outcome import as_illusions, warn_of
-from captum_neuroinspect.optvis._rendering.pairs import Indices, Pairs, prompt_embeddings
+from captum_neuroinspect.optvis._rendering.pairs import Indices, Pairs, negative_embeddings
 from captum_neuroinspect.optvis._rendering.scores import PairScorer
-from captum_neuroinspect.optvis._rendering.starts import Param, Starts
+from captum_neuroinspect.optvis._rendering.starts import (
+    Movement,
+    Param,
+    Starts,
+    Transforms,
+)
+from captum_neuroinspect.optvis.illusion_options import IllusionOptions, RenderSettings
 from captum_neuroinspect.optvis.illusions import Illusions
-from captum_neuroinspect.optvis.units.activation import Token, n_units
+from captum_neuroinspect.optvis.units.activation import n_units
 from captum_neuroinspect.optvis.units.reader import Preprocess, UnitReader
 
 if TYPE_CHECKING:
@@ -39,126 +40,73 @@ def render_illusions(
     *,
     layer: nn.Module | str | None = None,
     head: nn.Linear | None = None,
-    token: Token = "mean",
     encoder: ImageTextEncoder | None = None,
     class_names: Sequence[str] | None = None,
-    templates: Sequence[str] = DEFAULT_TEMPLATES,
-    prompts: str | Sequence[str] | None = None,
-    negative: Sequence[str] = (),
-    negative_weight: float = 4.0,
     preprocess: Preprocess | None = None,
     param: Param = "fft",
-    init: Tensor | None = None,
     transforms: Movement | None = None,
     size: int | tuple[int, int] = 224,
-    channels: int = 3,
     n_steps: int = 450,
-    gamma: float = 0.25,
-    eps: float = 0.05,
-    lr: float = 0.05,
-    batch_size: int = 8,
+    gamma: float | None = None,
     seed: int = 0,
-    precision: Precision = "float32",
-    encoder_every: int = 1,
-    coarse: float = 0.0,
-    snapshots: Sequence[int] = (),
+    options: IllusionOptions | Literal["paper"] | None = None,
     progress: bool = True,
 ) -> Illusions:
     """Synthesise what neurons look for, alone or in a class (CLIP-Illusion).
 
-    Image i maximises ``(S + eps) * (A + gamma * Z)``, equations (2)-(4) of
-    NeuroInspect: A is the activation of neuron i, Z the logit of class i, S the
-    cosine between the image and the name of class i under an image-text encoder.
-    Without an encoder S drops out; without classes A alone is left (feature
-    visualization). Images never influence each other, and the same seed gives the
-    same images however they are batched: to the last bit for the convolutional networks
-    that were tried on a CPU, but for an image that goes through a network alone, whose
-    convolutions some round otherwise. Where rounding differs, images of many steps drift
-    apart.
+    Image i maximises ``(S + eps) * (A + gamma * Z)``, equations (2)-(4) of NeuroInspect: A is
+    the activation of neuron i, Z the logit of class i, S the cosine between the image and the
+    name of class i under an image-text encoder. Without an encoder S drops out; without
+    classes A alone is left (feature visualization).
 
-    Both networks are frozen and in eval mode meanwhile; afterwards they are
-    bit-identical and free of hooks, also after an exception.
+    The same seed gives the same images, whatever shares their batch: to the last bit for the
+    convolutional networks tried on a CPU, except where a convolution rounds a single image
+    otherwise. Where rounding differs, images of many steps drift apart. Model and encoder are
+    frozen and in eval mode meanwhile, and left bit-identical and free of hooks.
 
-    A long rendering gives what it has. Interrupted by Ctrl-C (``KeyboardInterrupt``), it
-    returns the finished batches and the one in work as its images are at that step;
-    pairs not begun are left out. Out of memory, it goes on with half as many images at a
-    time. An image whose loss or gradient is not finite sits out that step, alone. Each
-    is said in a warning, and ``settings`` keeps it: ``"interrupted"`` (``None``, or
-    ``"n_pairs"`` asked for and the ``"step"`` of the last batch), ``"n_together"`` and
-    ``"n_rolled_back"`` (steps sat out by each image).
+    A long rendering gives what it has, with a warning. After Ctrl-C it returns the finished
+    batches and the current one as it is. When memory runs out it goes on with half as many
+    images at a time. An image whose loss or gradient is not finite skips that step. The
+    result's ``settings`` record it: ``"interrupted"`` (``None``, or ``"n_pairs"`` asked for
+    and the ``"step"`` of the last batch), ``"n_together"`` and ``"n_rolled_back"`` (steps that
+    each image skipped).
 
     Args:
         model: a classifier; it runs on its own device.
-        neurons: one neuron per image; a single number goes with every class
-            (:func:`classes_of_neurons` chooses some). Or directions, a floating point
-            tensor ``(N, F)`` of a weight for each unit (a feature of a sparse
-            autoencoder, a principal component), or ``(F,)`` for every class: A is then
-            the weighted sum of the units, and ``neurons`` of the result are the row
-            numbers. For silent images the gradient is redirected through the unit of
-            the largest weight.
-        classes: one class per image, a single number for every neuron
+        neurons: one neuron per image, or a single one for every class
+            (:func:`classes_of_neurons` chooses some). Or directions, a floating point tensor
+            ``(N, F)`` of a weight for each unit (a feature of a sparse autoencoder, a
+            principal component), or ``(F,)`` for every class: A is the weighted sum, and
+            ``neurons`` of the result are the row numbers.
+        classes: one class per image, a single one for every neuron
             (:func:`neurons_of_classes` chooses some), or ``None``.
-        layer: where the neurons are. ``None``: they are inputs of the decision
-            layer. A module or its dotted name: they are its outputs (a channel of
-            a convolution, a unit of a linear layer, a dimension of tokens).
-        head: the decision layer. Its outputs are the logits, also where a model ends in a
-            softmax (Lucent's ``InceptionV1``), whose probabilities are refused. Not
-            given, it is found for ``layer=None``, else the logits are what the model returns.
-        token: for a ``layer`` of tokens ``(N, T, D)``, what stands for an image: the
-            ``"mean"`` over tokens, ``"cls"`` (the first) or a token's number.
-        encoder: image-text encoder; needs ``classes`` and ``class_names``, or ``prompts``.
-            A :class:`~captum_neuroinspect.LabelSpaceEncoder` guides best when it is
-            ``softened()``.
+        layer: a module or its dotted name, whose outputs the neurons are (channels, units,
+            dimensions of tokens). ``None``: the neurons are inputs of the decision layer.
+        head: the decision layer, whose outputs are the logits. ``None``: it is found for
+            ``layer=None``, else the logits are what the model returns. Needed where a model
+            ends in a softmax.
+        encoder: image-text encoder; needs ``classes`` and ``class_names``, or prompts in
+            ``options``. A :class:`~captum_neuroinspect.LabelSpaceEncoder` guides best when it
+            is ``softened()``.
         class_names: a name for each class of the model.
-        templates: prompts with a ``{}`` for the name of the class;
-            :func:`~captum_neuroinspect.encoders.clip_templates` gives CLIP's own.
-        prompts: what the encoder should see instead of the names of the classes: one text
-            for each image, or one for all. Goes without classes too.
-        negative: prompts of what should be in no image, such as ``"a watermark"``;
-            needs an encoder. With B the largest of their cosines to the image, what is
-            maximised is multiplied by ``exp(-negative_weight * max(0, B))``, or divided
-            by it where it is below 0.
-        negative_weight: 0 turns ``negative`` off; at 4 it pulls as hard as the class
-            does where its ``S + eps`` is 1/4.
-        preprocess: turns images in 0..1 into the model's input; ``None`` when the
-            model normalises its input by itself.
-        param: how images are parametrized: ``"fft"`` (:func:`illusion_image`),
-            ``"maco"`` (:func:`maco_image`: phases only), or a function ``(size, batch, *,
-            seed, device)`` that gives ``(params, image_f)`` as they do, with a row for
-            each image in each parameter. Or Lucent's ``param_f``, a function of no
-            arguments that makes as many images as a batch has: ``lambda:
-            param.image(224, batch=2)``. Such images depend on how they are batched.
-        init: images to start from, in 0..1, one ``(channels, height, width)`` for all or
-            ``(N, channels, height, width)``; only for ``param="fft"``.
-        transforms: what moves the images in each step: functions of images ``(N, C, H,
-            W)``, Lucent's among them, or a function ``(seeds, n_steps)`` that makes them
-            for a batch, as :func:`illusion_transforms` does, which is the default. What
-            they make larger or smaller is brought back to ``size``. The same images for a
-            seed, however they are batched, are only certain of functions that draw for each
-            image by its seed; Lucent's do not.
+        preprocess: turns images in 0..1 into the model's input; ``None`` when the model
+            normalises its input by itself.
+        param: how images are parametrized: ``"fft"`` (:func:`illusion_image`), ``"maco"``
+            (:func:`maco_image`), a function ``(size, batch, *, seed, device)`` that gives
+            ``(params, image_f)`` as they do, or Lucent's ``param_f`` for one batch, a function
+            of no arguments, whose images depend on the batch.
+        transforms: functions of images ``(N, C, H, W)`` for each step, such as Lucent's, or a
+            function ``(seeds, n_steps)`` that makes them for a batch; ``None``:
+            :func:`illusion_transforms`. Images are brought back to ``size`` after them. Only
+            functions that draw by each image's seed keep images independent of their batch.
         size: pixels, one side or ``(height, width)``.
-        channels: what the model takes; an encoder sees one channel as grey, and goes with
-            1 or 3.
         n_steps: optimisation steps.
-        gamma: weight of the logit, 0..1. The paper has 0.5, with which the class is seen no
-            more often and the neuron told less often (``docs/measurements.md``).
-        eps: added to the similarity.
-        lr: first learning rate; it falls to 0.12 of it along a cosine. The paper has
-            9e-3, which leaves the images of :func:`illusion_image` pale. Phases
-            (``"maco"``) are radians and take more: 0.2 where steps are few.
-        batch_size: images optimised together, at most.
+        gamma: weight of the logit, 0..1. ``None``: 0.25, or the paper's 0.5 with
+            ``options="paper"``; at 0.5 the class is recognised no more often and the neuron
+            less often (``docs/measurements.md``).
         seed: image i is drawn, moved and disturbed by numbers of ``seed + i``.
-        precision: ``"bfloat16"`` runs both networks under autocast; ``"auto"`` those
-            for which a few passes say that it is faster on this device (it can be several
-            times slower). Illusions are then only the same on machines that decide alike;
-            ``settings["low_precision"]`` says how.
-        encoder_every: the encoder looks at the images in every so many steps; in between
-            its last word stands. Cheaper, and the class is seen less often.
-        coarse: share of the steps, 0..1, at the beginning, in which the networks see the
-            images at half the size, for a quarter of the cost; the class is seen less
-            often. For models that take any size.
-        snapshots: steps after which the images are kept, rising numbers in
-            ``1..n_steps``. Where an interrupt came first, the last images stand in.
+        options: :class:`IllusionOptions`, all that is rarely set; ``"paper"``: the published
+            gamma and learning rate.
         progress: show a progress bar over the steps.
 
     Returns:
@@ -166,10 +114,9 @@ def render_illusions(
 
     Raises:
         TypeError: for an argument of the wrong kind.
-        ValueError: for a neuron or class that does not exist, lengths that differ,
-            a model that returns probabilities, an encoder without classes or class names,
-            more or fewer prompts than images, ``prompts`` or ``negative`` without an
-            encoder, ``init`` that does not fit, or a number out of range.
+        ValueError: for a neuron or class that does not exist, lengths that differ, a model
+            that returns probabilities, an encoder without classes or class names, options
+            that do not fit the other arguments, or a number out of range.
         torch.OutOfMemoryError: when a single image does not fit (``MemoryError`` or
             ``RuntimeError`` if that is what the device raised).
         KeyboardInterrupt: when it comes before the first step is done.
@@ -185,26 +132,20 @@ def render_illusions(
         >>> found.images.shape, found.masks.shape, found.classes
         (torch.Size([2, 3, 16, 16]), torch.Size([2, 1, 16, 16]), (1, 1))
     """
-    options = RenderOptions(
-        as_size(size), n_steps, gamma, eps, lr, batch_size, seed, precision, channels,
-        tuple(snapshots), negative_weight, encoder_every, coarse,
-    )  # fmt: skip
+    settings = RenderSettings.of(size, n_steps, gamma, seed, options)
+    chosen, guidance = settings.options, settings.options.guidance
     pairs = Pairs.of(neurons, classes, class_names)
-    starts, moves = Starts(param, init, len(pairs), options), Transforms(transforms, options.size)
-    for name, texts in {"prompts": prompts, "negative": negative}.items():
-        if texts and encoder is None:
-            raise ValueError(f"{name}={texts!r}, but encoder=None: only an encoder reads prompts")
-    if encoder is not None and options.channels not in (1, 3):
-        raise ValueError(f"channels={channels}, but an encoder takes images of 1 or 3 channels")
+    starts, moves = Starts(param, len(pairs), settings), Transforms(transforms, settings.size)
+    _check_encoder(encoder, chosen)
     networks = [model] if encoder is None else [model, encoder.network]
     with frozen(*networks):
-        example = _example(options, device_of(model))
-        with told_what_fits(model, options.channels, options.size):
-            reader = UnitReader(model, layer, head, preprocess, example, token=token)
+        example = _example(settings, device_of(model))
+        with told_what_fits(model, chosen.channels, settings.size):
+            reader = UnitReader(model, layer, head, preprocess, example, token=chosen.token)
             with torch.no_grad():
                 reading = reader(example)
         with torch.no_grad():
-            if options.coarse:
+            if chosen.coarse:
                 _check_coarse(reader, example)
         pairs.check(reading, reader.place)
         if pairs.classes is not None and layer is not None and head is None:
@@ -214,30 +155,42 @@ def render_illusions(
             pairs.targets(n_units(reading.units), example.device),
             None if pairs.classes is None else pairs.classes.to(example.device),
             encoder,
-            None if encoder is None else pairs.text(encoder, templates, prompts),
-            None if encoder is None or not negative else prompt_embeddings(encoder, negative),
+            None if encoder is None else pairs.text(encoder, guidance),
+            None if encoder is None else negative_embeddings(encoder, guidance),
         )
         with scorer.shortened(example):
-            scorer = scorer.in_format(example).in_precision(precision, example)
-            result = render_batches(scorer, starts, moves, options, example.device, progress)
-    settings = {
+            scorer = scorer.in_format(example).in_precision(chosen.precision, example)
+            result = render_batches(scorer, starts, moves, settings, example.device, progress)
+    is_direction = pairs.directions is not None
+    record: dict[str, object] = {
         "model": type(model).__name__,
-        "neurons_are": reader.place
-        if pairs.directions is None
-        else f"directions in {reader.place}",
+        "neurons_are": f"directions in {reader.place}" if is_direction else reader.place,
         "maps_are": reader.maps_are,
         "encoder": None if encoder is None else type(encoder).__name__,
-        "templates": None if encoder is None or prompts else list(templates),
-        "prompts": [prompts] if isinstance(prompts, str) else prompts and list(prompts),
-        "negative": list(negative),
         "param": starts.name,
-        "init": None if init is None else "images",
         "transforms": moves.names,
+        "size": settings.size,
+        "n_steps": settings.n_steps,
+        "gamma": settings.gamma,
+        "seed": settings.seed,
         "low_precision": scorer.low_precision._asdict(),
-        **asdict(options),
+        "options": chosen.record(),
     }
-    warn_of(result, len(pairs), options)
-    return as_illusions(result, pairs, options, settings)
+    warn_of(result, len(pairs), settings)
+    return as_illusions(result, pairs, settings, record)
+
+
+def _check_encoder(encoder: ImageTextEncoder | None, options: IllusionOptions) -> None:
+    """Refuse texts without an encoder, and images that an encoder does not take."""
+    if encoder is not None:
+        if options.channels not in (1, 3):
+            raise ValueError(
+                f"channels={options.channels}, but an encoder takes images of 1 or 3 channels"
+            )
+        return
+    for name in ("prompts", "negative"):
+        if texts := getattr(options.guidance, name):
+            raise ValueError(f"{name}={texts!r}, but encoder=None: only an encoder reads prompts")
 
 
 def _check_coarse(reader: UnitReader, example: Tensor) -> None:
@@ -249,6 +202,7 @@ def _check_coarse(reader: UnitReader, example: Tensor) -> None:
         ) from error
 
 
-def _example(options: RenderOptions, device: torch.device) -> Tensor:
+def _example(settings: RenderSettings, device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.rand(2, options.channels, *options.size, generator=generator).to(device)
+    shape = (2, settings.options.channels, *settings.size)
+    return torch.rand(shape, generator=generator).to(device)

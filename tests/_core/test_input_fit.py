@@ -7,6 +7,7 @@ from torchvision.transforms import v2
 
 from captum_neuroinspect import NeuroInspect, render_illusions
 from captum_neuroinspect._core.input_fit import told_what_fits
+from captum_neuroinspect.optvis import IllusionOptions
 
 
 def _net(n_channels: int) -> nn.Module:
@@ -36,7 +37,9 @@ def test_the_size_error_of_transformers_names_the_option() -> None:
 
 
 def test_what_it_says_works() -> None:
-    found = render_illusions(_net(1), [1], [2], size=28, channels=1, n_steps=2, progress=False)
+    found = render_illusions(
+        _net(1), [1], [2], size=28, n_steps=2, progress=False, options=IllusionOptions(channels=1)
+    )
     assert found.images.shape == (1, 1, 28, 28)
     session = NeuroInspect(_net(1), preprocess=v2.Grayscale(), progress=False)
     features = session.load((torch.rand(12, 1, 28, 28), torch.arange(12) % 4))

@@ -33,12 +33,12 @@ from captum_neuroinspect import find_head, render_illusions
 from captum_neuroinspect._core.modules import captured_input
 from captum_neuroinspect.encoders import LabelSpaceEncoder, class_embeddings
 from captum_neuroinspect.models import imagenet_class_names, load_efficientnet_lite
-from captum_neuroinspect.optvis import Illusions, illusion_image
+from captum_neuroinspect.optvis import Guidance, IllusionOptions, Illusions, illusion_image
 
 NEURONS, CLASSES = [3, 50, 121, 200], [207, 281, 504, 817]
 # More for what is not timed by the step: any neurons in any classes.
 MORE_NEURONS, MORE_CLASSES = [*NEURONS, 431, 622, 845, 1100], [*CLASSES, 19, 339, 701, 954]
-CHEAP = {"encoder_every": 3, "coarse": 0.5}
+CHEAP = IllusionOptions(guidance=Guidance(encoder_every=3), coarse=0.5)
 
 
 class LiteralLoop:
@@ -143,7 +143,7 @@ def ours(
     n_steps: int,
     neurons: list[int] = NEURONS,
     classes: list[int] = CLASSES,
-    **more: Any,
+    options: IllusionOptions | None = None,
 ) -> Illusions:
     return render_illusions(
         model,
@@ -154,8 +154,8 @@ def ours(
         size=size,
         n_steps=n_steps,
         gamma=0.5,  # the paper's, as in the literal loop
+        options=options,
         progress=False,
-        **more,
     )
 
 
@@ -183,7 +183,7 @@ def print_speed(names: list[str], size: int, n_steps: int) -> None:
         mine = seconds_a_step(lambda n: ours(model, encoder, names, size, n), n_steps)  # noqa: B023
         # A whole rendering of so many steps: half of them are coarse.
         cheap = seconds_a_step(
-            lambda n: ours(model, encoder, names, size, n, **CHEAP),  # noqa: B023
+            lambda n: ours(model, encoder, names, size, n, options=CHEAP),  # noqa: B023
             3 * n_steps,
         )
         loop = LiteralLoop(model, encoder, names, size)
@@ -213,12 +213,12 @@ def print_quality(names: list[str], size: int, n_steps: int) -> None:
         text = class_embeddings(encoder, [names[c] for c in MORE_CLASSES])
     soft, plain = ("softened", encoder.softened()), ("plain", encoder)
     for (title, guide), n, options in (
-        *((plain, n, {}) for n in (60, 90, 120)),
-        *((soft, n, {}) for n in (30, 60, 75, 90, 120, 180)),
+        *((plain, n, None) for n in (60, 90, 120)),
+        *((soft, n, None) for n in (30, 60, 75, 90, 120, 180)),
         *((soft, n, CHEAP) for n in (90, 120, 180)),
     ):
         start = time.perf_counter()
-        found = ours(model, guide, names, size, n, *pairs, **options)
+        found = ours(model, guide, names, size, n, *pairs, options=options)
         seconds = time.perf_counter() - start
         with torch.no_grad():
             reached = (encoder.encode_image(found.images) * text).sum(1)
@@ -250,7 +250,8 @@ def print_one(names: list[str], size: int, n_pairs: int, together: int) -> None:
     def run(n_steps: int) -> None:
         render_illusions(
             model, list(range(n_pairs)), list(range(n_pairs)), encoder=encoder, class_names=names,
-            size=size, n_steps=n_steps, batch_size=together, progress=False,
+            size=size, n_steps=n_steps, progress=False,
+            options=IllusionOptions(batch_size=together),
         )  # fmt: skip
 
     seconds = seconds_a_step(run, 3)

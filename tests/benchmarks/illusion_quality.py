@@ -22,6 +22,7 @@ import argparse
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,13 @@ from captum_neuroinspect.models import (
     load_efficientnet_lite,
     load_minilm,
 )
-from captum_neuroinspect.optvis import Illusions, illusion_transforms, random_affine
+from captum_neuroinspect.optvis import (
+    Guidance,
+    IllusionOptions,
+    Illusions,
+    illusion_transforms,
+    random_affine,
+)
 from captum_neuroinspect.optvis.transform import Transform
 
 GROUP = 4  # neurons of one class
@@ -149,7 +156,9 @@ def without(part: str) -> Callable[[Sequence[int], int], list[Transform]]:
     return transforms
 
 
-def variants(sweep: str, encoder: LabelSpaceEncoder) -> dict[str, dict[str, Any]]:
+def variants(
+    sweep: str, encoder: LabelSpaceEncoder, options: IllusionOptions
+) -> dict[str, dict[str, Any]]:
     """Arguments of ``render_illusions``, by what the table calls them."""
     guided = {"encoder": encoder, "class_names": imagenet_class_names()}
     if sweep == "terms":
@@ -160,7 +169,14 @@ def variants(sweep: str, encoder: LabelSpaceEncoder) -> dict[str, dict[str, Any]
         plain = {f"no CLIP, gamma {gamma}": {"gamma": gamma} for gamma in values[1:]}
         return plain | {f"CLIP, gamma {gamma}": {**guided, "gamma": gamma} for gamma in values}
     if sweep == "eps":
-        return {f"CLIP, eps {eps}": {**guided, "eps": eps} for eps in (0.0, 0.05, 0.2, 0.5)}
+        given = options.guidance
+        return {
+            f"CLIP, eps {eps}": {
+                **guided,
+                "options": replace(options, guidance=replace(given, eps=eps)),
+            }
+            for eps in (0.0, 0.05, 0.2, 0.5)
+        }
     if sweep == "steps":
         counts = (150, 300, 400, 450, 500, 650)  # the paper's Table V, and fewer
         return {f"CLIP, {n} steps": {**guided, "n_steps": n} for n in counts}
@@ -170,8 +186,13 @@ def variants(sweep: str, encoder: LabelSpaceEncoder) -> dict[str, dict[str, Any]
         return {"all transforms": {}, **missing, "none": {"transforms": []}}
     if sweep == "temperature":
         return {f"CLIP, T {t}": {**guided, "encoder": encoder.softened(t)} for t in (1, 2, 3, 6)}
-    cheap = {"encoder_every": 3}, {"coarse": 0.5}, {"encoder_every": 3, "coarse": 0.5}
-    return {str(options): {**guided, **options} for options in ({}, *cheap)}
+    return {
+        f"CLIP, encoder_every={every}, coarse={coarse}": {
+            **guided,
+            "options": replace(options, coarse=coarse, guidance=Guidance(encoder_every=every)),
+        }
+        for every, coarse in ((1, 0.0), (3, 0.0), (1, 0.5), (3, 0.5))
+    }
 
 
 SWEEPS = ("terms", "gamma", "eps", "steps", "transforms", "temperature", "cheaper")
@@ -214,17 +235,18 @@ def main() -> None:
     print(f"{len(neurons)} pairs, {arguments.size} px, {arguments.steps} steps\n")
     print("| variant | s a pair | top-1 | top-5 | activation | similarity | neuron told |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
+    guidance = Guidance(encoder_every=arguments.encoder_every)
+    given = IllusionOptions(guidance, coarse=arguments.coarse, batch_size=10)
     common = {
         **{"size": arguments.size, "n_steps": arguments.steps, "seed": arguments.seed},
-        **{"gamma": arguments.gamma, "coarse": arguments.coarse},
-        **{"encoder_every": arguments.encoder_every, "batch_size": 10},
+        **{"gamma": arguments.gamma, "options": given},
     }
     for sweep in arguments.sweep:
-        for name, options in variants(sweep, encoder).items():
+        for name, own in variants(sweep, encoder, given).items():
             if arguments.only not in name:
                 continue
             start = time.perf_counter()
-            found = render_illusions(model, neurons, **{"classes": classes, **common, **options})
+            found = render_illusions(model, neurons, **{"classes": classes, **common, **own})
             print_rows(name, found, classes, judge, (time.perf_counter() - start) / len(found))
             keep(found, name, arguments.sheets, arguments.save)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from captum_neuroinspect.optvis import Guidance, IllusionOptions, Illusions, render_illusions
 
 N_FEATURES, N_CLASSES, EMBEDDING = 6, 4, 5
 
@@ -53,6 +57,16 @@ class FakeEncoder:
 
 
 CLASS_NAMES = ("ant", "bee", "cat", "dog")
+
+
+def render(*args: Any, **arguments: Any) -> Illusions:
+    """``render_illusions`` with the options beside the other arguments."""
+    guidance = {f.name: arguments.pop(f.name) for f in fields(Guidance) if f.name in arguments}
+    options = {
+        f.name: arguments.pop(f.name) for f in fields(IllusionOptions) if f.name in arguments
+    }
+    chosen = IllusionOptions(guidance=Guidance(**guidance), **options)
+    return render_illusions(*args, **arguments, options=chosen)
 
 
 def state(*modules: nn.Module) -> list[object]:

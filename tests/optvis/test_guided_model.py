@@ -8,7 +8,7 @@ from optvis_nets import N_FEATURES, FakeEncoder, TinyNet
 from torch import nn
 from torch.nn import functional as F
 
-from captum_neuroinspect.optvis import GuidedModel, clip_illusion, illusion_image, neuron
+from captum_neuroinspect.optvis import GuidedModel, clip_illusion, illusion_image, unit_mean
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -157,7 +157,7 @@ def test_channels_are_second_for_lucent():
     torch.testing.assert_close(found["features_1"], model.features[:2](images).movedim(3, 1))
     values = {name: value for name, value in found.items() if name != "output"}
     expected = -model.features[:2](images)[..., 5].mean()
-    torch.testing.assert_close(neuron("features_1", 5)(values.get), expected)
+    torch.testing.assert_close(unit_mean("features_1", 5)(values.get), expected)
     torch.testing.assert_close(objectives.channel("features_1", 5)(values.get), expected)
 
 

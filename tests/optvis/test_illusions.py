@@ -296,20 +296,6 @@ def test_bad_rows(which, error, message):
         _illusions()[which]
 
 
-def test_composites_and_alpha_obey_the_mask():
-    illusions = _illusions(masks=torch.rand(2, 1, 20, 24))
-    assert illusions.composited("black").equal(illusions.masked())
-    assert illusions.composited().equal(illusions.composited(0.5))
-    rgba = illusions.rgba()
-    assert rgba[:, :3].equal(illusions.images)
-    assert rgba[:, 3:].equal(illusions.masks)
-    picture = illusions.to_pil(alpha=True)[1]
-    assert picture.mode == "RGBA"
-    assert picture.convert("RGB").tobytes() == illusions.to_pil()[1].tobytes()
-    alpha = (illusions.masks[1] * 255).round().byte()
-    assert picture.getchannel("A").tobytes() == bytes(alpha.flatten().tolist())
-
-
 @pytest.mark.parametrize(
     "options", [{}, {"threshold": 1.0, "floor": 0.1}, {"softness": 0.3, "blur": 1.0, "floor": 0.0}]
 )
@@ -320,22 +306,47 @@ def test_other_masks_are_made_of_the_maps(options):
     _assert_same(replace(other, masks=illusions.masks), illusions)
 
 
-@pytest.mark.parametrize("background", ["grey", 0.25, torch.tensor([0.1, 0.5, 0.9])])
-def test_every_view_can_show_a_background(background, tmp_path):
+@pytest.mark.parametrize(
+    ("background", "value"), [("grey", 0.5), ("white", 1.0), ("black", 0.0), (0.25, 0.25), (1, 1.0)]
+)
+def test_every_view_can_show_a_background(background, value, tmp_path):
     illusions = _moving(2, masks=torch.rand(2, 1, 20, 24))
-    expected = replace(illusions, images=illusions.composited(background))
+
+    def over(images):
+        return images * illusions.masks + value * (1 - illusions.masks)
+
+    expected = replace(illusions, images=over(illusions.images))
     pictures = [picture.tobytes() for picture in expected.to_pil()]
     assert [p.tobytes() for p in illusions.to_pil(masked=background)] == pictures
     assert illusions.grid(masked=background).tobytes() == expected.grid().tobytes()
     shown = illusions.show(masked=background).axes[1].images[0].get_array()
     assert shown.tobytes() == pictures[1]
-    moved = torch.stack(
-        [replace(illusions, images=s).composited(background) for s in illusions.snapshots]
-    )
+    moved = torch.stack([over(images) for images in illusions.snapshots])
     assert illusions.animate(masked=background) == replace(expected, snapshots=moved).animate()
     paths = illusions.save_pictures(tmp_path, masked=background)
     with Image.open(paths[1]) as saved:
         assert saved.tobytes() == pictures[1]
+
+
+@pytest.mark.parametrize(
+    ("background", "error", "message"),
+    [
+        ("pink", ValueError, "background='pink', expected one of grey, white, black"),
+        (1.5, ValueError, r"background=1\.5, expected 0\.\.1"),
+        (float("nan"), ValueError, "background=nan"),
+        (None, TypeError, "background is NoneType, expected a name or a number"),
+    ],
+)
+def test_bad_backgrounds(background, error, message):
+    with pytest.raises(error, match=message):
+        _illusions().to_pil(masked=background)
+
+
+def test_pictures_are_rounded_and_cut_off():
+    images = torch.tensor([-1.0, 0.5, 2.0]).view(1, 3, 1, 1)
+    one = Illusions(images, None, torch.ones(1), None, None, (0,))
+    assert one.to_pil()[0].getpixel((0, 0)) == (0, 128, 255)
+    assert replace(one, images=images[:, :1].bfloat16()).to_pil()[0].mode == "L"
 
 
 def test_true_is_no_brightness():
@@ -345,20 +356,12 @@ def test_true_is_no_brightness():
     assert dimmed != [p.tobytes() for p in illusions.to_pil(masked=1.0)]
 
 
-def test_pictures_with_opacity_are_saved(tmp_path):
-    illusions = _illusions()
-    with Image.open(illusions.save_pictures(tmp_path, alpha=True)[0]) as saved:
-        assert saved.tobytes() == illusions.to_pil(alpha=True)[0].tobytes()
-
-
 @pytest.mark.parametrize("n_channels", [2, 5])
 def test_channels_that_are_no_colours(n_channels):
     strange = _illusions(images=torch.rand(2, n_channels, 20, 24))
     for view in (strange.to_pil, strange.grid, strange.show):
         with pytest.raises(ValueError, match=f"images have {n_channels} channels, expected 1, 3"):
             view()
-    with pytest.raises(ValueError, match=f"images have {n_channels} channels, expected 1 or 3"):
-        strange.rgba()
     assert strange._repr_png_() is None, "a notebook shows the text"
 
 
@@ -366,14 +369,6 @@ def test_four_channels_are_colours_and_opacity():
     four = _illusions(images=torch.rand(2, 4, 20, 24))
     assert four.to_pil()[0].mode == "RGBA"
     assert four.grid().mode == "RGB"
-    with pytest.raises(ValueError, match="images have 4 channels, expected 1 or 3 beside opacity"):
-        four.rgba()
-
-
-def test_grey_images_get_colours_for_their_alpha():
-    grey = _illusions(images=torch.rand(2, 1, 20, 24))
-    assert grey.rgba().shape == (2, 4, 20, 24)
-    assert grey.to_pil(alpha=True)[0].mode == "RGBA"
 
 
 def test_labels_of_the_grid():
@@ -486,8 +481,6 @@ def test_bad_values():
             draw(labels=["one"])
     with pytest.raises(ValueError, match="no pictures"):
         illusions[:0].grid()
-    with pytest.raises(ValueError, match="masked=True and alpha=True, expected one"):
-        illusions.to_pil(masked=True, alpha=True)
     with pytest.raises(ValueError, match="duration=10, expected at least 20"):
         _moving().animate(duration=10)
 
@@ -496,11 +489,9 @@ def test_what_is_missing_is_said():
     bare = _illusions(masks=None, maps=None)
     with pytest.raises(RuntimeError, match="no maps"):
         bare.remasked()
-    for use in (bare.masked, bare.rgba, bare.composited, lambda: bare.grid(masked=True)):
+    for use in (bare.masked, lambda: bare.grid(masked=True)):
         with pytest.raises(RuntimeError, match="no masks"):
             use()
-    with pytest.raises(
-        RuntimeError, match=r"no snapshots: .* render_illusions\(\.\.\., snapshots="
-    ):
+    with pytest.raises(RuntimeError, match=r"no snapshots: .*IllusionOptions\(snapshots="):
         bare.animate()
     assert replace(bare, masks=torch.ones(2, 1, 20, 24)).masked().equal(bare.images)

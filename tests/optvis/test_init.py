@@ -9,7 +9,7 @@ from captum_neuroinspect import optvis
 @pytest.mark.parametrize("name", optvis.__all__)
 def test_public_names(name):
     assert getattr(optvis, name).__name__ == name or name in {
-        "neuron",
+        "unit_mean",
         "class_conditional",
         "clip_illusion",
     }

@@ -16,15 +16,16 @@ from torch.nn import functional as F
 from captum_neuroinspect.encoders import class_embeddings
 from captum_neuroinspect.optvis import (
     GuidedModel,
+    IllusionOptions,
     channel_noise,
     class_conditional,
     clean_hooks,
     clip_illusion,
     illusion_image,
     maco_image,
-    neuron,
     random_affine,
     render_illusions,
+    unit_mean,
 )
 
 
@@ -124,7 +125,7 @@ def guided_inception(inception):
 
 # The fake encoder's cosine is positive for classes 0 and 3.
 OURS = {
-    "neuron": lambda: neuron("features", 3),
+    "unit": lambda: unit_mean("features", 3),
     "class_conditional": lambda: class_conditional("features", 3, 0, logits="logits"),
     "clip_illusion": lambda: clip_illusion("features", 3, 0, TEXT[0]),
     "one pair per image": lambda: clip_illusion("features", [3, 4], [0, 3], TEXT[[0, 3]]),
@@ -209,7 +210,7 @@ def test_hand_computed_values_on_a_resnet(layer, resnet, guided_resnet):
     a, z, s = _hand_computed(resnet, 7, 2)
     model, logits = (guided_resnet, "logits") if layer == "features" else (resnet, "fc")
     expected = {
-        neuron(layer, 7): -a,
+        unit_mean(layer, 7): -a,
         class_conditional(layer, 7, 2, gamma=0.3, logits=logits): -(a + 0.3 * z),
         class_conditional(layer, 7, 2): -(a + 0.25 * z),  # a ResNet's "labels" are its logits
     }
@@ -222,10 +223,10 @@ def test_hand_computed_values_on_a_resnet(layer, resnet, guided_resnet):
 
 @pytest.mark.parametrize("param_f", PARAMS.values(), ids=PARAMS.keys())
 def test_resnet(param_f, resnet, guided_resnet):
-    first = 2 * neuron("layer1_0_conv1", 5, batch=0)
+    first = 2 * unit_mean("layer1_0_conv1", 5, batch=0)
     both = first + class_conditional("layer2_1_conv2", [3, 4], [1, 0], logits="fc")
     _assert_falls(resnet, both, param_f, prepare=transform.normalize())
-    inner = clip_illusion("layer2_1_conv2", 3, 0, TEXT[0]) + neuron("features", 9)
+    inner = clip_illusion("layer2_1_conv2", 3, 0, TEXT[0]) + unit_mean("features", 9)
     _assert_falls(guided_resnet, inner, param_f, TRANSFORMS["ours"])
 
 
@@ -247,10 +248,11 @@ def test_inception(inception):
 @pytest.mark.parametrize("layer", [None, "mixed4a"])
 def test_inception_in_our_renderer(layer, inception):
     options = {"layer": layer, "size": 224, "progress": False}
-    options |= {"head": inception.get_submodule(HEAD), "lr": 0.05, "transforms": []}
+    options |= {"head": inception.get_submodule(HEAD), "transforms": []}
     options |= {"preprocess": transform.preprocess_inceptionv1()}
     with left_unchanged(inception):
-        first = render_illusions(inception, 3, 1, n_steps=1, **{**options, "lr": 1e-12})
+        still = IllusionOptions(lr=1e-12)
+        first = render_illusions(inception, 3, 1, n_steps=1, **options, options=still)
         last = render_illusions(inception, 3, 1, n_steps=4, **options)
     prepared = options["preprocess"](last.images)
     torch.testing.assert_close(last.logits[0], _value(inception, f"{HEAD}:1", prepared).neg())
@@ -264,5 +266,5 @@ def test_inception_in_our_renderer(layer, inception):
 )
 def test_guided_inception(image, transforms, guided_inception):
     objective = clip_illusion("mixed4a", 3, 0, TEXT[0])
-    mixture = objective + 0.5 * neuron("features", 3) + objectives.channel("logits", 0)
+    mixture = objective + 0.5 * unit_mean("features", 3) + objectives.channel("logits", 0)
     _assert_falls(guided_inception, mixture, lambda: image(64), TRANSFORMS[transforms], size=224)

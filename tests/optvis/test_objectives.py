@@ -8,7 +8,7 @@ import torch
 from lucent.optvis.objectives import Objective, wrap_objective
 from lucent.optvis.objectives import channel as lucent_channel
 
-from captum_neuroinspect.optvis import class_conditional, clip_illusion, neuron
+from captum_neuroinspect.optvis import class_conditional, clip_illusion, unit_mean
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ TEXTS = torch.tensor([[2.0, 0.0], [1.0, 1.0]])
 
 def test_hand_computed_values(layers):
     read = layers.__getitem__
-    assert neuron("features", 0)(read) == -2
-    assert neuron("features", [1, 0])(read) == -2.5
-    assert neuron("features", 1, batch=1)(read) == -4
+    assert unit_mean("features", 0)(read) == -2
+    assert unit_mean("features", [1, 0])(read) == -2.5
+    assert unit_mean("features", 1, batch=1)(read) == -4
     # -(1 + 0.25 * 6) and -(3 + 0.25 * 0), their mean
     assert class_conditional("features", 0, 1, logits="logits")(read) == -2.75
     assert class_conditional("features", 0, 1, gamma=0.5, logits="logits", batch=0)(read) == -4
@@ -41,8 +41,8 @@ def test_channels_are_means_over_positions_or_tokens():
     maps = torch.arange(16.0).view(2, 2, 2, 2)  # channel means 1.5, 5.5; 9.5, 13.5
     tokens = maps.flatten(2).transpose(1, 2)
     for output in (maps, tokens):
-        assert neuron("layer", 1)({"layer": output}.get) == -9.5
-        assert neuron("layer", [1, 0])({"layer": output}.get) == -7.5
+        assert unit_mean("layer", 1)({"layer": output}.get) == -9.5
+        assert unit_mean("layer", [1, 0])({"layer": output}.get) == -7.5
     # Lucent's channel is the same on maps; on tokens it would read a token.
     assert lucent_channel("layer", 1)({"layer": maps}.get) == -9.5
 
@@ -50,10 +50,10 @@ def test_channels_are_means_over_positions_or_tokens():
 def test_one_token():
     tokens = torch.arange(12.0).view(2, 3, 2)  # of image 1: (6, 7), (8, 9), (10, 11)
     layers = {"layer": tokens, "logits": torch.tensor([[1.0, 0.0], [1.0, 0.0]])}
-    assert neuron("layer", 1, batch=1)(layers.get) == -9
-    assert neuron("layer", 1, batch=1, token="cls")(layers.get) == -7
-    assert neuron("layer", 1, batch=1, token=-1)(layers.get) == -11
-    assert neuron("layer", [0, 1], token=1)(layers.get) == -(2 + 9) / 2
+    assert unit_mean("layer", 1, batch=1)(layers.get) == -9
+    assert unit_mean("layer", 1, batch=1, token="cls")(layers.get) == -7
+    assert unit_mean("layer", 1, batch=1, token=-1)(layers.get) == -11
+    assert unit_mean("layer", [0, 1], token=1)(layers.get) == -(2 + 9) / 2
     found = class_conditional("layer", 0, 0, gamma=0.5, logits="logits", token="cls")
     assert found(layers.get) == -(0 + 6) / 2 - 0.5
     layers["embedding"] = torch.tensor([[3.0, 4.0], [3.0, 4.0]])
@@ -68,18 +68,18 @@ def test_directions_are_weighted_sums(shape):
     means = output.movedim(channel_dim, 1).flatten(2).mean(2) if len(shape) > 2 else output
     rows = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]])
     layers = {"layer": output, "logits": torch.tensor([[1.0, 4.0], [2.0, 0.0]])}
-    torch.testing.assert_close(neuron("layer", rows[0])(layers.get), -(means @ rows[0]).mean())
+    torch.testing.assert_close(unit_mean("layer", rows[0])(layers.get), -(means @ rows[0]).mean())
     each = (means * rows).sum(1)
-    torch.testing.assert_close(neuron("layer", rows)(layers.get), -each.mean())
-    torch.testing.assert_close(neuron("layer", rows, batch=1)(layers.get), -each[1])
+    torch.testing.assert_close(unit_mean("layer", rows)(layers.get), -each.mean())
+    torch.testing.assert_close(unit_mean("layer", rows, batch=1)(layers.get), -each[1])
     found = class_conditional("layer", rows.double(), [1, 0], logits="logits")(layers.get)
     torch.testing.assert_close(found, -(each + 0.25 * torch.tensor([4.0, 2.0])).mean())
-    unit = neuron("layer", torch.eye(3)[2])(layers.get)
-    torch.testing.assert_close(unit, neuron("layer", 2)(layers.get))
+    unit = unit_mean("layer", torch.eye(3)[2])(layers.get)
+    torch.testing.assert_close(unit, unit_mean("layer", 2)(layers.get))
 
 
 OBJECTIVES = {
-    "neuron": lambda n, c, t, **o: neuron("features", n, **o),
+    "unit": lambda n, c, t, **o: unit_mean("features", n, **o),
     "class_conditional": lambda n, c, t, **o: class_conditional(
         "features", n, c, logits="logits", **o
     ),
@@ -159,10 +159,10 @@ def test_names_and_descriptions():
     assert class_conditional("fc", [1, 2], 3).description == (
         "Class_Conditional [fc, [1, 2], 3, 0.25, labels, None, mean]"
     )
-    both = Objective.sum([ours, neuron("fc", 3), lucent_channel("conv", 1)])
-    assert both.name == (ours + neuron("fc", 3) + lucent_channel("conv", 1)).name
-    assert both.name == "clip_illusion, neuron, channel"
-    assert both.description.endswith("Neuron [fc, 3, None, mean] +\nChannel [conv, 1, None])")
+    both = Objective.sum([ours, unit_mean("fc", 3), lucent_channel("conv", 1)])
+    assert both.name == (ours + unit_mean("fc", 3) + lucent_channel("conv", 1)).name
+    assert both.name == "clip_illusion, unit_mean, channel"
+    assert both.description.endswith("Unit_Mean [fc, 3, None, mean] +\nChannel [conv, 1, None])")
 
 
 def test_with_an_objective_of_the_users(layers):
@@ -170,27 +170,39 @@ def test_with_an_objective_of_the_users(layers):
     def deepdream(layer):
         return lambda model: -(model(layer) ** 2).mean()
 
-    both = neuron("features", 0) + deepdream("features")
+    both = unit_mean("features", 0) + deepdream("features")
     assert both(layers.__getitem__) == -2 - 7.5
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: neuron("features", [0, 1, 0]), ValueError, "n_channel has 3 values"),
-        (lambda: neuron("features", [0, 1], batch=2), ValueError, "batch=2, expected the index"),
-        (lambda: neuron("features", 0, batch=-1), ValueError, "batch=-1, expected at least 0"),
-        (lambda: neuron("features", 0, batch=0.5), TypeError, r"batch=0\.5, expected a whole"),
-        (lambda: neuron("features", 0, token=0), ValueError, r"token=0, .* expected tokens \(N, T"),
-        (lambda: neuron("features", 0, token="last"), ValueError, "token='last', expected 'mean'"),
-        (lambda: neuron("features", 2), ValueError, "n_channel=2 is out of range"),
-        (lambda: neuron("features", -1), ValueError, "n_channel=-1 is out of range"),
-        (lambda: neuron("features", torch.ones(3)), ValueError, "n_channel has 3 weights, expect"),
-        (lambda: neuron("features", torch.ones(3, 2)), ValueError, "n_channel has 3 values"),
-        (lambda: neuron("features", [0.5, 1.0]), TypeError, "n_channel has dtype"),
+        (lambda: unit_mean("features", [0, 1, 0]), ValueError, "n_channel has 3 values"),
+        (lambda: unit_mean("features", [0, 1], batch=2), ValueError, "batch=2, expected the index"),
+        (lambda: unit_mean("features", 0, batch=-1), ValueError, "batch=-1, expected at least 0"),
+        (lambda: unit_mean("features", 0, batch=0.5), TypeError, r"batch=0\.5, expected a whole"),
+        (
+            lambda: unit_mean("features", 0, token=0),
+            ValueError,
+            r"token=0, .* expected tokens \(N",
+        ),
+        (
+            lambda: unit_mean("features", 0, token="last"),
+            ValueError,
+            "token='last', expected",
+        ),
+        (lambda: unit_mean("features", 2), ValueError, "n_channel=2 is out of range"),
+        (lambda: unit_mean("features", -1), ValueError, "n_channel=-1 is out of range"),
+        (
+            lambda: unit_mean("features", torch.ones(3)),
+            ValueError,
+            "n_channel has 3 weights",
+        ),
+        (lambda: unit_mean("features", torch.ones(3, 2)), ValueError, "n_channel has 3 values"),
+        (lambda: unit_mean("features", [0.5, 1.0]), TypeError, "n_channel has dtype"),
         (lambda: _class(0, torch.ones(2)), TypeError, "class_index has dtype"),
-        (lambda: neuron("features", 0.5), TypeError, "n_channel has dtype"),
-        (lambda: neuron("embedding", []), ValueError, "n_channel has 0 values"),
+        (lambda: unit_mean("features", 0.5), TypeError, "n_channel has dtype"),
+        (lambda: unit_mean("embedding", []), ValueError, "n_channel has 0 values"),
         (lambda: _class(0, [0, 1, 1]), ValueError, "class_index has 3 values"),
         (lambda: _class(0, 7), ValueError, "class_index=7 is out of range"),
         (lambda: _class(0, 0, gamma=2), ValueError, "gamma=2"),

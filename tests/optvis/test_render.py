@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 from helpers import Boom, left_unchanged
-from optvis_nets import CLASS_NAMES, N_CLASSES, N_FEATURES, FakeEncoder, TinyNet
+from optvis_nets import CLASS_NAMES, N_CLASSES, N_FEATURES, FakeEncoder, TinyNet, render
 from torch import nn
 
 from captum_neuroinspect.encoders import class_embeddings
-from captum_neuroinspect.optvis import activation_mask, illusion_image, render_illusions
+from captum_neuroinspect.optvis import activation_mask, illusion_image
 from captum_neuroinspect.optvis._rendering.memory import Portions
 from captum_neuroinspect.optvis._rendering.optimise import Optimisation
-from captum_neuroinspect.optvis._rendering.options import RenderOptions
 from captum_neuroinspect.optvis._rendering.scores import PairScorer
+from captum_neuroinspect.optvis.illusion_options import IllusionOptions, RenderSettings
+from captum_neuroinspect.optvis.units.image_targets import Units
 from captum_neuroinspect.optvis.units.reader import UnitReader
-from captum_neuroinspect.optvis.units.targets import Units
 
 FAST = {"size": 16, "n_steps": 4, "progress": False}
 GUIDED = {"encoder": FakeEncoder(), "class_names": CLASS_NAMES}
@@ -30,7 +30,7 @@ each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 @each_case
 def test_every_number_is_that_of_the_clean_image(case):
     model = TinyNet().train()
-    found = render_illusions(model, **case, **FAST)
+    found = render(model, **case, **FAST)
     model.eval()
     rows = torch.arange(3)
     with torch.no_grad():
@@ -61,8 +61,8 @@ def test_every_number_is_that_of_the_clean_image(case):
 def test_images_please_more_than_they_did_at_first(case):
     # With transforms it is their mean over moved images that grows.
     goal = {"n_steps": 40, "size": 16, "transforms": [], "progress": False}
-    first = render_illusions(TinyNet(), **case, **{**goal, "n_steps": 1, "lr": 1e-9})
-    last = render_illusions(TinyNet(), **case, **goal)
+    first = render(TinyNet(), **case, **{**goal, "n_steps": 1, "lr": 1e-9})
+    last = render(TinyNet(), **case, **goal)
 
     def value(illusions):
         total = illusions.activations
@@ -76,8 +76,8 @@ def test_images_please_more_than_they_did_at_first(case):
 @each_case
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_batching_changes_nothing(case, batch_size):
-    together = render_illusions(TinyNet(), **case, **FAST, batch_size=3)
-    apart = render_illusions(TinyNet(), **case, **FAST, batch_size=batch_size)
+    together = render(TinyNet(), **case, **FAST, batch_size=3)
+    apart = render(TinyNet(), **case, **FAST, batch_size=batch_size)
     torch.testing.assert_close(together.images, apart.images, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(together.activations, apart.activations, atol=1e-3, rtol=1e-3)
 
@@ -88,14 +88,14 @@ def test_the_scale_of_a_network_changes_nothing():
     with torch.no_grad():
         for parameter in (faint.norm.weight, faint.norm.bias, faint.fc.bias):
             parameter.mul_(2.0**-17)  # so that activations and logits are
-    expected, found = (render_illusions(net, [0, 3], [1, 2], **FAST) for net in (model, faint))
+    expected, found = (render(net, [0, 3], [1, 2], **FAST) for net in (model, faint))
     torch.testing.assert_close(found.images, expected.images, atol=1e-4, rtol=0)
     torch.testing.assert_close(found.activations, 2.0**-17 * expected.activations)
 
 
 def test_seeds():
     first, again, other = (
-        render_illusions(TinyNet(), [0, 0], [1, 1], **FAST, seed=seed).images for seed in (0, 0, 5)
+        render(TinyNet(), [0, 0], [1, 1], **FAST, seed=seed).images for seed in (0, 0, 5)
     )
     assert first.equal(again)
     assert (first - other).abs().amax((1, 2, 3)).gt(1e-3).all()
@@ -105,14 +105,14 @@ def test_seeds():
 def test_leaves_the_global_generator_alone():
     model = TinyNet()
     before = torch.get_rng_state()
-    render_illusions(model, 0, **FAST)
+    render(model, 0, **FAST)
     assert torch.get_rng_state().equal(before)
 
 
 def test_works_without_gradients_outside():
     with torch.no_grad():
-        inside = render_illusions(TinyNet(), 0, **FAST).images
-    assert inside.equal(render_illusions(TinyNet(), 0, **FAST).images)
+        inside = render(TinyNet(), 0, **FAST).images
+    assert inside.equal(render(TinyNet(), 0, **FAST).images)
 
 
 @each_case
@@ -122,7 +122,7 @@ def test_leaves_both_networks_as_they_were(case):
     model.conv.weight.requires_grad_(False)
     encoder = case.get("encoder", FakeEncoder())
     with left_unchanged(model), left_unchanged(encoder.network):
-        render_illusions(model, **case, **FAST)
+        render(model, **case, **FAST)
 
 
 @pytest.mark.parametrize("error", [Boom, KeyboardInterrupt])
@@ -140,9 +140,7 @@ def test_leaves_both_networks_as_they_were_after_an_exception(error, culprit, n_
     failing = model.norm if culprit == "model" else encoder.network
     failing.register_forward_pre_hook(fail)
     with left_unchanged(model), left_unchanged(encoder.network), pytest.raises(error):
-        render_illusions(
-            model, 0, 1, encoder=encoder, class_names=CLASS_NAMES, **{**FAST, "n_steps": 20}
-        )
+        render(model, 0, 1, encoder=encoder, class_names=CLASS_NAMES, **{**FAST, "n_steps": 20})
 
 
 RECTIFIERS = [nn.ReLU(), nn.ReLU6(inplace=True), nn.Hardswish(), nn.GELU(), nn.SiLU()]
@@ -156,8 +154,8 @@ def test_a_neuron_behind_a_closed_rectifier_gets_an_image(rectifier, class_index
     assert model.eval()(torch.rand(8, 3, 16, 16)).std(0).max() < 1e-6, "all neurons are silent"
     options = {"size": 16, "n_steps": 60, "progress": False}
     neurons = list(range(N_FEATURES))
-    last = render_illusions(model, neurons, class_index, **options)
-    first = render_illusions(model, neurons, class_index, **{**options, "n_steps": 1}, lr=1e-9)
+    last = render(model, neurons, class_index, **options)
+    first = render(model, neurons, class_index, **{**options, "n_steps": 1}, lr=1e-9)
     assert last.images.std((1, 2, 3)).gt(3 * first.images.std((1, 2, 3))).all()
 
 
@@ -173,30 +171,30 @@ def test_no_grey_image_from_real_weights(class_index, n_neurons):
     model = load_efficientnet_lite(0)
     neurons = torch.randperm(1280, generator=torch.Generator().manual_seed(0))[:n_neurons]
     options = {"size": 96, "n_steps": 30, "batch_size": 20, "progress": False}
-    found = render_illusions(model, neurons, class_index, **options)
+    found = render(model, neurons, class_index, **options)
     assert found.images.std((2, 3)).mean(1).min() > 0.01, "the first images have 0.003"
     # A class that speaks against a neuron keeps it low, but does not leave it dead.
     assert found.activations.min() > (1 if class_index is None else 0)
 
 
 def test_bfloat16_gives_float32_results():
-    found = render_illusions(TinyNet(), [0, 1], [1, 1], **FAST, **GUIDED, precision="bfloat16")
+    found = render(TinyNet(), [0, 1], [1, 1], **FAST, **GUIDED, precision="bfloat16")
     assert found.images.dtype == found.activations.dtype == found.logits.dtype == torch.float32
-    exact = render_illusions(TinyNet(), [0, 1], [1, 1], **FAST, **GUIDED)
+    exact = render(TinyNet(), [0, 1], [1, 1], **FAST, **GUIDED)
     torch.testing.assert_close(found.images, exact.images, atol=0.2, rtol=0)
 
 
 def test_layers_by_module_and_by_name():
     model = TinyNet()
-    by_name = render_illusions(model, 3, layer="norm", **FAST)
-    by_module = render_illusions(model, 3, layer=model.norm, **FAST)
+    by_name = render(model, 3, layer="norm", **FAST)
+    by_module = render(model, 3, layer=model.norm, **FAST)
     assert by_name.images.equal(by_module.images)
     assert by_name.settings["neurons_are"] == "output of norm"
 
 
 def test_a_layer_is_read_before_the_next_works_in_place():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3))
-    found = render_illusions(model, [0, 1, 2, 3], layer="0", **{**FAST, "n_steps": 1})
+    found = render(model, [0, 1, 2, 3], layer="0", **{**FAST, "n_steps": 1})
     with torch.no_grad():
         expected = model[0](found.images).mean((2, 3)).diagonal()
     torch.testing.assert_close(found.activations, expected)
@@ -221,7 +219,7 @@ class Tokens(nn.Module):
 def test_tokens(layer, neurons):
     if layer == "head" and isinstance(neurons, torch.Tensor):
         neurons = neurons[:, :2]
-    found = render_illusions(Tokens(), neurons, 1, layer=layer, **FAST)
+    found = render(Tokens(), neurons, 1, layer=layer, **FAST)
     assert found.masks.shape == (2, 1, 16, 16)
     assert found.activations.shape == (2,)
 
@@ -229,7 +227,7 @@ def test_tokens(layer, neurons):
 @pytest.mark.parametrize(("token", "index"), [("cls", 0), (5, 5)])
 def test_one_token(token, index):
     model = Tokens()
-    found = render_illusions(model, [0, 3], layer="block", token=token, **FAST)
+    found = render(model, [0, 3], layer="block", token=token, **FAST)
     with torch.no_grad():
         tokens = model.block(model.patches(found.images).flatten(2).transpose(1, 2))
     torch.testing.assert_close(found.activations, tokens[[0, 1], index, [0, 3]])
@@ -238,7 +236,7 @@ def test_one_token(token, index):
 @pytest.mark.parametrize("neurons", [[0, 1], torch.eye(5)[:2]], ids=["units", "directions"])
 def test_no_positions_no_masks(neurons):
     model = nn.Sequential(nn.Flatten(), nn.Linear(768, 5), nn.ReLU(), nn.Linear(5, 2))
-    found = render_illusions(model, neurons, 1, **FAST)
+    found = render(model, neurons, 1, **FAST)
     assert found.masks is None
     assert found.activations.shape == (2,)
 
@@ -251,7 +249,7 @@ def test_the_model_gets_preprocessed_images():
         return images - 3
 
     model = nn.Sequential(Spy(), TinyNet())
-    render_illusions(model, 0, preprocess=preprocess, **FAST)
+    render(model, 0, preprocess=preprocess, **FAST)
     assert all(0 <= images.min() <= images.max() <= 1 for images in seen)
     assert model[0].highest <= -2
 
@@ -271,7 +269,7 @@ def test_each_class_is_embedded_once():
             return super().encode_text(texts)
 
     asked: list[list[str]] = []
-    render_illusions(
+    render(
         TinyNet(),
         [0, 1, 2, 3],
         [3, 1, 3, 1],
@@ -285,22 +283,22 @@ def test_each_class_is_embedded_once():
 
 
 def test_an_int_goes_with_every_other():
-    assert render_illusions(TinyNet(), 4, [0, 1], **FAST).neurons == (4, 4)
-    assert render_illusions(TinyNet(), torch.tensor([4, 5]), 1, **FAST).classes == (1, 1)
-    assert len(render_illusions(TinyNet(), 4, 1, **FAST)) == 1
+    assert render(TinyNet(), 4, [0, 1], **FAST).neurons == (4, 4)
+    assert render(TinyNet(), torch.tensor([4, 5]), 1, **FAST).classes == (1, 1)
+    assert len(render(TinyNet(), 4, 1, **FAST)) == 1
 
 
 def test_a_single_one_of_any_kind_goes_with_every_other():
-    expected = render_illusions(TinyNet(), [4, 4], [0, 1], **FAST)
+    expected = render(TinyNet(), [4, 4], [0, 1], **FAST)
     weight = torch.zeros(7)
     weight[4] = 1
     for one in (weight.argmax(), np.int64(4), torch.tensor(4)):
-        found = render_illusions(TinyNet(), one, np.array([0, 1]), **FAST)
+        found = render(TinyNet(), one, np.array([0, 1]), **FAST)
         assert found.neurons == (4, 4)
         assert found.images.equal(expected.images)
     for one in (torch.tensor(1), np.int64(1)):
-        assert render_illusions(TinyNet(), range(3), one, **FAST).classes == (1, 1, 1)
-    assert len(render_illusions(TinyNet(), torch.tensor(4), **FAST)) == 1
+        assert render(TinyNet(), range(3), one, **FAST).classes == (1, 1, 1)
+    assert len(render(TinyNet(), torch.tensor(4), **FAST)) == 1
 
 
 class WithSoftmax(TinyNet):
@@ -311,9 +309,9 @@ class WithSoftmax(TinyNet):
 @pytest.mark.parametrize("options", [{}, {"layer": "conv"}], ids=["head", "layer"])
 def test_logits_of_a_model_that_ends_in_a_softmax(options):
     model = WithSoftmax()
-    plain = render_illusions(TinyNet(), [0, 3], [1, 2], **options, **FAST)
+    plain = render(TinyNet(), [0, 3], [1, 2], **options, **FAST)
     with left_unchanged(model):
-        found = render_illusions(model, [0, 3], [1, 2], head=model.fc, **options, **FAST)
+        found = render(model, [0, 3], [1, 2], head=model.fc, **options, **FAST)
     torch.testing.assert_close(found.images, plain.images)
     torch.testing.assert_close(found.logits, plain.logits)
     assert found.settings["neurons_are"] == plain.settings["neurons_are"]
@@ -322,12 +320,12 @@ def test_logits_of_a_model_that_ends_in_a_softmax(options):
 def test_probabilities_are_no_logits():
     model = WithSoftmax()
     with left_unchanged(model), pytest.raises(ValueError, match="expected logits: give its deci"):
-        render_illusions(model, 0, 1, layer="conv", **FAST)
-    assert render_illusions(model, 0, layer="conv", **FAST).logits is None, "not asked for"
+        render(model, 0, 1, layer="conv", **FAST)
+    assert render(model, 0, layer="conv", **FAST).logits is None, "not asked for"
 
 
 def test_oblong_odd_images_and_settings():
-    found = render_illusions(TinyNet(), 0, size=(15, 18), n_steps=1, seed=3, progress=False)
+    found = render(TinyNet(), 0, size=(15, 18), n_steps=1, seed=3, progress=False)
     assert found.images.shape[-2:] == (15, 18)
     assert found.settings["seed"] == 3
     assert found.settings["neurons_are"] == "input of fc"
@@ -340,12 +338,12 @@ def test_lucents_image_and_transforms_in_our_loop():
     reader = UnitReader(model, None, None, None, torch.rand(2, 3, 32, 32))
     targets = Units(torch.tensor([1, 3]), N_FEATURES)
     scorer = PairScorer(reader, targets, torch.tensor([0, 1]))
-    options = RenderOptions((32, 32), 30, 0.5, 0.05, 0.05, 2, 0, "float32")
+    settings = RenderSettings((32, 32), 30, 0.5, 0, IllusionOptions(batch_size=2))
     for params, image_f in (param.image(32, batch=2), illusion_image(32, batch=2)):
         with torch.no_grad():
             before = scorer(image_f()).activation
         lucents = [transform.pad(2), transform.random_scale([0.9, 1.0, 1.1])]
-        run = Optimisation(params, image_f, lucents, scorer, options, Portions(2))
+        run = Optimisation(params, image_f, lucents, scorer, settings, Portions(2))
         run.run(lambda: None)
         assert scorer(run.images()).activation.gt(before).all()
 
@@ -391,4 +389,4 @@ def test_bad_values_are_refused_before_work_starts(arguments, error, message, mo
     monkeypatch.setattr("captum_neuroinspect.optvis.render.render_batches", None)
     model = TinyNet()
     with left_unchanged(model), pytest.raises(error, match=message):
-        render_illusions(model, **{"neurons": 0, **FAST, **arguments})
+        render(model, **{"neurons": 0, **FAST, **arguments})

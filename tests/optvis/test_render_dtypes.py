@@ -3,13 +3,13 @@
 import pytest
 import torch
 from helpers import ConvNet, left_unchanged
-from optvis_nets import CLASS_NAMES, FakeEncoder, TinyNet
+from optvis_nets import CLASS_NAMES, FakeEncoder, TinyNet, render
 from torch import nn
 from torchvision.transforms.v2 import Normalize
 
 from captum_neuroinspect import NeuroInspect
 from captum_neuroinspect._core.modules import as_input, dtype_of
-from captum_neuroinspect.optvis import GuidedModel, render_illusions
+from captum_neuroinspect.optvis import GuidedModel
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float64]
 FAST = {"size": 16, "n_steps": 4, "progress": False}
@@ -20,8 +20,8 @@ FAST = {"size": 16, "n_steps": 4, "progress": False}
 def test_illusions_of_a_model_in_another_dtype(dtype, options):
     plain, model = TinyNet().eval(), TinyNet().eval().to(dtype)
     with left_unchanged(model):
-        found = render_illusions(model, [0, 3], [1, 2], **options, **FAST)
-    usual = render_illusions(plain, [0, 3], [1, 2], **options, **FAST)
+        found = render(model, [0, 3], [1, 2], **options, **FAST)
+    usual = render(plain, [0, 3], [1, 2], **options, **FAST)
     for name in ("images", "activations", "logits", "masks", "maps"):
         value, other = getattr(found, name), getattr(usual, name)
         assert (value is None) == (other is None), name
@@ -44,7 +44,7 @@ def test_normalisation_stays_in_float32(dtype):
         return Normalize([0.5] * 3, [0.1] * 3)(images)
 
     model = TinyNet().to(dtype)
-    render_illusions(model, [0], [1], preprocess=preprocess, **FAST)
+    render(model, [0], [1], preprocess=preprocess, **FAST)
     assert set(seen) == {torch.float32}
 
 
@@ -98,7 +98,7 @@ def test_the_dtype_of_the_first_layer_counts():
 def test_float64_by_default(monkeypatch):
     torch.set_default_dtype(torch.float64)
     try:
-        found = render_illusions(TinyNet().float(), [0], [1], **FAST)
+        found = render(TinyNet().float(), [0], [1], **FAST)
     finally:
         torch.set_default_dtype(torch.float32)
     assert found.images.isfinite().all()

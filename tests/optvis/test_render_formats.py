@@ -3,11 +3,10 @@
 import pytest
 import torch
 from helpers import left_unchanged
-from optvis_nets import CLASS_NAMES, FakeEncoder, TinyNet
+from optvis_nets import CLASS_NAMES, FakeEncoder, TinyNet, render
 from torch import nn
 
 from captum_neuroinspect import NeuroInspect, collect_features, neuron_saliency
-from captum_neuroinspect.optvis import render_illusions
 
 FAST = {"size": 16, "n_steps": 3, "progress": False}
 
@@ -66,7 +65,7 @@ def test_networks_that_flatten_by_view_are_rendered(make, options, pairs):
     if "layer" in options:
         options = {"layer": next(iter(dict(model.named_children())))}
     with left_unchanged(model):
-        found = render_illusions(model, pairs, pairs, **options, **FAST)
+        found = render(model, pairs, pairs, **options, **FAST)
     assert found.images.shape == (len(pairs), 3, 16, 16)
     assert found.images.std() > 0.01
 
@@ -93,8 +92,8 @@ def test_pixels_of_a_permuted_loader_are_read_by_a_view_network():
 def test_an_encoder_that_flattens_by_view(channels):
     model = TinyNet() if channels == 3 else nn.Sequential(nn.Conv2d(1, 3, 1), TinyNet())
     options = {"encoder": ViewingEncoder(), "class_names": CLASS_NAMES, "channels": channels}
-    found = render_illusions(model, [0, 1], [1, 2], **options, **FAST)
-    usual = render_illusions(model, [0, 1], [1, 2], **options | {"encoder": FakeEncoder()}, **FAST)
+    found = render(model, [0, 1], [1, 2], **options, **FAST)
+    usual = render(model, [0, 1], [1, 2], **options | {"encoder": FakeEncoder()}, **FAST)
     torch.testing.assert_close(found.images, usual.images, atol=1e-4, rtol=1e-3)
 
 
@@ -103,7 +102,7 @@ def _formats(model, **options):
     hook = model.register_forward_pre_hook(
         lambda _, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
     )
-    render_illusions(model, [0, 1], [1, 2], **options, **FAST)
+    render(model, [0, 1], [1, 2], **options, **FAST)
     hook.remove()
     # The last pass scores the images as they are.
     return seen[-4:]

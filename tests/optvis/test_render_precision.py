@@ -5,10 +5,9 @@ The clock is the tests' own: it goes on only where a network says how long it ta
 
 import pytest
 import torch
-from optvis_nets import CLASS_NAMES, FakeEncoder, TinyNet
+from optvis_nets import CLASS_NAMES, FakeEncoder, TinyNet, render
 from torch import nn
 
-from captum_neuroinspect.optvis import render_illusions
 from captum_neuroinspect.optvis._rendering import precision
 from captum_neuroinspect.optvis._rendering.precision import bfloat16_pays
 
@@ -80,9 +79,9 @@ def test_each_network_by_itself(slow_when, monkeypatch):
     clock, encoder = Clock(), FakeEncoder()
     monkeypatch.setattr(precision, "CLOCK", clock)
     encoder.network = Timed(encoder.network, clock, not slow_when)
-    found = render_illusions(
+    found = render(
         Timed(TinyNet(), clock, slow_when), [0], [1], encoder=encoder, class_names=CLASS_NAMES,
         size=16, n_steps=2, precision="auto", progress=False,
     )  # fmt: skip
-    assert found.settings["precision"] == "auto"
+    assert found.settings["options"]["precision"] == "auto"
     assert found.settings["low_precision"] == {"model": not slow_when, "encoder": slow_when}

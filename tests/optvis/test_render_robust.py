@@ -7,10 +7,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 from helpers import left_unchanged
-from optvis_nets import CLASS_NAMES, FakeEncoder, TinyNet
+from optvis_nets import CLASS_NAMES, FakeEncoder, TinyNet, render
 from torch import nn
-
-from captum_neuroinspect.optvis import render_illusions
 
 FAST = {"size": 16, "n_steps": 5, "progress": False}
 PAIRS = {"neurons": [0, 3, 5, 1, 2], "classes": [1, 0, 3, 2, 2]}
@@ -59,12 +57,12 @@ def interrupting(*passes):
 @pytest.mark.parametrize("guided", [{}, GUIDED], ids=["class", "guided"])
 def test_an_interrupt_gives_what_there_is(guided):
     model = TinyNet().train()
-    whole = render_illusions(model, **PAIRS, **guided, **FAST, batch_size=2)
+    whole = render(model, **PAIRS, **guided, **FAST, batch_size=2)
     # Two batches of two with 5 steps and a clean pass; in the second, 3 steps are done.
     third_step = 6 + 4
     with before_pass(model, interrupting(third_step)), left_unchanged(model):
         with pytest.warns(UserWarning, match="4 of 5 illusions are returned, the last 2 after 3 "):
-            found = render_illusions(model, **PAIRS, **guided, **FAST, batch_size=2)
+            found = render(model, **PAIRS, **guided, **FAST, batch_size=2)
     assert found.neurons == (0, 3, 5, 1)
     assert found.classes == (1, 0, 3, 2)
     assert found.settings["interrupted"] == {"n_pairs": 5, "step": 3}
@@ -79,9 +77,9 @@ def test_an_interrupt_gives_what_there_is(guided):
 
 def test_an_interrupted_image_is_that_of_its_step():
     model = TinyNet()
-    way = render_illusions(model, [0, 1], **FAST, snapshots=[2, 3, 5])
+    way = render(model, [0, 1], **FAST, snapshots=[2, 3, 5])
     with before_pass(model, interrupting(4)), pytest.warns(UserWarning, match="after 3"):
-        found = render_illusions(model, [0, 1], **FAST, snapshots=[2, 3, 5])
+        found = render(model, [0, 1], **FAST, snapshots=[2, 3, 5])
     torch.testing.assert_close(found.images, way.snapshots[1])
     torch.testing.assert_close(found.snapshots[:2], way.snapshots[:2])
     assert found.snapshots[2].equal(found.images), "the last images stand in"
@@ -90,9 +88,9 @@ def test_an_interrupted_image_is_that_of_its_step():
 
 def test_an_interrupt_in_the_clean_pass_loses_nothing():
     model = TinyNet()
-    whole = render_illusions(model, [0, 1], **FAST)
+    whole = render(model, [0, 1], **FAST)
     with before_pass(model, interrupting(6)), pytest.warns(UserWarning, match="2 of 2"):
-        found = render_illusions(model, [0, 1], **FAST)
+        found = render(model, [0, 1], **FAST)
     assert_same(found, whole)
 
 
@@ -100,7 +98,7 @@ def test_a_batch_without_a_step_is_left_out():
     model = TinyNet()
     first_of_second = 6 + 1
     with before_pass(model, interrupting(first_of_second)), pytest.warns(UserWarning, match="2 of"):
-        found = render_illusions(model, [0, 1, 2], **FAST, batch_size=2)
+        found = render(model, [0, 1, 2], **FAST, batch_size=2)
     assert found.neurons == (0, 1)
     assert found.settings["interrupted"] == {"n_pairs": 3, "step": 5}
 
@@ -110,7 +108,7 @@ def test_an_interrupt_is_passed_on_when_nothing_exists(passes):
     model = TinyNet().train()
     with before_pass(model, interrupting(*passes)), left_unchanged(model):
         with pytest.raises(KeyboardInterrupt):
-            render_illusions(model, [0, 1], **FAST)
+            render(model, [0, 1], **FAST)
 
 
 ERRORS = {
@@ -141,10 +139,10 @@ class Narrow(nn.Module):
 @each_error
 @pytest.mark.parametrize("n_good", [0, 2])
 def test_too_little_memory_halves_the_batch(error, n_good):
-    whole = render_illusions(TinyNet(), **PAIRS, **GUIDED, **FAST, snapshots=[1, 4])
+    whole = render(TinyNet(), **PAIRS, **GUIDED, **FAST, snapshots=[1, 4])
     model = Narrow(1, error, n_good)
     with left_unchanged(model), pytest.warns(UserWarning, match="out of memory with batch_size=4"):
-        found = render_illusions(
+        found = render(
             model, **PAIRS, **GUIDED, **FAST, snapshots=[1, 4], batch_size=4, head=model.net.fc
         )
     assert_same(found, whole)
@@ -161,8 +159,8 @@ def test_an_allocation_that_really_fails():
             return super().forward(x)
 
     with pytest.warns(UserWarning, match="2 at a time"):
-        found = render_illusions(Greedy(), **PAIRS, **FAST)
-    assert_same(found, render_illusions(TinyNet(), **PAIRS, **FAST))
+        found = render(Greedy(), **PAIRS, **FAST)
+    assert_same(found, render(TinyNet(), **PAIRS, **FAST))
 
 
 def test_a_clean_pass_that_does_not_fit():
@@ -171,23 +169,23 @@ def test_a_clean_pass_that_does_not_fit():
             raise MemoryError
 
     model = TinyNet()
-    whole = render_illusions(model, [0, 1, 2], **FAST)
+    whole = render(model, [0, 1, 2], **FAST)
     with before_pass(model, act), pytest.warns(UserWarning, match="1 at a time"):
-        assert_same(render_illusions(model, [0, 1, 2], **FAST), whole)
+        assert_same(render(model, [0, 1, 2], **FAST), whole)
 
 
 @each_error
 def test_a_single_image_that_does_not_fit(error):
     model = Narrow(0, error)
     with left_unchanged(model), pytest.raises(type(error), match="for a single image: try") as info:
-        render_illusions(model, [0, 1, 2], **FAST)
+        render(model, [0, 1, 2], **FAST)
     assert info.value.__cause__ is error
 
 
 def test_other_errors_are_not_about_memory():
     model = Narrow(0, RuntimeError("shapes do not match"))
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        render_illusions(model, [0, 1], **FAST)
+        render(model, [0, 1], **FAST)
     assert model.widths == [2, 2]
 
 
@@ -205,17 +203,17 @@ def poisoning(row, *steps, value=float("nan")):
 @pytest.mark.parametrize("steps", [(1,), (3,), (2, 3, 5)])
 def test_a_step_that_is_not_finite_is_rolled_back_for_its_image_only(steps, value):
     model = TinyNet().train()
-    whole = render_illusions(model, [0, 3, 5], 1, **FAST)
+    whole = render(model, [0, 3, 5], 1, **FAST)
     with before_pass(model, poisoning(1, *steps, value=value)), left_unchanged(model):
         message = rf"1 images had .* in {len(steps)} steps"
         with pytest.warns(UserWarning, match=message):
-            found = render_illusions(model, [0, 3, 5], 1, **FAST, snapshots=[1, 2, 3, 4, 5])
+            found = render(model, [0, 3, 5], 1, **FAST, snapshots=[1, 2, 3, 4, 5])
     assert found.settings["n_rolled_back"] == [0, len(steps), 0]
     others = [0, 2]
     assert found.images[others].equal(whole.images[others])
     for name in ("images", "activations", "logits", "masks"):
         assert getattr(found, name).isfinite().all()
-    start = render_illusions(model, [0, 3, 5], 1, **{**FAST, "n_steps": 1}, lr=1e-12).images
+    start = render(model, [0, 3, 5], 1, **{**FAST, "n_steps": 1}, lr=1e-12).images
     way = torch.cat([start[None], found.snapshots])
     for step in range(1, 6):
         moved = (way[step, 1] - way[step - 1, 1]).abs().max()
@@ -227,7 +225,7 @@ def test_a_rolled_back_image_does_not_depend_on_its_batch():
     found = []
     for row, arguments in ((1, {"neurons": [0, 3, 5]}), (0, {"neurons": 3, "seed": 1})):
         with before_pass(model, poisoning(row, 2, 4)), pytest.warns(UserWarning, match="sat out"):
-            found.append(render_illusions(model, **arguments, **FAST))
+            found.append(render(model, **arguments, **FAST))
     torch.testing.assert_close(found[0].images[1], found[1].images[0], atol=1e-4, rtol=1e-4)
 
 
@@ -240,7 +238,7 @@ def test_a_gradient_that_is_not_finite():
 
     model = Root(bias=-30.0)
     with pytest.warns(UserWarning, match="2 images had a loss or gradient"):
-        found = render_illusions(model, [0, 1], 1, **FAST)
+        found = render(model, [0, 1], 1, **FAST)
     assert found.settings["n_rolled_back"] == [5, 5]
     assert found.images.isfinite().all()
 
@@ -254,7 +252,7 @@ def test_a_parameterization_without_finite_gradients():
         return [values], values.sigmoid
 
     with pytest.warns(UserWarning, match="1 images"):
-        found = render_illusions(TinyNet(), [0, 1], param=broken, **FAST)
+        found = render(TinyNet(), [0, 1], param=broken, **FAST)
     assert found.settings["n_rolled_back"] == [5, 0]
     assert found.images[0].eq(0.5).all()
     assert found.images[1].ne(0.5).any()
@@ -263,7 +261,7 @@ def test_a_parameterization_without_finite_gradients():
 def test_without_trouble_there_are_no_warnings_and_settings_are_json():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = render_illusions(TinyNet(), **PAIRS, **GUIDED, negative=["a dot"], **FAST)
+        found = render(TinyNet(), **PAIRS, **GUIDED, negative=["a dot"], **FAST)
     assert found.settings["interrupted"] is None
     assert found.settings["n_rolled_back"] == [0] * 5
     json.dumps(found.settings, allow_nan=False)

@@ -7,7 +7,7 @@ import torch
 from helpers import left_unchanged
 from lucent.optvis import param
 from lucent.optvis.transform import standard_transforms as lucent_transforms
-from optvis_nets import CLASS_NAMES, N_FEATURES, FakeEncoder, TinyNet
+from optvis_nets import CLASS_NAMES, N_FEATURES, FakeEncoder, TinyNet, render
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,10 +17,9 @@ from captum_neuroinspect.optvis import (
     illusion_transforms,
     maco_image,
     random_affine,
-    render_illusions,
     spectrum_magnitude,
 )
-from captum_neuroinspect.optvis.units.targets import Directions
+from captum_neuroinspect.optvis.units.image_targets import Directions
 
 FAST = {"size": 16, "n_steps": 4, "progress": False}
 STILL = {"size": 16, "n_steps": 1, "lr": 1e-12, "progress": False}
@@ -38,8 +37,8 @@ def _units(model, images):
 
 
 def test_snapshots_are_the_images_on_their_way():
-    found = render_illusions(TinyNet(), [0, 1, 2], **FAST, snapshots=(1, 3, 4), batch_size=2)
-    plain = render_illusions(TinyNet(), [0, 1, 2], **FAST, batch_size=2)
+    found = render(TinyNet(), [0, 1, 2], **FAST, snapshots=(1, 3, 4), batch_size=2)
+    plain = render(TinyNet(), [0, 1, 2], **FAST, batch_size=2)
     assert found.snapshots.shape == (3, 3, 3, 16, 16)
     assert found.snapshot_steps == (1, 3, 4)
     assert found.images.equal(plain.images), "looking changes nothing"
@@ -54,17 +53,17 @@ def test_snapshots_are_the_images_on_their_way():
 
 def test_it_starts_from_a_given_image():
     init = PHOTOS[:3]
-    each = render_illusions(TinyNet(), [0, 1, 2], init=init, **STILL, batch_size=2)
+    each = render(TinyNet(), [0, 1, 2], init=init, **STILL, batch_size=2)
     torch.testing.assert_close(each.images, init, atol=0.5 / 255, rtol=0)
-    one = render_illusions(TinyNet(), [0, 1, 2], init=init[1], **STILL, batch_size=2)
+    one = render(TinyNet(), [0, 1, 2], init=init[1], **STILL, batch_size=2)
     torch.testing.assert_close(one.images, init[[1, 1, 1]], atol=0.5 / 255, rtol=0)
-    assert one.settings["init"] == "images"
+    assert one.settings["options"]["init"] == "images"
 
 
 def test_a_start_is_improved_on():
     goal = {"neurons": [0, 3], "classes": 1, "init": PHOTOS[0]}
-    before = render_illusions(TinyNet(), **goal, **STILL)
-    after = render_illusions(TinyNet(), **goal, **{**FAST, "n_steps": 40})
+    before = render(TinyNet(), **goal, **STILL)
+    after = render(TinyNet(), **goal, **{**FAST, "n_steps": 40})
     value = [found.activations + 0.25 * found.logits for found in (before, after)]
     assert value[1].gt(value[0]).all()
 
@@ -92,7 +91,7 @@ each_param = pytest.mark.parametrize("param", PARAMS.values(), ids=PARAMS.keys()
 @each_param
 def test_other_parameterizations_work_in_any_batch(param):
     found, apart = (
-        render_illusions(TinyNet(), [0, 3, 5], 1, param=param, **FAST, batch_size=n) for n in (3, 1)
+        render(TinyNet(), [0, 3, 5], 1, param=param, **FAST, batch_size=n) for n in (3, 1)
     )
     torch.testing.assert_close(found.images, apart.images, atol=1e-3, rtol=1e-3)
     assert found.images.min() >= 0
@@ -101,14 +100,14 @@ def test_other_parameterizations_work_in_any_batch(param):
 
 @each_param
 def test_other_parameterizations_please_the_neuron(param):
-    before = render_illusions(TinyNet(), [0, 3, 5], param=param, **STILL)
-    after = render_illusions(TinyNet(), [0, 3, 5], param=param, **{**FAST, "n_steps": 40})
+    before = render(TinyNet(), [0, 3, 5], param=param, **STILL)
+    after = render(TinyNet(), [0, 3, 5], param=param, **{**FAST, "n_steps": 40})
     assert after.activations.gt(before.activations).all()
 
 
 def test_the_name_of_a_parameterization_is_kept():
     names = [
-        render_illusions(TinyNet(), 0, param=param, **STILL).settings["param"]
+        render(TinyNet(), 0, param=param, **STILL).settings["param"]
         for param in ("fft", *PARAMS.values())
     ]
     assert names == ["fft", "maco", "maco_image", "pixels", "<lambda>"]
@@ -128,14 +127,14 @@ def test_lucents_param_f(param_f, transforms):
     options = {"param": param_f, "transforms": transforms}
     goal = {"model": TinyNet(), "neurons": [0, 3, 5, 1], "batch_size": 2, **options}
     state, seeded = torch.get_rng_state(), {**STILL, "seed": 7}
-    before = render_illusions(**goal, **STILL)
+    before = render(**goal, **STILL)
     if transforms is not lucent_transforms:  # which draw from global generators
-        assert render_illusions(**goal, **STILL).images.equal(before.images)
+        assert render(**goal, **STILL).images.equal(before.images)
         assert torch.get_rng_state().equal(state)
     if param_f is not LUCENTS["ours"]:
-        assert not render_illusions(**goal, **seeded).images.equal(before.images)
+        assert not render(**goal, **seeded).images.equal(before.images)
         assert not before.images[:2].equal(before.images[2:])
-    after = render_illusions(**goal, **{**FAST, "n_steps": 40})
+    after = render(**goal, **{**FAST, "n_steps": 40})
     assert (after.images - before.images).abs().amax((1, 2, 3)).gt(1e-3).all()
     if transforms == []:  # else it is the mean over moved images that grows
         assert after.activations.gt(before.activations).all()
@@ -143,8 +142,8 @@ def test_lucents_param_f(param_f, transforms):
 
 def test_lucents_network_as_an_image():
     goal = {"neurons": 3, "param": lambda: param.cppn(16)}
-    before = render_illusions(TinyNet(), **goal, **STILL)
-    after = render_illusions(TinyNet(), **goal, **{**FAST, "n_steps": 40}, lr=0.005)
+    before = render(TinyNet(), **goal, **STILL)
+    after = render(TinyNet(), **goal, **{**FAST, "n_steps": 40}, lr=0.005)
     assert after.activations.gt(before.activations).all()
 
 
@@ -153,7 +152,7 @@ def test_parameters_that_images_share():
         values = torch.zeros(3, *size).requires_grad_()
         return [values], lambda: values.sigmoid().expand(batch, -1, -1, -1)
 
-    found = render_illusions(TinyNet(), [0, 1], param=shared, **FAST)
+    found = render(TinyNet(), [0, 1], param=shared, **FAST)
     assert found.images[0].equal(found.images[1])
     assert found.images.ne(0.5).any()
 
@@ -165,8 +164,8 @@ def test_parameters_that_images_share():
 @pytest.mark.parametrize("layer", [None, "conv"])
 def test_a_direction_of_one_unit_is_that_unit(layer, bias):
     options = {"layer": layer, **FAST, "n_steps": 8}
-    units = render_illusions(TinyNet(bias), [4, 1], [0, 2], **options)
-    rows = render_illusions(TinyNet(bias), torch.eye(N_FEATURES)[[4, 1]], [0, 2], **options)
+    units = render(TinyNet(bias), [4, 1], [0, 2], **options)
+    rows = render(TinyNet(bias), torch.eye(N_FEATURES)[[4, 1]], [0, 2], **options)
     torch.testing.assert_close(rows.images, units.images, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(rows.activations, units.activations, atol=1e-4, rtol=1e-4)
     assert rows.neurons == (0, 1)
@@ -176,7 +175,7 @@ def test_a_direction_of_one_unit_is_that_unit(layer, bias):
 
 def test_numbers_and_masks_of_directions():
     model = TinyNet()
-    found = render_illusions(model, DIRECTIONS, **FAST)
+    found = render(model, DIRECTIONS, **FAST)
     maps = torch.einsum("nchw,nc->nhw", _units(model, found.images), DIRECTIONS)
     torch.testing.assert_close(found.activations, maps.mean((1, 2)), atol=1e-5, rtol=1e-4)
     assert found.masks.equal(activation_mask(maps, 16))
@@ -184,24 +183,24 @@ def test_numbers_and_masks_of_directions():
 
 def test_one_direction_in_several_classes():
     one, pair = DIRECTIONS[0], DIRECTIONS[[0, 0]]
-    found = render_illusions(TinyNet(), one, [0, 2], **FAST)
-    expected = render_illusions(TinyNet(), pair, [0, 2], **FAST)
+    found = render(TinyNet(), one, [0, 2], **FAST)
+    expected = render(TinyNet(), pair, [0, 2], **FAST)
     assert found.images.equal(expected.images)
     assert (found.neurons, found.classes) == ((0, 0), (0, 2))
-    assert len(render_illusions(TinyNet(), one, **FAST)) == 1
+    assert len(render(TinyNet(), one, **FAST)) == 1
 
 
 def test_directions_of_numpy():
-    found = render_illusions(TinyNet(), DIRECTIONS.double().numpy(), **FAST)
-    assert found.images.equal(render_illusions(TinyNet(), DIRECTIONS, **FAST).images)
+    found = render(TinyNet(), DIRECTIONS.double().numpy(), **FAST)
+    assert found.images.equal(render(TinyNet(), DIRECTIONS, **FAST).images)
 
 
 def test_directions_in_any_batch_and_as_float64():
-    together = render_illusions(TinyNet(), DIRECTIONS.double(), 1, **FAST)
-    apart = render_illusions(TinyNet(), DIRECTIONS, 1, **FAST, batch_size=1)
+    together = render(TinyNet(), DIRECTIONS.double(), 1, **FAST)
+    apart = render(TinyNet(), DIRECTIONS, 1, **FAST, batch_size=1)
     torch.testing.assert_close(together.images, apart.images, atol=1e-4, rtol=1e-4)
-    first = render_illusions(TinyNet(), DIRECTIONS, **STILL)
-    last = render_illusions(TinyNet(), DIRECTIONS, **{**FAST, "n_steps": 40})
+    first = render(TinyNet(), DIRECTIONS, **STILL)
+    last = render(TinyNet(), DIRECTIONS, **{**FAST, "n_steps": 40})
     assert last.activations.gt(first.activations).all()
 
 
@@ -217,7 +216,7 @@ class Tokens(nn.Module):
 
 def test_directions_among_tokens():
     model, directions = Tokens(), torch.eye(5) - 0.5
-    found = render_illusions(model, directions, layer="block", **FAST)
+    found = render(model, directions, layer="block", **FAST)
     with torch.no_grad():
         expected = (model.patches(found.images).mean((2, 3)) * directions).sum(1)
     torch.testing.assert_close(found.activations, expected, atol=1e-5, rtol=1e-4)
@@ -261,21 +260,21 @@ def test_negative_prompts_are_kept_out(class_index):
             embedding = Sharp().encode_image(illusions.images)
         return embedding @ Sharp().encode_text([text])[0]
 
-    free = render_illusions(TinyNet(), **goal)
+    free = render(TinyNet(), **goal)
     # A text that the images are like, as it happens.
     text = max(map(str, range(10, 40)), key=lambda text: likeness(free, text).mean())
     assert likeness(free, text).mean() > 0.3
-    held = render_illusions(TinyNet(), **goal, negative=[text])
+    held = render(TinyNet(), **goal, negative=[text])
     assert likeness(held, text).mean() < likeness(free, text).mean() - 0.1
     reported = torch.tensor(held.settings["negative_similarities"])
     torch.testing.assert_close(reported, likeness(held, text))
-    assert held.settings["negative"] == [text]
+    assert held.settings["options"]["guidance"]["negative"] == [text]
 
 
 def test_only_the_most_similar_prompt_counts_and_weight_0_none():
     goal = {"neurons": [0, 3], **GUIDED, **FAST}
-    free = render_illusions(TinyNet(), **goal)
-    off = render_illusions(TinyNet(), **goal, negative=["a", "b"], negative_weight=0)
+    free = render(TinyNet(), **goal)
+    off = render(TinyNet(), **goal, negative=["a", "b"], negative_weight=0)
     torch.testing.assert_close(off.images, free.images)
     cosines = torch.stack([_cosines(off.images, text) for text in ("a", "b")])
     largest = torch.tensor(off.settings["negative_similarities"])
@@ -288,24 +287,22 @@ def test_only_the_most_similar_prompt_counts_and_weight_0_none():
 def test_a_prompt_of_each_image_stands_for_the_names_of_classes():
     prompts = ["a red dot", "a watermark", "a red dot"]
     goal = {"neurons": [0, 3, 5], "encoder": Sharp(), **FAST}
-    found = render_illusions(TinyNet(), classes=[1, 1, 2], prompts=prompts, **goal)
+    found = render(TinyNet(), classes=[1, 1, 2], prompts=prompts, **goal)
     names = ["", "a red dot", "", ""]
-    first = render_illusions(
-        TinyNet(), 0, 1, encoder=Sharp(), class_names=names, templates=["{}"], **FAST
-    )
+    first = render(TinyNet(), 0, 1, encoder=Sharp(), class_names=names, templates=["{}"], **FAST)
     torch.testing.assert_close(found.images[:1], first.images)
     embeddings = Sharp().encode_text(prompts)
     with torch.no_grad():
         expected = (Sharp().encode_image(found.images) * embeddings).sum(1)
     torch.testing.assert_close(found.similarities, expected)
-    assert found.settings["prompts"] == prompts
-    assert found.settings["templates"] is None is found.class_names
+    assert found.settings["options"]["guidance"]["prompts"] == prompts
+    assert found.class_names is None
 
 
 def test_one_prompt_for_all_and_no_classes():
     goal = {"neurons": [0, 3], "encoder": FakeEncoder(), **FAST}
-    one = render_illusions(TinyNet(), prompts="a dot", **goal)
-    each = render_illusions(TinyNet(), prompts=["a dot", "a dot"], **goal)
+    one = render(TinyNet(), prompts="a dot", **goal)
+    each = render(TinyNet(), prompts=["a dot", "a dot"], **goal)
     assert one.images.equal(each.images)
     assert one.logits is None is one.classes
     torch.testing.assert_close(one.similarities, _cosines(one.images, "a dot"))
@@ -319,7 +316,7 @@ def test_each_prompt_is_embedded_once():
 
     asked: list[list[str]] = []
     goal = {"neurons": [0, 1, 2], "encoder": Counting(), **FAST}
-    render_illusions(TinyNet(), prompts=["b", "a", "b"], **goal, batch_size=2)
+    render(TinyNet(), prompts=["b", "a", "b"], **goal, batch_size=2)
     assert asked == [["b", "a"]]
 
 
@@ -340,15 +337,13 @@ class Grey(nn.Module):
 def test_any_number_of_channels(channels, param):
     model = Grey(channels)
     with left_unchanged(model):
-        found = render_illusions(
-            model, [0, 1], 1, channels=channels, param=param, **FAST, snapshots=[2]
-        )
+        found = render(model, [0, 1], 1, channels=channels, param=param, **FAST, snapshots=[2])
     assert found.images.shape == (2, channels, 16, 16)
-    assert found.settings["channels"] == channels
+    assert found.settings["options"]["channels"] == channels
 
 
 def test_an_encoder_sees_one_channel_as_grey():
-    found = render_illusions(Grey(1), 0, 1, channels=1, **FAST, **_guide(2))
+    found = render(Grey(1), 0, 1, channels=1, **FAST, **_guide(2))
     grey = found.images.expand(-1, 3, -1, -1)
     text = "a bee"
     torch.testing.assert_close(found.similarities, _cosines(grey, text))
@@ -362,7 +357,7 @@ def _guide(n_classes):
 @pytest.mark.parametrize("size", [1, 2, (1, 9), (7, 2), (33, 20)])
 @pytest.mark.parametrize("param", ["fft", "maco"])
 def test_any_size(size, param):
-    found = render_illusions(TinyNet(), [0, 1], size=size, n_steps=2, param=param, progress=False)
+    found = render(TinyNet(), [0, 1], size=size, n_steps=2, param=param, progress=False)
     assert found.images.isfinite().all()
     assert found.images.shape[2:] == (size if isinstance(size, tuple) else (size, size))
 
@@ -370,8 +365,8 @@ def test_any_size(size, param):
 # Bad arguments
 
 BAD = [
-    ({"snapshots": [0]}, ValueError, r"snapshots=\(0,\), expected rising steps in 1..4"),
-    ({"snapshots": [5]}, ValueError, r"snapshots=\(5,\)"),
+    ({"snapshots": [0]}, ValueError, r"snapshots=\(0,\), expected rising steps from 1"),
+    ({"snapshots": [5]}, ValueError, r"snapshots=\(5,\), expected rising steps in 1..4"),
     ({"snapshots": [2, 2]}, ValueError, r"snapshots=\(2, 2\)"),
     ({"snapshots": [3, 1]}, ValueError, "rising"),
     ({"snapshots": [1.5]}, TypeError, r"snapshots=1\.5, expected a whole number"),
@@ -426,15 +421,15 @@ def test_bad_values_are_refused_before_a_step(arguments, error, message, monkeyp
     monkeypatch.setattr("captum_neuroinspect.optvis._rendering.batches.Optimisation", None)
     model = TinyNet()
     with left_unchanged(model), pytest.raises(error, match=message):
-        render_illusions(model, **{"neurons": 0, **FAST, **arguments})
+        render(model, **{"neurons": 0, **FAST, **arguments})
 
 
 # Transforms
 
 
 def test_the_default_transforms_are_the_public_ones():
-    plain = render_illusions(TinyNet(), [0, 1, 2], **FAST)
-    given = render_illusions(TinyNet(), [0, 1, 2], transforms=illusion_transforms, **FAST)
+    plain = render(TinyNet(), [0, 1, 2], **FAST)
+    given = render(TinyNet(), [0, 1, 2], transforms=illusion_transforms, **FAST)
     assert plain.images.equal(given.images)
     assert plain.settings["transforms"] == "illusion_transforms"
 
@@ -450,9 +445,7 @@ def test_transforms_are_called_in_turn_in_each_step_of_each_batch():
         calls.append(("second", len(images)))
         return images
 
-    render_illusions(
-        TinyNet(), [0, 1, 2], **{**FAST, "n_steps": 2}, batch_size=2, transforms=[first, second]
-    )
+    render(TinyNet(), [0, 1, 2], **{**FAST, "n_steps": 2}, batch_size=2, transforms=[first, second])
     assert calls == [("first", 2), ("second", 2)] * 2 + [("first", 1), ("second", 1)] * 2
 
 
@@ -463,17 +456,15 @@ def test_made_transforms_get_the_seeds_of_their_images():
         seen.append((list(seeds), n_steps))
         return [random_affine(seed=seeds)]
 
-    together = render_illusions(TinyNet(), [0, 1, 2], **FAST, seed=5, transforms=make)
-    apart = render_illusions(TinyNet(), [0, 1, 2], **FAST, seed=5, transforms=make, batch_size=2)
+    together = render(TinyNet(), [0, 1, 2], **FAST, seed=5, transforms=make)
+    apart = render(TinyNet(), [0, 1, 2], **FAST, seed=5, transforms=make, batch_size=2)
     assert seen == [([5, 6, 7], 4), ([5, 6], 4), ([7], 4)]
     torch.testing.assert_close(together.images, apart.images, atol=1e-5, rtol=0)
 
 
 def test_lucents_transforms_move_our_images():
-    found = render_illusions(
-        TinyNet(), [0, 1], **{**FAST, "size": 40}, transforms=lucent_transforms
-    )
-    still = render_illusions(TinyNet(), [0, 1], **{**FAST, "size": 40}, transforms=[])
+    found = render(TinyNet(), [0, 1], **{**FAST, "size": 40}, transforms=lucent_transforms)
+    still = render(TinyNet(), [0, 1], **{**FAST, "size": 40}, transforms=[])
     assert found.images.shape == (2, 3, 40, 40)
     assert not found.images.equal(still.images)
     assert "jitter" in found.settings["transforms"]
@@ -489,12 +480,12 @@ def test_networks_see_images_of_the_size_asked_for():
     model = TinyNet()
     model.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[2:])))
     options = {"size": (16, 20), "n_steps": 2, "progress": False}
-    render_illusions(model, 0, **options, transforms=[pads])
-    render_illusions(model, 0, **options, transforms=lambda seeds, n_steps: [pads])
+    render(model, 0, **options, transforms=[pads])
+    render(model, 0, **options, transforms=lambda seeds, n_steps: [pads])
     assert set(seen) == {(16, 20)}
 
 
 @pytest.mark.parametrize("transforms", [3, ["jitter"]])
 def test_transforms_that_are_none(transforms):
     with pytest.raises(TypeError, match="transforms="):
-        render_illusions(TinyNet(), [0], **FAST, transforms=transforms)
+        render(TinyNet(), [0], **FAST, transforms=transforms)

@@ -34,7 +34,13 @@ def visualize(
     class_names: options.ClassNames = None,
     steps: options.Steps = 256,
     size: options.Size = None,
-    gamma: Annotated[float, typer.Option(min=0, max=1, help="Weight of the class.")] = 0.25,
+    gamma: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Weight of the class. Default: 0.25; 0.5 with --paper."),
+    ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="The published weight of the class and learning rate.")
+    ] = False,
     encoder: Annotated[
         str, typer.Option(help="Guides the illusions: as in `inspect`; needs class names.")
     ] = "none",
@@ -73,6 +79,7 @@ def visualize(
             n_steps=steps,
             size=size or loaded.image_size,
             gamma=gamma,
+            options="paper" if paper else None,
         )
         sheet = _write(found, out)
         finish({"sheet": str(sheet), "illusions": found.rows()}, f"Open {sheet}", as_json=as_json)

@@ -20,7 +20,7 @@ from captum_neuroinspect.inspection.demo.data import SIZE, DemoData, digits_data
 from captum_neuroinspect.inspection.demo.edits import Candidate, best_of, choose, try_edits
 from captum_neuroinspect.models.new_head import replace_layer, train_decision_layer
 from captum_neuroinspect.models.weights import load_efficientnet_lite
-from captum_neuroinspect.optvis import Illusions, render_illusions
+from captum_neuroinspect.optvis import IllusionOptions, Illusions, render_illusions
 
 N_NEURONS = 6
 N_TOP_PHOTOS = 6
@@ -208,9 +208,8 @@ def _illusions(
         class_names=data.class_names,
         size=_ILLUSION_SIZE,
         n_steps=n_steps,
-        batch_size=2 * len(neurons),
         seed=seed,
-        precision=_fast_precision(),
+        options=IllusionOptions(batch_size=2 * len(neurons), precision=_fast_precision()),
         progress=progress,
     )
 

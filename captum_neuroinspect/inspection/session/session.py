@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight
     from captum_neuroinspect.inspection.preflight_checks.rendering import Clock
     from captum_neuroinspect.optvis import Illusions
+    from captum_neuroinspect.optvis.illusion_options import Options
     from captum_neuroinspect.photos.photos import OnError
 
 __all__ = ["NeuroInspect"]
@@ -184,9 +185,9 @@ class NeuroInspect(SessionState):
         *,
         n_neurons: int = _N_NEURONS,
         guided: bool = True,
-        batch_size: int = 8,
+        options: Options = None,
         clock: Clock | None = time.perf_counter,
-        **options: Any,
+        **arguments: Any,
     ) -> Preflight:
         """What may make every later result wrong, and what is to be done: :func:`preflight`.
 
@@ -201,12 +202,12 @@ class NeuroInspect(SessionState):
             predicted: only mistakes that were taken for this class are explained.
             n_neurons: that will be visualized, each in two classes.
             guided: as in :meth:`visualize`.
-            batch_size: as in :meth:`visualize`.
+            options: as in :meth:`visualize`.
             clock: seconds from any start; ``None``: no step is timed.
-            **options: of :meth:`visualize`, which change how long it takes.
+            **arguments: of :meth:`visualize`, which change how long it takes.
 
         Raises:
-            ValueError: for an unknown class, or an option that :meth:`visualize` refuses.
+            ValueError: for an unknown class, or an argument that :meth:`visualize` refuses.
             RuntimeError: before :meth:`load`.
             KeyboardInterrupt: when it was interrupted.
         """
@@ -234,8 +235,8 @@ class NeuroInspect(SessionState):
             neurons = self._explain(index, place).neurons(n_neurons)
             places = self._places(index, place)
             if neurons:
-                pairs, arguments = self._rendering(neurons, places, guided, batch_size, options)
-                plan = rendering_plan(self.work, self.model.model, pairs, clock=clock, **arguments)
+                pairs, given = self._rendering(neurons, places, guided, options, arguments)
+                plan = rendering_plan(self.work, self.model.model, pairs, clock=clock, **given)
         return replace(found, preprocessing=pixels, rendering=plan)
 
     @undisturbed()
@@ -268,8 +269,8 @@ class NeuroInspect(SessionState):
         classes: Sequence[int | str] | None = None,
         *,
         guided: bool = True,
-        batch_size: int = 8,
-        **options: Any,
+        options: Options = None,
+        **arguments: Any,
     ) -> Illusions:
         """What neurons look for in classes: :func:`render_illusions`, batch by batch.
 
@@ -278,21 +279,22 @@ class NeuroInspect(SessionState):
             classes: each neuron in each of them; ``None``: the class that was missed and
                 the one that most of its mistakes were taken for; ``()``: neurons alone.
             guided: let the session's encoder look at the images too, if there is one.
-            batch_size: pairs rendered together, and kept together.
-            **options: of :func:`render_illusions`, such as ``size`` and ``n_steps``. With
+            options: :class:`~captum_neuroinspect.optvis.IllusionOptions` or ``"paper"``, as in
+                :func:`render_illusions`; ``batch_size`` pairs are kept together.
+            **arguments: of :func:`render_illusions`, such as ``size`` and ``n_steps``. With
                 functions among them, such as ``transforms``, nothing is kept.
 
         Returns:
             Illusions, neuron by neuron, in the order of the classes.
 
         Raises:
-            TypeError: for an option that is the session's, such as ``layer``.
+            TypeError: for an argument that is the session's, such as ``layer``.
             ValueError: as :func:`render_illusions`, for an unknown class, or for no neurons
                 with an inner layer, of which the explanation does not speak.
             KeyboardInterrupt: when it was interrupted; finished batches are kept.
         """
-        pairs, arguments = self._rendering(neurons, classes, guided, batch_size, options)
-        self.illusions = render_in_parts(self.work, self.model.model, pairs, **arguments)
+        pairs, given = self._rendering(neurons, classes, guided, options, arguments)
+        self.illusions = render_in_parts(self.work, self.model.model, pairs, **given)
         return self.illusions
 
     @undisturbed()
@@ -441,12 +443,12 @@ class NeuroInspect(SessionState):
         neurons: Sequence[int] | None,
         classes: Sequence[int | str] | None,
         guided: bool,
-        batch_size: int,
-        options: dict[str, Any],
+        options: Options,
+        arguments: dict[str, Any],
     ) -> tuple[list[tuple[int, int | None]], dict[str, Any]]:
         """The pairs of :meth:`visualize`, and the arguments of :func:`render_in_parts`."""
         for name in _OF_SESSION:
-            if name in options:
+            if name in arguments:
                 raise TypeError(f"{name} is the session's: give it to NeuroInspect({name}=...)")
         if neurons is None and self.layer is not None:
             raise ValueError("neurons=None: the explanation speaks of the decision layer's inputs")
@@ -456,19 +458,19 @@ class NeuroInspect(SessionState):
         key = {"layer": layer_name(self.model.model, self.layer), "encoder": lazy and lazy.key}
         names = self._names()
         if None not in places and names is not None and len(names) == self._n_classes:
-            options["class_names"] = names
+            arguments["class_names"] = names
         if lazy is not None:
-            options["encoder"] = lazy
-        arguments = {
+            arguments["encoder"] = lazy
+        given = {
             "key": {**self._source_key, **key},
-            "batch_size": batch_size,
+            "options": options,
             "fresh": self.fresh,
             "head": self.head if self.layer is None else None,
             "layer": self.layer,
             "preprocess": self.model.preprocess,
-            **{"seed": self.seed, "progress": self.progress, **options},
+            **{"seed": self.seed, "progress": self.progress, **arguments},
         }
-        return [(neuron, place) for neuron in chosen for place in places], arguments
+        return [(neuron, place) for neuron in chosen for place in places], given
 
     def _explained(self) -> Explanation:
         if self.explanation is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
@@ -15,23 +15,28 @@ from captum_neuroinspect._core.files import write_atomically, write_text
 from captum_neuroinspect._core.kept_file import read_kept, write_kept
 from captum_neuroinspect._core.texts import shown
 
-if TYPE_CHECKING:
-    from captum_neuroinspect.optvis.illusions import Illusions
-
-SUFFIX = ".safetensors"
+_SUFFIX = ".safetensors"
 _TENSORS = ("images", "masks", "activations", "logits", "similarities", "snapshots", "maps")
 _OTHERS = ("neurons", "classes", "class_names", "settings", "snapshot_steps")
 
 
-def write_file(illusions: Illusions, path: Path) -> Path:
-    """Write every field into one safetensors file: tensors as such, the rest as JSON."""
-    tensors = {name: t for name in _TENSORS if (t := getattr(illusions, name)) is not None}
-    record = {name: getattr(illusions, name) for name in _OTHERS}
-    return write_kept(path, "Illusions", tensors, record)
+def write_fields(fields: Mapping[str, Any], path: Path) -> Path:
+    """Write the fields of Illusions into one safetensors file: tensors as such, the rest as JSON.
+
+    Raises:
+        ValueError: when ``path`` has another ending.
+    """
+    if path.suffix != _SUFFIX:
+        raise ValueError(
+            f"path={str(path)!r} does not end in {_SUFFIX}: for a folder of pictures "
+            "call save_pictures(folder)"
+        )
+    tensors = {name: fields[name] for name in _TENSORS if fields[name] is not None}
+    return write_kept(path, "Illusions", tensors, {name: fields[name] for name in _OTHERS})
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """Every field of a file that :func:`write_file` wrote.
+    """Every field of a file that :func:`write_fields` wrote.
 
     Raises:
         OSError: when there is no such file, or it may not be read.
@@ -39,7 +44,7 @@ def read_fields(path: Path) -> dict[str, Any]:
     """
     if path.is_dir():
         raise ValueError(
-            f"{shown(path)} is a folder, expected the {SUFFIX} file of an Illusions: pictures "
+            f"{shown(path)} is a folder, expected the {_SUFFIX} file of an Illusions: pictures "
             "alone cannot be loaded again"
         )
     tensors, record = read_kept(path, "Illusions")
@@ -50,17 +55,20 @@ def read_fields(path: Path) -> dict[str, Any]:
 
 
 def write_pictures(
-    illusions: Illusions, pictures: Sequence[Image.Image], folder: Path
+    pictures: Sequence[Image.Image],
+    rows: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    folder: Path,
 ) -> list[Path]:
-    """One PNG an illusion and ``illusions.json``; the paths in this order."""
-    rows = illusions.rows()
+    """One PNG an illusion and ``illusions.json`` with all rows; the paths in this order."""
     paths = [folder / _file_name(number, row) for number, row in enumerate(rows)]
     for path, image in zip(paths, pictures, strict=True):
         write_atomically(path, image.save)
     named = [{"file": path.name, **row} for path, row in zip(paths, rows, strict=True)]
-    content = {"settings": illusions.settings, "illusions": named}
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return [*paths, write_text(folder / "illusions.json", text)]
+    text = json.dumps(
+        {"settings": settings, "illusions": named}, indent=2, ensure_ascii=False, allow_nan=False
+    )
+    return [*paths, write_text(folder / "illusions.json", text + "\n")]
 
 
 def as_json(settings: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +85,7 @@ def _plain_value(value: Any) -> Any:
     return value.item() if getattr(value, "ndim", None) == 0 else repr(value)
 
 
-def _file_name(number: int, row: dict[str, Any]) -> str:
+def _file_name(number: int, row: Mapping[str, Any]) -> str:
     parts = [f"{number:03d}", f"neuron{row['neuron']}"]
     if "class" in row:
         parts.append(f"class{row['class']}")

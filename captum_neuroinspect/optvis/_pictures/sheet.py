@@ -1,16 +1,21 @@
-"""Pictures on one sheet, with a few legible words under each."""
+"""Pictures side by side with a few legible words: on a sheet, or in a matplotlib figure."""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 from PIL.Image import Resampling
 
 from captum_neuroinspect._core.checks import check_at_least, check_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FONT_SIZE = 13
 _LINE = 18
@@ -20,6 +25,10 @@ _GAP = 8
 _MIN_CELL = 150
 _PAPER, _INK = "white", "black"
 _ELLIPSIS = "..."
+# Of a figure, in inches.
+_FIGURE_CELL, _FIGURE_LINE, _FIGURE_PAD = 2.2, 0.16, 0.08
+_CHARACTERS = 28
+_DPI = 110
 
 
 def contact_sheet(
@@ -42,9 +51,9 @@ def contact_sheet(
         ValueError: when there is no picture, ``columns`` is below 1, or there are more
             or fewer captions than pictures.
     """
-    columns = n_columns(len(pictures), columns)
+    columns = _n_columns(len(pictures), columns)
     texts = [""] * len(pictures) if captions is None else captions
-    check_captions(texts, len(pictures))
+    _check_captions(texts, len(pictures))
     cell_width, below = pictures[0].width, 0
     if captions is not None:
         pictures = [_enlarged(picture) for picture in pictures]
@@ -64,13 +73,54 @@ def contact_sheet(
     return sheet
 
 
+def picture_figure(
+    pictures: Sequence[Image.Image], titles: Sequence[str] | None, columns: int | None = None
+) -> Figure:
+    """Draw pictures of one size row by row.
+
+    Args:
+        pictures: at least one.
+        titles: one per picture, lines separated by newlines; long lines go on in the
+            next one. ``None``: pictures only.
+        columns: pictures in a row; by default as square as possible.
+
+    Returns:
+        A figure that belongs to no window.
+
+    Raises:
+        ValueError: when there is no picture, ``columns`` is below 1, or there are more
+            or fewer titles than pictures.
+    """
+    columns = _n_columns(len(pictures), columns)
+    texts = [""] * len(pictures) if titles is None else [_wrapped(title) for title in titles]
+    _check_captions(texts, len(pictures))
+    # Imports that take long, for those who draw.
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    rows = math.ceil(len(pictures) / columns)
+    n_lines = max(title.count("\n") + 1 for title in texts)
+    width, height = pictures[0].size
+    row_height = _FIGURE_CELL * height / width + n_lines * _FIGURE_LINE + 2 * _FIGURE_PAD
+    layout = ConstrainedLayoutEngine(h_pad=_FIGURE_PAD)
+    figure = Figure((_FIGURE_CELL * columns, row_height * rows), dpi=_DPI, layout=layout)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, picture, title in zip(grid.flat, pictures, texts, strict=False):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
+        # A class may be called "$1 bill", which is no formula.
+        axes.set_title(title, fontsize="small", parse_math=False)
+    return figure
+
+
 def _enlarged(picture: Image.Image) -> Image.Image:
     """A small picture, each pixel as a square."""
     scale = max(1, _MIN_CELL // picture.width)
     return picture.resize((scale * picture.width, scale * picture.height), Resampling.NEAREST)
 
 
-def n_columns(n_pictures: int, columns: int | None = None) -> int:
+def _n_columns(n_pictures: int, columns: int | None = None) -> int:
     """How many pictures stand in a row: by default as many as make a square.
 
     Raises:
@@ -85,7 +135,7 @@ def n_columns(n_pictures: int, columns: int | None = None) -> int:
     return min(columns, n_pictures)
 
 
-def check_captions(captions: Sequence[str], n_pictures: int) -> None:
+def _check_captions(captions: Sequence[str], n_pictures: int) -> None:
     """Refuse more or fewer captions than pictures."""
     if len(captions) != n_pictures:
         raise ValueError(f"{len(captions)} captions, expected {n_pictures}: one per picture")
@@ -114,3 +164,11 @@ def _fitted(line: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     while kept and font.getlength(line[:kept] + _ELLIPSIS) > width:
         kept -= 1
     return line[:kept].rstrip() + _ELLIPSIS
+
+
+def _wrapped(title: str) -> str:
+    lines = (
+        textwrap.wrap(line, _CHARACTERS, max_lines=2, placeholder="...")
+        for line in title.split("\n")
+    )
+    return "\n".join(part for parts in lines for part in parts)

@@ -10,20 +10,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_neuroinspect.optvis._rendering.memory import Portions
-from captum_neuroinspect.optvis._rendering.movement import Transforms
 from captum_neuroinspect.optvis._rendering.optimise import Optimisation
-from captum_neuroinspect.optvis._rendering.options import RenderOptions
 from captum_neuroinspect.optvis._rendering.scores import (
     FULL_PRECISION,
     PairScorer,
     Scores,
     joined,
 )
-from captum_neuroinspect.optvis._rendering.starts import Starts
+from captum_neuroinspect.optvis._rendering.starts import Starts, Transforms
+from captum_neuroinspect.optvis.illusion_options import RenderSettings
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class RenderedBatch:
     """What is kept of a batch, on the CPU.
 
     Attributes:
@@ -55,7 +54,7 @@ class Rendering:
         is_interrupted: whether some pairs are missing or not done.
     """
 
-    batches: list[Batch] = field(default_factory=list)
+    batches: list[RenderedBatch] = field(default_factory=list)
     n_together: int = 0
     is_interrupted: bool = False
 
@@ -82,7 +81,7 @@ def render_batches(
     scorer: PairScorer,
     starts: Starts,
     transforms: Transforms,
-    options: RenderOptions,
+    settings: RenderSettings,
     device: torch.device,
     progress: bool,
 ) -> Rendering:
@@ -92,26 +91,27 @@ def render_batches(
         scorer: of all pairs.
         starts: the first images.
         transforms: moves the images in each step.
-        options: the numbers of the rendering.
+        settings: the numbers of the rendering.
         device: where the images are optimised.
         progress: show a progress bar.
 
     Raises:
         KeyboardInterrupt: when no batch had done a step when it came.
     """
-    result, portions = Rendering(), Portions(options.batch_size)
+    batch_size = settings.options.batch_size
+    result, portions = Rendering(), Portions(batch_size)
     batches = [
-        slice(start, min(start + options.batch_size, len(scorer)))
-        for start in range(0, len(scorer), options.batch_size)
+        slice(start, min(start + batch_size, len(scorer)))
+        for start in range(0, len(scorer), batch_size)
     ]
-    n_steps = len(batches) * options.n_steps
+    n_steps = len(batches) * settings.n_steps
     with tqdm(desc="illusions", total=n_steps, disable=not progress) as bar:
         try:
             for rows in batches:
                 params, image_f = starts.batch(rows, device)
-                seeds = range(options.seed + rows.start, options.seed + rows.stop)
-                moves = transforms.of(seeds, options.n_steps)
-                run = Optimisation(params, image_f, moves, scorer.rows(rows), options, portions)
+                seeds = range(settings.seed + rows.start, settings.seed + rows.stop)
+                moves = transforms.of(seeds, settings.n_steps)
+                run = Optimisation(params, image_f, moves, scorer.rows(rows), settings, portions)
                 result.batches.append(_finish(run, bar.update))
                 if result.batches[-1].is_interrupted:
                     break
@@ -124,7 +124,7 @@ def render_batches(
     return result
 
 
-def _finish(run: Optimisation, on_step: Callable[[], object]) -> Batch:
+def _finish(run: Optimisation, on_step: Callable[[], object]) -> RenderedBatch:
     """Do the steps and score the clean images; a first interrupt only ends the steps."""
     try:
         run.run(on_step)
@@ -135,14 +135,14 @@ def _finish(run: Optimisation, on_step: Callable[[], object]) -> Batch:
         return _kept(run, is_interrupted=True)
 
 
-def _kept(run: Optimisation, is_interrupted: bool) -> Batch:
-    images, options = run.images(), run.options
+def _kept(run: Optimisation, is_interrupted: bool) -> RenderedBatch:
+    images = run.images()
     parts = run.portions.run(len(images), lambda rows: _scored(run.scorer.rows(rows), images[rows]))
     scores, maps = zip(*parts, strict=True)
     all_maps = joined(maps)
     # An interrupted image has not reached its later snapshots; it stands in for them.
-    missing = len(options.snapshots) - len(run.snapshots)
-    return Batch(
+    missing = len(run.settings.options.snapshots) - len(run.snapshots)
+    return RenderedBatch(
         images=images.cpu(),
         maps=None if all_maps is None else all_maps.float().cpu(),
         scores=Scores.joined(scores).cpu(),

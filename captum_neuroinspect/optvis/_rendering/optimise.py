@@ -1,4 +1,4 @@
-"""The optimisation of one batch of images."""
+"""The optimisation of one batch of images, in steps that single images may sit out."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from captum_neuroinspect.optvis._rendering.economy import Glances, halved
+from captum_neuroinspect.optvis._rendering.cheaper_steps import SparseGuidance, halved
 from captum_neuroinspect.optvis._rendering.memory import Portions
-from captum_neuroinspect.optvis._rendering.options import RenderOptions
-from captum_neuroinspect.optvis._rendering.rollback import (
-    finite_rows,
-    has_row_per_image,
-    step_rows,
-    where_rows,
-)
 from captum_neuroinspect.optvis._rendering.scores import PairScorer, Scores
+from captum_neuroinspect.optvis.illusion_options import RenderSettings
 from captum_neuroinspect.optvis.loss import illusion_loss
 from captum_neuroinspect.optvis.transform import Transform
 
@@ -44,13 +38,13 @@ class Optimisation:
         image_f: gives the images ``(N, C, H, W)`` in 0..1.
         transforms: applied to the images in each step, in this order.
         scorer: scores the transformed images, clamped to 0..1.
-        options: steps, step size and weights of the loss.
+        settings: steps, step size and weights of the loss.
         portions: how many images go through the networks together.
 
     Attributes:
         n_done: steps that are done.
         n_rolled_back: for each image the steps that it sat out, int64 ``(N,)``.
-        snapshots: the images after the steps of ``options.snapshots`` so far, on the
+        snapshots: the images after the steps of the option ``snapshots`` so far, on the
             CPU.
     """
 
@@ -60,20 +54,22 @@ class Optimisation:
         image_f: Callable[[], Tensor],
         transforms: Sequence[Transform],
         scorer: PairScorer,
-        options: RenderOptions,
+        settings: RenderSettings,
         portions: Portions,
     ) -> None:
         self._params, self._image_f, self._transforms = params, image_f, transforms
-        self.scorer, self.options, self.portions = scorer, options, portions
+        self.scorer, self.settings, self.portions = scorer, settings, portions
+        options = settings.options
         self._optimizer = AdamW(
             params, lr=options.lr, betas=_BETAS, eps=_EPS, weight_decay=_WEIGHT_DECAY
         )
         self._schedule = CosineAnnealingLR(
-            self._optimizer, options.n_steps, eta_min=_LAST_LR * options.lr
+            self._optimizer, settings.n_steps, eta_min=_LAST_LR * options.lr
         )
         # Nothing is known before the first step, so that it redirects for all images.
         self._silent = torch.ones(len(scorer), dtype=torch.bool)
-        self._glances = Glances(len(scorer), options.encoder_every, params[0].device)
+        every = options.guidance.encoder_every
+        self._guidance = SparseGuidance(len(scorer), every, params[0].device)
         self.n_done = 0
         self.n_rolled_back = torch.zeros(len(scorer), dtype=torch.int64, device=params[0].device)
         self.snapshots: list[Tensor] = []
@@ -84,16 +80,16 @@ class Optimisation:
 
     def run(self, on_step: Callable[[], object]) -> None:
         """Do all steps that are left; ``on_step`` is called after each."""
-        while self.n_done < self.options.n_steps:
+        while self.n_done < self.settings.n_steps:
             self._step()
             self.n_done += 1
-            if self.n_done in self.options.snapshots:
+            if self.n_done in self.settings.options.snapshots:
                 self.snapshots.append(self.images().cpu())
             on_step()
 
     def _step(self) -> None:
         images = _transformed(self._image_f(), self._transforms)
-        if self.n_done < self.options.coarse * self.options.n_steps:
+        if self.n_done < self.settings.options.coarse * self.settings.n_steps:
             images = halved(images)
         images = images.contiguous(memory_format=self.scorer.memory_format)
         finite, gradient = self._gradient(images.detach())
@@ -116,8 +112,8 @@ class Optimisation:
         shown = images[rows].requires_grad_()
         # Only for silent images: the others must not notice who shares their batch.
         scorer, silent = self.scorer.rows(rows), self._silent[rows]
-        scores = self._glances.scores(scorer, shown, silent, rows, self.n_done)
-        loss = _loss(scores, self.options)
+        scores = self._guidance.scores(scorer, shown, silent, rows, self.n_done)
+        loss = _loss(scores, self.settings)
         # The sum, not the mean: the gradient of an image must not depend on the batch.
         (gradient,) = torch.autograd.grad(loss.sum(), shown)
         return loss.detach(), scores.activation.detach(), gradient
@@ -133,9 +129,13 @@ class Optimisation:
         return finite
 
 
-def _loss(scores: Scores, options: RenderOptions) -> Tensor:
+def _loss(scores: Scores, settings: RenderSettings) -> Tensor:
+    guidance = settings.options.guidance
     return illusion_loss(
-        *scores, gamma=options.gamma, eps=options.eps, negative_weight=options.negative_weight
+        *scores,
+        gamma=settings.gamma,
+        eps=guidance.eps,
+        negative_weight=guidance.negative_weight,
     )
 
 
@@ -143,3 +143,59 @@ def _transformed(images: Tensor, transforms: Sequence[Transform]) -> Tensor:
     for transform in transforms:
         images = transform(images)
     return images.clamp(0, 1)
+
+
+def finite_rows(*values: Tensor) -> Tensor:
+    """Which rows are finite in all tensors ``(N, ...)``, bool ``(N,)``.
+
+    Examples::
+
+        >>> finite_rows(torch.tensor([1.0, float("nan")]), torch.ones(2, 3))
+        tensor([ True, False])
+    """
+    return torch.stack([value.flatten(1).isfinite().all(1) for value in map(_rows, values)]).all(0)
+
+
+def where_rows(rows: Tensor, value: Tensor, other: Tensor | float) -> Tensor:
+    """Rows of ``value`` where ``rows`` ``(N,)`` is true, else of ``other``."""
+    return torch.where(rows.view(-1, *[1] * (value.ndim - 1)), value, other)
+
+
+def step_rows(optimizer: Optimizer, params: Sequence[Tensor], rows: Tensor) -> None:
+    """Take one step for some rows; the others keep parameters and optimiser state.
+
+    Nothing waits for the device. The optimiser's count of steps, which is one number
+    for all rows, goes on. Parameters that have no row per image take the step.
+
+    Args:
+        optimizer: its state starts at zeros where it has the shape of a parameter.
+        params: its parameters, ``(N, ...)``.
+        rows: which rows take the step, bool ``(N,)`` on the parameters' device.
+    """
+    held = [p for p in params if has_row_per_image(p, len(rows))]
+    before = [{key: value.clone() for key, value in _of(optimizer, p).items()} for p in held]
+    optimizer.step()
+    with torch.no_grad():
+        for param, old in zip(held, before, strict=True):
+            for key, value in _of(optimizer, param).items():
+                value.copy_(where_rows(rows, value, old.get(key, 0.0)))
+
+
+def has_row_per_image(param: Tensor, n_images: int) -> bool:
+    """Whether a parameter's first dimension counts images."""
+    return param.ndim > 0 and len(param) == n_images
+
+
+def _of(optimizer: Optimizer, param: Tensor) -> dict[str, Tensor]:
+    """A parameter and what of the optimiser's state has its shape."""
+    state = optimizer.state.get(param, {})
+    alike = {
+        key: value
+        for key, value in state.items()
+        if isinstance(value, Tensor) and value.shape == param.shape
+    }
+    return {"": param.detach(), **alike}
+
+
+def _rows(value: Tensor) -> Tensor:
+    return value.unsqueeze(1) if value.ndim == 1 else value

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from captum_neuroinspect._core.modules import as_indices, check_indices, logits_of
-from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect.encoders.prompts import class_embeddings
+from captum_neuroinspect.optvis.illusion_options import Guidance
 from captum_neuroinspect.optvis.units.activation import n_units
+from captum_neuroinspect.optvis.units.image_targets import Directions, ImageTargets, Units
 from captum_neuroinspect.optvis.units.reader import Reading
-from captum_neuroinspect.optvis.units.targets import Directions, Targets, Units
 
 if TYPE_CHECKING:
     from captum_neuroinspect.encoders import ImageTextEncoder
@@ -99,7 +99,7 @@ class Pairs:
                 f"expected {n_classes}: one per class of the model"
             )
 
-    def targets(self, n_units: int, device: torch.device) -> Targets:
+    def targets(self, n_units: int, device: torch.device) -> ImageTargets:
         """What the images are to please, on the model's device."""
         if self.directions is None:
             return Units(self.neurons.to(device), n_units)
@@ -111,21 +111,15 @@ class Pairs:
             return None
         return tuple(self.class_names[index] for index in self.classes.tolist())
 
-    def text(
-        self,
-        encoder: ImageTextEncoder,
-        templates: Sequence[str],
-        prompts: str | Sequence[str] | None = None,
-    ) -> Tensor:
+    def text(self, encoder: ImageTextEncoder, guidance: Guidance) -> Tensor:
         """Text embedding of each pair's class or prompt, ``(N, D)``; each is embedded once.
 
         Raises:
-            TypeError: for a prompt that is no string.
             ValueError: when there are no classes or class names, or more or fewer prompts
                 than pairs.
         """
-        if prompts is not None:
-            return self._of_prompts(encoder, prompts)
+        if guidance.prompts is not None:
+            return self._of_prompts(encoder, guidance.prompts)
         if self.classes is None or self.class_names is None:
             missing = "classes" if self.classes is None else "class_names"
             raise ValueError(
@@ -134,7 +128,7 @@ class Pairs:
         needed, row_of = self.classes.unique(return_inverse=True)
         names = [self.class_names[index] for index in needed.tolist()]
         with torch.no_grad():
-            embeddings = class_embeddings(encoder, names, templates)
+            embeddings = class_embeddings(encoder, names, guidance.templates)
         return embeddings.float()[row_of.to(embeddings.device)]
 
     def _of_prompts(self, encoder: ImageTextEncoder, prompts: str | Sequence[str]) -> Tensor:
@@ -142,20 +136,16 @@ class Pairs:
         if len(texts) != len(self):
             raise ValueError(f"{len(texts)} prompts, expected {len(self)}: one for each image")
         different = list(dict.fromkeys(texts))
-        embeddings = prompt_embeddings(encoder, different, "prompts")
+        embeddings = _embeddings(encoder, different)
         return embeddings[[different.index(text) for text in texts]]
 
 
-def prompt_embeddings(
-    encoder: ImageTextEncoder, prompts: Sequence[str], name: str = "negative"
-) -> Tensor:
-    """Embeddings of whole prompts, ``(K, D)``.
+def negative_embeddings(encoder: ImageTextEncoder, guidance: Guidance) -> Tensor | None:
+    """Embeddings ``(K, D)`` of what should be in no image, or ``None``."""
+    return _embeddings(encoder, list(guidance.negative)) if guidance.negative else None
 
-    Raises:
-        TypeError: for a single string, or an item that is not a string.
-        ValueError: for no prompts.
-    """
-    texts = check_texts(name, prompts)
+
+def _embeddings(encoder: ImageTextEncoder, texts: list[str]) -> Tensor:
     with torch.no_grad():
         return encoder.encode_text(texts).float()
 

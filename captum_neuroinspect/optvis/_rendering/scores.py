@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from captum_neuroinspect._core.modules import device_of, logits_of
 from captum_neuroinspect.optvis._rendering.memory_format import format_for
-from captum_neuroinspect.optvis._rendering.options import Precision
 from captum_neuroinspect.optvis._rendering.precision import bfloat16_pays
 from captum_neuroinspect.optvis._shortcuts.separate_rows import separate_rows
 from captum_neuroinspect.optvis._shortcuts.shortened import shortened
+from captum_neuroinspect.optvis.illusion_options import Precision
+from captum_neuroinspect.optvis.units.image_targets import ImageTargets
 from captum_neuroinspect.optvis.units.reader import Reading, UnitReader
-from captum_neuroinspect.optvis.units.targets import Targets
 
 if TYPE_CHECKING:
     from captum_neuroinspect.encoders import ImageTextEncoder
@@ -84,7 +84,7 @@ class PairScorer:
     """
 
     reader: UnitReader
-    targets: Targets
+    targets: ImageTargets
     classes: Tensor | None = None
     encoder: ImageTextEncoder | None = None
     text: Tensor | None = None

@@ -1,4 +1,4 @@
-"""The images that an optimisation starts from."""
+"""The images that an optimisation starts from, and what moves them in each step."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from captum_neuroinspect._core.exclusive import generators_forked
-from captum_neuroinspect.optvis._rendering.options import RenderOptions
+from captum_neuroinspect.optvis.illusion_options import RenderSettings
 from captum_neuroinspect.optvis.maco import maco_image
 from captum_neuroinspect.optvis.param import as_batch, illusion_image
+from captum_neuroinspect.optvis.transform import Transform, illusion_transforms
 
 Start = tuple[list[Tensor], Callable[[], Tensor]]
 # Called with `(size, batch, *, seed, device)`; or Lucent's `param_f`, called with nothing.
 Param = Literal["fft", "maco"] | Callable[..., Start]
+# Transforms for every batch, or a function `(seeds, n_steps)` that makes them for one.
+Movement = Sequence[Transform] | Callable[[Sequence[int], int], Sequence[Transform]]
 
 
 class Starts:
@@ -26,9 +30,8 @@ class Starts:
     Args:
         param: ``"fft"``, ``"maco"`` or a function ``(size, batch, *, seed, device)``
             that gives ``(params, image_f)``, or one of no arguments, as Lucent has it.
-        init: images to start from, ``(C, H, W)`` or ``(N, C, H, W)``; for ``"fft"``.
         n_images: how many images there are in all.
-        options: size, channels and seed.
+        settings: size, seed, channels and images to start from.
 
     Raises:
         TypeError: when ``param`` or ``init`` is of the wrong kind.
@@ -36,15 +39,14 @@ class Starts:
             another parameterization.
     """
 
-    def __init__(
-        self, param: Param, init: Tensor | None, n_images: int, options: RenderOptions
-    ) -> None:
+    def __init__(self, param: Param, n_images: int, settings: RenderSettings) -> None:
+        init, channels = settings.options.init, settings.options.channels
         if init is not None and param != "fft":
             raise ValueError("init is given, but only param='fft' can start from images")
-        shape = (n_images, options.channels, *options.size)
-        self._make = _maker(param, options.channels)
-        self._init = None if init is None else as_batch(init, shape)
-        self._options = options
+        self._shape = (channels, *settings.size)
+        self._make = _maker(param, channels)
+        self._init = None if init is None else as_batch(init, (n_images, *self._shape))
+        self._settings = settings
         self.name = param if isinstance(param, str) else _name(param)
 
     def batch(self, rows: slice, device: torch.device) -> Start:
@@ -54,14 +56,45 @@ class Starts:
             TypeError: when a function of the user does not give leaf tensors.
             ValueError: when its images have another shape.
         """
-        options, n_images = self._options, rows.stop - rows.start
+        settings, n_images = self._settings, rows.stop - rows.start
         chosen = {} if self._init is None else {"init": self._init[rows]}
-        seed = options.seed + rows.start
-        params, image_f = self._make(options.size, n_images, seed=seed, device=device, **chosen)
+        seed = settings.seed + rows.start
+        params, image_f = self._make(settings.size, n_images, seed=seed, device=device, **chosen)
         params = list(params)
         _check_params(params)
-        _check_shape(image_f, (n_images, options.channels, *options.size))
+        _check_shape(image_f, (n_images, *self._shape))
         return params, image_f
+
+
+class Transforms:
+    """Makes the transforms of any batch, checked before work starts.
+
+    Args:
+        movement: ``None``: :func:`illusion_transforms`; or as ``Movement`` says.
+        size: height and width that the networks are shown. Lucent's transforms pad, crop and
+            scale; its renderer brings images back to one size, and so does this.
+
+    Raises:
+        TypeError: when it is neither a list of functions nor a function.
+    """
+
+    def __init__(self, movement: Movement | None, size: tuple[int, int]) -> None:
+        movement = illusion_transforms if movement is None else movement
+        is_list = isinstance(movement, Sequence)
+        if not callable(movement) and not (is_list and all(map(callable, movement))):
+            raise TypeError(
+                f"transforms={movement!r}, expected functions of images, or one function "
+                "(seeds, n_steps) that gives them"
+            )
+        self._movement, self._size = movement, size
+        self.names = "made" if callable(movement) else ", ".join(map(_outer_name, movement))
+        if movement is illusion_transforms:
+            self.names = "illusion_transforms"
+
+    def of(self, seeds: Sequence[int], n_steps: int) -> list[Transform]:
+        """Transforms of the images with these seeds."""
+        made = self._movement(seeds, n_steps) if callable(self._movement) else self._movement
+        return [*made, partial(_resized, size=self._size)]
 
 
 def _maker(param: Param, channels: int) -> Callable[..., Start]:
@@ -118,3 +151,15 @@ def _name(param: Any) -> str:
     # A partial has no name of its own.
     function = param.func if isinstance(param, partial) else param
     return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    if images.shape[-2:] == size:
+        return images
+    return F.interpolate(images, size, mode="bilinear", align_corners=False)
+
+
+def _outer_name(transform: Any) -> str:
+    """Of a transform: Lucent's are closures, whose makers have the name."""
+    function = transform.func if isinstance(transform, partial) else transform
+    return str(getattr(function, "__qualname__", type(function).__name__)).split(".")[0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from captum_neuroinspect.encoders import LabelSpaceEncoder
 from captum_neuroinspect.encoders.by_name import LazyEncoder
 from captum_neuroinspect.inspection.cache.render_in_parts import render_in_parts
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
-from captum_neuroinspect.optvis import render_illusions
+from captum_neuroinspect.optvis import Guidance, IllusionOptions, render_illusions
 
 PAIRS = [(0, 1), (3, 2), (5, 0), (0, 2), (9, 3)]
+PAIRWISE = IllusionOptions(batch_size=2)
 QUICK: dict[str, Any] = {"n_steps": 2, "size": 12, "progress": False}
 
 
@@ -23,7 +25,7 @@ def work(tmp_path: Path) -> WorkFolder:
 
 
 def _render(work: WorkFolder, net: Any, pairs: Any = PAIRS, **options: Any) -> Any:
-    options = {"key": {"model": "a"}, "seed": 3, "batch_size": 2, **QUICK, **options}
+    options = {"key": {"model": "a"}, "seed": 3, "options": PAIRWISE, **QUICK, **options}
     return render_in_parts(work, net, pairs, **options)
 
 
@@ -34,11 +36,11 @@ def _n_kept(work: WorkFolder) -> int:
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
 def test_parts_are_the_whole(work: WorkFolder, batch_size: int) -> None:
     net = ConvNet()
-    options: dict[str, Any] = {"snapshots": [1, 2], **QUICK}
+    options = IllusionOptions(batch_size=batch_size, snapshots=[1, 2])
     with left_unchanged(net):
-        found = _render(work, net, batch_size=batch_size, snapshots=(1, 2))
+        found = _render(work, net, options=options)
     neurons, classes = zip(*PAIRS, strict=True)
-    expected = render_illusions(net, neurons, classes, seed=3, batch_size=batch_size, **options)
+    expected = render_illusions(net, neurons, classes, seed=3, options=options, **QUICK)
     for name in ("images", "masks", "activations", "logits", "snapshots"):
         assert torch.equal(getattr(found, name), getattr(expected, name)), name
     assert (found.neurons, found.classes) == (neurons, classes)
@@ -53,7 +55,7 @@ def test_neurons_alone(work: WorkFolder) -> None:
     found = _render(work, net, [(1, None), (2, None), (4, None)])
     assert found.classes is None
     assert found.logits is None
-    expected = render_illusions(net, [1, 2, 4], seed=3, batch_size=2, **QUICK)
+    expected = render_illusions(net, [1, 2, 4], seed=3, options=PAIRWISE, **QUICK)
     assert torch.equal(found.images, expected.images)
 
 
@@ -92,7 +94,11 @@ def test_what_is_kept_is_not_rendered_again(work: WorkFolder) -> None:
     net.raise_at, net.error = 0, Boom
     _render(work, net)
     _render(work, net, progress=True)  # no setting of the images
-    for change in ({"n_steps": 3}, {"seed": 4}, {"key": {"model": "b"}}, {"size": 13}):
+    for change in (
+        {"n_steps": 3}, {"seed": 4}, {"key": {"model": "b"}}, {"size": 13},
+        {"options": replace(PAIRWISE, lr=0.1)}, {"options": "paper"},
+        {"options": replace(PAIRWISE, guidance=Guidance(eps=0.1))},
+    ):  # fmt: skip
         with pytest.raises(Boom):
             _render(work, net, **change)
     with pytest.raises(Boom):
@@ -125,12 +131,12 @@ def test_what_nobody_can_name_is_not_kept(work: WorkFolder) -> None:
 def test_each_image_starts_from_its_own(work: WorkFolder) -> None:
     net = ConvNet()
     init = torch.rand(5, 3, 12, 12)
-    found = _render(work, net, init=init)
+    options, turned = (replace(PAIRWISE, init=images) for images in (init, init.flip(0)))
+    found = _render(work, net, options=options)
     neurons, classes = zip(*PAIRS, strict=True)
-    options: dict[str, Any] = {"seed": 3, "batch_size": 2, **QUICK}
-    expected = render_illusions(net, neurons, classes, init=init, **options)
+    expected = render_illusions(net, neurons, classes, seed=3, options=options, **QUICK)
     assert torch.equal(found.images, expected.images)
-    assert not torch.equal(_render(work, net, init=init.flip(0)).images, found.images)
+    assert not torch.equal(_render(work, net, options=turned).images, found.images)
 
 
 def test_an_encoder_is_loaded_when_something_is_rendered(work: WorkFolder) -> None:
@@ -152,10 +158,27 @@ def test_an_encoder_is_loaded_when_something_is_rendered(work: WorkFolder) -> No
     assert found.class_names == ("b", "c", "a", "c", "d")
 
 
+def test_each_image_has_its_own_prompt(work: WorkFolder) -> None:
+    """And its own similarity to what should not be there."""
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+
+    def embed(texts: list[str]) -> torch.Tensor:
+        return torch.tensor([[len(text), 9.0] for text in texts])
+
+    encoder = LabelSpaceEncoder(network, ["red", "greenish", "of a blue sort"], embed)
+    guidance = Guidance(prompts=["a", "bb", "cccc", "d", "ee"], negative=["a watermark"])
+    options = replace(PAIRWISE, guidance=guidance)
+    net, neurons = ConvNet(), [neuron for neuron, _ in PAIRS]
+    pairs = [(neuron, None) for neuron in neurons]
+    found = _render(work, net, pairs, encoder=encoder, options=options)
+    expected = render_illusions(net, neurons, encoder=encoder, seed=3, options=options, **QUICK)
+    assert torch.equal(found.images, expected.images)
+    assert found.settings == expected.settings
+
+
 def test_bad_arguments(work: WorkFolder) -> None:
-    for batch_size in (0, -1):
-        with pytest.raises(ValueError, match=f"batch_size={batch_size}"):
-            _render(work, ConvNet(), batch_size=batch_size)
+    with pytest.raises(ValueError, match="options='slow'"):
+        _render(work, ConvNet(), options="slow")
     with pytest.raises(ValueError, match="pairs is empty"):
         _render(work, ConvNet(), [])
     with pytest.raises(ValueError, match="n_steps"):

@@ -482,8 +482,10 @@ def test_visualize_needs_no_photos(place: Path, tmp_path: Path) -> None:
     rows = [(row["neuron"], row["class"], row["class_name"]) for row in found["illusions"]]
     wanted = [(n, c, NAMES[c]) for n in (8, 4) for c in (2, 0)]
     assert rows == wanted
-    inner = _json(*command, "--layer", "backbone.0", "--neurons", 1)
+    inner = _json(*command, "--layer", "backbone.0", "--neurons", 1, "--paper")
     assert [row["neuron"] for row in inner["illusions"]] == [1]
+    made = Illusions.load(out / "illusions.safetensors").settings
+    assert (made["gamma"], made["options"]["lr"]) == (0.5, 9e-3)
     for more, message in (
         (["--neurons", "a"], "--neurons='a', expected whole numbers such as 12,40"),
         (["--neurons", "99"], "neuron=99 is out of range"),

@@ -13,6 +13,7 @@ from torch import Tensor
 from captum_neuroinspect import FeatureSet, preflight
 from captum_neuroinspect.inspection.preflight_checks.agreement import guessing, renaming
 from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight, PreprocessingCheck
+from captum_neuroinspect.optvis import IllusionOptions
 
 
 def _said(labels: Tensor, predicted: Tensor, n_classes: int, names=None) -> FeatureSet:
@@ -259,6 +260,9 @@ def test_bad_arguments() -> None:
 # In a session
 
 
+_FOURS = IllusionOptions(batch_size=4)
+
+
 class _Clock:
     """Time that passes when it is asked for."""
 
@@ -274,7 +278,7 @@ class _Clock:
 def test_a_session_knows_what_it_will_do() -> None:
     made = loaded()
     clock = _Clock(3.0)
-    found = made.preflight(n_neurons=5, batch_size=4, clock=clock, **QUICK)
+    found = made.preflight(n_neurons=5, options=_FOURS, clock=clock, **QUICK)
     features, target = made.material.inspected.features, made.worst_classes()[0].index
     assert made.explanation is None  # it only looked
     assert found.mistakes is not None
@@ -295,19 +299,19 @@ def test_a_session_knows_what_it_will_do() -> None:
 def test_what_is_kept_is_not_timed() -> None:
     made = loaded()
     neurons = made.explain().neurons(3)
-    made.visualize(neurons[:2], batch_size=4, **QUICK)
+    made.visualize(neurons[:2], options=_FOURS, **QUICK)
     clock = _Clock(1.0)
-    plan = made.preflight(n_neurons=2, batch_size=4, clock=clock, **QUICK).rendering
+    plan = made.preflight(n_neurons=2, options=_FOURS, clock=clock, **QUICK).rendering
     assert plan is not None
     assert plan.n_kept == plan.n_pictures == 4
     assert plan.seconds is None
     assert clock.n_asked == 0
     assert str(plan).endswith("kept from before")
-    partly = made.preflight(n_neurons=3, batch_size=4, clock=clock, **QUICK).rendering
+    partly = made.preflight(n_neurons=3, options=_FOURS, clock=clock, **QUICK).rendering
     assert partly is not None
     assert (partly.n_kept, partly.seconds) == (4, 1.0 * 2 * 2 / 2)
     made.fresh = True
-    again = made.preflight(n_neurons=2, batch_size=4, clock=None, **QUICK).rendering
+    again = made.preflight(n_neurons=2, options=_FOURS, clock=None, **QUICK).rendering
     assert again is not None
     assert (again.n_kept, again.seconds) == (0, None)
 

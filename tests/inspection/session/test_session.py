@@ -33,7 +33,7 @@ from captum_neuroinspect.attr import NeuronCounterfactual, rank_neurons
 from captum_neuroinspect.edit import edit_head, mend
 from captum_neuroinspect.inspection import NeuroInspect
 from captum_neuroinspect.models import load_model
-from captum_neuroinspect.optvis import render_illusions
+from captum_neuroinspect.optvis import IllusionOptions, render_illusions
 from captum_neuroinspect.photos import Photos
 
 HOSTILE = ("<script>alert(1)</script>", "\"'><img src=x>", "a & b")
@@ -78,13 +78,11 @@ def test_explain_is_counterfactuals_ranked_against_what_is_right() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_visualize_is_render_illusions_however_it_is_cut(batch_size: int) -> None:
-    made = session(seed=5)
-    found = made.visualize([3, 1], ["coat", 0], batch_size=batch_size, **QUICK)
+    made, cut = session(seed=5), IllusionOptions(batch_size=batch_size)
+    found = made.visualize([3, 1], ["coat", 0], options=cut, **QUICK)
     pairs = [3, 3, 1, 1], [2, 0, 2, 0]
     options: dict[str, Any] = {"seed": 5, "progress": False, **QUICK}
-    assert_same_illusions(
-        found, render_illusions(made.model.model, *pairs, batch_size=batch_size, **options)
-    )
+    assert_same_illusions(found, render_illusions(made.model.model, *pairs, options=cut, **options))
     assert found.class_names == ("coat", "apple", "coat", "apple")
     # Torch adds up in another order in other batches.
     together = render_illusions(made.model.model, *pairs, **options)
@@ -95,9 +93,10 @@ def test_visualize_is_render_illusions_however_it_is_cut(batch_size: int) -> Non
 def test_visualize_takes_what_render_illusions_takes() -> None:
     made, net = session(), CountedNet()
     init = torch.rand(3, 3, SIZE, SIZE)
-    options: dict[str, Any] = {"seed": 7, "gamma": 0.2, "init": init, **QUICK}
-    found = made.visualize([0, 1, 2], [1], batch_size=2, **options)
-    expected = render_illusions(net, [0, 1, 2], 1, progress=False, batch_size=2, **options)
+    given = IllusionOptions(init=init, batch_size=2)
+    options: dict[str, Any] = {"seed": 7, "gamma": 0.2, "options": given, **QUICK}
+    found = made.visualize([0, 1, 2], [1], **options)
+    expected = render_illusions(net, [0, 1, 2], 1, progress=False, **options)
     assert_same_illusions(found, expected)
 
 
@@ -533,7 +532,7 @@ def test_bad_steps() -> None:
         (lambda: made.visualize([1.5]), TypeError, "a neuron is 1.5"),
         (lambda: made.visualize([99], [0], **QUICK), ValueError, "neuron=99 is out of range"),
         (lambda: made.visualize([1], ["dog"]), ValueError, "class 'dog' is unknown"),
-        (lambda: made.visualize([1], [0], batch_size=0), ValueError, "batch_size=0"),
+        (lambda: made.visualize([1], [0], options="slow"), ValueError, "options='slow'"),
         (lambda: made.visualize([1], [0], layer="backbone"), TypeError, "layer is the session's"),
         (lambda: made.visualize([1], [0], n_steps=0), ValueError, "n_steps"),
         (lambda: made.visualize([1], [0], stepps=0), TypeError, "stepps"),

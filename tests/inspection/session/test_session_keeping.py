@@ -21,7 +21,7 @@ from session_examples import (
 from torch import nn
 
 from captum_neuroinspect.inspection import NeuroInspect
-from captum_neuroinspect.optvis import Illusions
+from captum_neuroinspect.optvis import IllusionOptions, Illusions
 
 # The model is left as it was
 
@@ -29,7 +29,7 @@ from captum_neuroinspect.optvis import Illusions
 def _everything(made: NeuroInspect, folder: Path) -> None:
     made.load(photos())
     made.explain()
-    made.visualize(batch_size=5, **QUICK)
+    made.visualize(options=IllusionOptions(batch_size=5), **QUICK)
     made.edit("apple")
     made.compare()
     made.report(folder / "report.html")
@@ -152,10 +152,10 @@ def test_other_settings_render_again(tmp_path: Path) -> None:
     for more in ({"n_steps": 3}, {"gamma": 0.1}, {"size": 20}, {"seed": 3}, {"classes": (1,)}):
         assert n_passes(new(), **more) > 2, more
         assert n_passes(new(), **more) <= 1, more
-    init = torch.full((3, SIZE, SIZE), 0.5)
-    assert n_passes(new(), init=init) > 2
-    assert n_passes(new(), init=init) <= 1
-    assert n_passes(new(), init=init + 0.1) > 2
+    grey = IllusionOptions(init=torch.full((3, SIZE, SIZE), 0.5))
+    assert n_passes(new(), options=grey) > 2
+    assert n_passes(new(), options=grey) <= 1
+    assert n_passes(new(), options=IllusionOptions(init=grey.init + 0.1)) > 2
     assert n_passes(new(seed=4)) > 2
     assert n_passes(new(layer="backbone.0")) > 2
     assert n_passes(new(layer="backbone.2")) > 2
@@ -166,7 +166,7 @@ def test_other_settings_render_again(tmp_path: Path) -> None:
 
 def _look(made: NeuroInspect, page: Path) -> bytes:
     made.load(photos())
-    made.visualize(batch_size=5, **QUICK)
+    made.visualize(options=IllusionOptions(batch_size=5), **QUICK)
     return made.report(page / "run" / "report.html").read_bytes()
 
 
@@ -177,7 +177,7 @@ def uninterrupted(tmp_path_factory) -> tuple[list[int], Illusions, bytes]:
     made = session(net, work=folder / "work")
     made.load(photos())
     n_passes = [net.n_passes]
-    illusions = made.visualize(batch_size=5, **QUICK)
+    illusions = made.visualize(options=IllusionOptions(batch_size=5), **QUICK)
     n_passes.append(net.n_passes)
     page = _look(made, folder)
     return [*n_passes, net.n_passes], illusions, page

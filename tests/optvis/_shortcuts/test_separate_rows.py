@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from captum_neuroinspect import render_illusions
 from captum_neuroinspect.encoders import LabelSpaceEncoder
+from captum_neuroinspect.optvis import IllusionOptions, render_illusions
 from captum_neuroinspect.optvis._shortcuts.separate_rows import separate_rows
 
 N_CLASSES = 300
@@ -41,8 +41,12 @@ def test_a_guided_illusion_is_the_same_in_any_batch(encoder, batch_size):
     pairs = {"neurons": [3, 50, 121, 400, 7], "classes": [7, 81, 204, 17, 299]}
     options = {"size": 24, "n_steps": 12, "progress": False}
     guided = {"encoder": encoder, "class_names": NAMES}
-    together = render_illusions(network(), **pairs, **options, **guided, batch_size=5)
-    apart = render_illusions(network(), **pairs, **options, **guided, batch_size=batch_size)
+    together, apart = (
+        render_illusions(
+            network(), **pairs, **options, **guided, options=IllusionOptions(batch_size=n)
+        )
+        for n in (5, batch_size)
+    )
     assert together.images.equal(apart.images)
 
 

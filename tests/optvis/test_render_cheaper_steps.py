@@ -3,11 +3,11 @@
 import pytest
 import torch
 from helpers import left_unchanged
-from optvis_nets import CLASS_NAMES, FakeEncoder, TinyNet
+from optvis_nets import CLASS_NAMES, FakeEncoder, TinyNet, render
 from torch import nn
 
-from captum_neuroinspect.optvis import illusion_loss, render_illusions
-from captum_neuroinspect.optvis._rendering.economy import Glances, halved
+from captum_neuroinspect.optvis import illusion_loss
+from captum_neuroinspect.optvis._rendering.cheaper_steps import SparseGuidance, halved
 from captum_neuroinspect.optvis._rendering.scores import Scores
 
 PAIRS = {"neurons": [0, 3, 5], "classes": [1, 0, 3]}
@@ -29,7 +29,7 @@ class Counting(FakeEncoder):
 def test_encoder_looks_in_every_so_many_steps(every, expected):
     encoder = Counting()
     with left_unchanged(encoder.network):
-        render_illusions(
+        render(
             TinyNet(),
             **PAIRS,
             encoder=encoder,
@@ -46,7 +46,7 @@ def _sizes(model, **options):
     hook = model.register_forward_pre_hook(
         lambda _, args: sizes.append(args[0].shape[-1]) if args[0].requires_grad else None
     )
-    render_illusions(model, **PAIRS, **FAST, **options)
+    render(model, **PAIRS, **FAST, **options)
     hook.remove()
     return sizes[1:]  # the first tries the order of memory
 
@@ -68,17 +68,18 @@ def test_halved_takes_means_of_four_pixels():
 @pytest.mark.parametrize("guided", [{}, GUIDED], ids=["class", "guided"])
 def test_cheap_steps_do_not_depend_on_the_batch_and_still_please(options, guided):
     run = {"n_steps": 40, **PAIRS, **guided, **FAST, **options}
-    together = render_illusions(TinyNet(), batch_size=3, **run)
-    apart = render_illusions(TinyNet(), batch_size=1, **run)
+    together = render(TinyNet(), batch_size=3, **run)
+    apart = render(TinyNet(), batch_size=1, **run)
     torch.testing.assert_close(together.images, apart.images, atol=1e-4, rtol=1e-3)
-    first = render_illusions(TinyNet(), **{**run, "n_steps": 1, "lr": 1e-9})
+    first = render(TinyNet(), **{**run, "n_steps": 1, "lr": 1e-9})
     before, after = (
         illusion_loss(found.activations, found.logits, found.similarities)
         for found in (first, together)
     )
     assert (after < before).all()
-    assert together.settings["encoder_every"] == options.get("encoder_every", 1)
-    assert together.settings["coarse"] == options.get("coarse", 0.0)
+    kept = together.settings["options"]
+    assert kept["guidance"]["encoder_every"] == options.get("encoder_every", 1)
+    assert kept["coarse"] == options.get("coarse", 0.0)
 
 
 class _Scorer:
@@ -93,11 +94,11 @@ class _Scorer:
         return Scores(images.sum((1, 2, 3)), None, self.similarity)
 
 
-def test_glances_multiply_the_gradient_but_not_the_value():
+def test_skipped_steps_multiply_the_gradient_but_not_the_value():
     similarity = torch.tensor([0.25, 0.5], requires_grad=True)
-    glances = Glances(2, 3, torch.device("cpu"))
+    guidance = SparseGuidance(2, 3, torch.device("cpu"))
     rows, silent = slice(0, 2), torch.zeros(2, dtype=torch.bool)
-    scores = glances.scores(_Scorer(similarity), torch.ones(2, 1, 1, 1), silent, rows, step=3)
+    scores = guidance.scores(_Scorer(similarity), torch.ones(2, 1, 1, 1), silent, rows, step=3)
     torch.testing.assert_close(scores.similarity.detach(), similarity.detach())
     (gradient,) = torch.autograd.grad(scores.similarity.sum(), similarity)
     assert gradient.tolist() == [3, 3]
@@ -114,10 +115,10 @@ def test_glances_multiply_the_gradient_but_not_the_value():
 )
 def test_cheap_steps_refuse(options, error, message):
     with pytest.raises(error, match=message):
-        render_illusions(TinyNet(), **PAIRS, n_steps=2, **FAST, **options)
+        render(TinyNet(), **PAIRS, n_steps=2, **FAST, **options)
 
 
 def test_coarse_refuses_a_model_of_one_size():
     net = nn.Sequential(nn.Conv2d(3, 2, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(98, 4))
     with left_unchanged(net), pytest.raises(ValueError, match="does not take images at half"):
-        render_illusions(net, neurons=0, classes=[1], n_steps=2, coarse=0.5, **FAST)
+        render(net, neurons=0, classes=[1], n_steps=2, coarse=0.5, **FAST)

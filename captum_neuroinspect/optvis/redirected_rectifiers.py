@@ -2,7 +2,8 @@
 
 A neuron whose rectifier is closed on the whole first image sends no gradient back,
 and its image stays grey. Lucid (Olah et al.) redirects the gradient of such
-rectifiers; here this is a mode of PyTorch, so that no model is changed.
+rectifiers, and Lucent's ``RedirectedReLU`` is a function to build into a model; here this is a
+mode of PyTorch, so that no model is changed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from captum_neuroinspect.optvis._rectifiers import rectifier
 
 
-class RedirectedReLU(TorchFunctionMode):
+class RedirectedRectifiers(TorchFunctionMode):
     """Let gradients pass rectifiers that block a whole image.
 
     Inside the ``with`` block ReLU, ReLU6, Hardtanh, ``clamp`` at zero, Hardswish,
@@ -55,7 +56,7 @@ class RedirectedReLU(TorchFunctionMode):
         >>> torch.relu(x).sum().neg().backward()
         >>> x.grad
         tensor([[0., 0.]])
-        >>> with RedirectedReLU():
+        >>> with RedirectedRectifiers():
         ...     torch.relu(x).sum().neg().backward()
         >>> x.grad
         tensor([[-1., -1.]])

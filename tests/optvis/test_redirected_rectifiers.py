@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.activations import get_activation as activation
 
-from captum_neuroinspect.optvis import RedirectedReLU
+from captum_neuroinspect.optvis import RedirectedRectifiers
 
 
 class Scale(nn.Module):
@@ -73,7 +73,7 @@ def test_values_and_open_gradients_stay(function):
     value = 3 * torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     upstream = torch.randn(value.shape, generator=torch.Generator().manual_seed(1))
     expected = _gradient(function, value, upstream=upstream)
-    found = _gradient(function, value, upstream=upstream, mode=RedirectedReLU())
+    found = _gradient(function, value, upstream=upstream, mode=RedirectedRectifiers())
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -82,7 +82,7 @@ def test_values_and_open_gradients_stay(function):
 def test_a_dead_image_gets_a_gradient_and_its_neighbour_the_true_one(function):
     value = torch.stack([torch.full((3, 2, 2), -7.0), torch.full((3, 2, 2), 0.5)])
     _, expected = _gradient(function, value)
-    _, found = _gradient(function, value, mode=RedirectedReLU())
+    _, found = _gradient(function, value, mode=RedirectedRectifiers())
     assert expected[0].abs().max() < 1e-6
     assert found[0].lt(-0.1).all()
     assert found[1].equal(expected[1])
@@ -92,7 +92,7 @@ def test_a_dead_image_gets_a_gradient_and_its_neighbour_the_true_one(function):
 def test_an_image_that_is_not_named_gets_its_true_gradient(function):
     value = torch.full((2, 3, 2, 2), -7.0)
     _, expected = _gradient(function, value)
-    _, found = _gradient(function, value, mode=RedirectedReLU(torch.tensor([True, False])))
+    _, found = _gradient(function, value, mode=RedirectedRectifiers(torch.tensor([True, False])))
     assert found[0].lt(-0.1).all()
     assert found[1].equal(expected[1])
 
@@ -107,7 +107,7 @@ def test_nothing_is_left_behind_by_an_exception(function):
         function(value.clone().requires_grad_() + 0)
         raise Boom
 
-    with pytest.raises(Boom), RedirectedReLU():
+    with pytest.raises(Boom), RedirectedRectifiers():
         fail()
     assert torch.overrides._get_current_function_mode_stack() == modes
     for one, other in zip(_gradient(function, value), expected, strict=True):
@@ -126,28 +126,28 @@ def test_nothing_is_left_behind_by_an_exception(function):
 )
 def test_bounds_that_are_no_rectifiers_are_left_alone(function):
     value = torch.full((2, 3, 2, 2), -7.0)
-    _, found = _gradient(function, value, mode=RedirectedReLU())
+    _, found = _gradient(function, value, mode=RedirectedRectifiers())
     assert found.eq(0).all()
 
 
 def test_no_gradient_that_would_close_it_further():
     value = torch.full((1, 1, 2, 2), -1.0)
     upstream = torch.tensor([[[[1.0, -2.0], [3.0, 0.0]]]])
-    _, found = _gradient(F.relu, value, upstream=upstream, mode=RedirectedReLU())
+    _, found = _gradient(F.relu, value, upstream=upstream, mode=RedirectedRectifiers())
     assert found.tolist() == [[[[0.0, -2.0], [0.0, 0.0]]]]
 
 
 def test_saturated_units_are_lowered_but_not_raised():
     value = torch.full((1, 1, 1, 2), 8.0)
     upstream = torch.tensor([[[[1.0, -2.0]]]])
-    _, found = _gradient(F.relu6, value, upstream=upstream, mode=RedirectedReLU())
+    _, found = _gradient(F.relu6, value, upstream=upstream, mode=RedirectedRectifiers())
     assert found.tolist() == [[[[1.0, 0.0]]]]
 
 
 def test_nothing_is_redirected_while_something_gets_through():
     value = torch.full((1, 2, 2, 2), -1.0)
     value[0, 1, 0, 0] = 1.0
-    _, found = _gradient(F.relu, value, mode=RedirectedReLU())
+    _, found = _gradient(F.relu, value, mode=RedirectedRectifiers())
     assert found.count_nonzero() == 1
 
 
@@ -159,7 +159,7 @@ def test_nothing_is_redirected_while_something_gets_through():
 def test_a_named_channel_is_redirected_by_itself(shape, channel_dim):
     value = torch.full(shape, -1.0)
     value.select(channel_dim, 0).fill_(1.0)  # open in both images
-    mode = RedirectedReLU(channels=torch.tensor([1, 0]), n_channels=3)
+    mode = RedirectedRectifiers(channels=torch.tensor([1, 0]), n_channels=3)
     _, found = _gradient(F.relu, value, mode=mode)
     by_channel = found.movedim(channel_dim, 1).flatten(2).sum(2) if len(shape) > 2 else found
     assert by_channel.ne(0).tolist() == [[True, True, False], [True, False, False]]
@@ -167,13 +167,13 @@ def test_a_named_channel_is_redirected_by_itself(shape, channel_dim):
 
 def test_channels_count_only_in_tensors_with_that_many():
     value = torch.tensor([[1.0, -1.0, -1.0]])
-    mode = RedirectedReLU(channels=torch.tensor([1]), n_channels=4)
+    mode = RedirectedRectifiers(channels=torch.tensor([1]), n_channels=4)
     assert _gradient(F.relu, value, mode=mode)[1].tolist() == [[-1.0, 0.0, 0.0]]
 
 
 def test_only_chosen_images_are_helped():
     value = torch.full((2, 3), -1.0)
-    mode = RedirectedReLU(torch.tensor([False, True]))
+    mode = RedirectedRectifiers(torch.tensor([False, True]))
     assert _gradient(F.relu, value, mode=mode)[1].tolist() == [[0.0] * 3, [-1.0] * 3]
     # Five windows of an image are not five images.
     windows = torch.full((5, 3), -1.0)
@@ -186,7 +186,7 @@ def test_a_frozen_model_under_autocast():
     model[0].bias.fill_(-100)
     images = torch.rand(2, 3, 8, 8, requires_grad=True)
     with left_unchanged(model):
-        with torch.autocast("cpu", torch.bfloat16), RedirectedReLU():
+        with torch.autocast("cpu", torch.bfloat16), RedirectedRectifiers():
             output = model(images)
         assert output.dtype == torch.bfloat16
         output.float().sum().neg().backward()
@@ -194,14 +194,14 @@ def test_a_frozen_model_under_autocast():
 
 
 def test_without_gradients_nothing_happens():
-    with RedirectedReLU(), torch.no_grad():
+    with RedirectedRectifiers(), torch.no_grad():
         assert F.relu(torch.tensor([[-1.0, 2.0]])).tolist() == [[0.0, 2.0]]
-    with RedirectedReLU():
+    with RedirectedRectifiers():
         assert not F.relu(torch.ones(1, 2)).requires_grad
 
 
 def test_is_over_after_the_block():
-    with RedirectedReLU():
+    with RedirectedRectifiers():
         pass
     assert _gradient(F.relu, -torch.ones(1, 2))[1].eq(0).all()
 
@@ -218,4 +218,4 @@ def test_is_over_after_the_block():
 )
 def test_bad_values(arguments, error, message):
     with pytest.raises(error, match=message):
-        RedirectedReLU(**arguments)
+        RedirectedRectifiers(**arguments)

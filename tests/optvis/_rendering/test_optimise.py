@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.optim import AdamW
 
-from captum_neuroinspect.optvis._rendering.rollback import finite_rows, step_rows, where_rows
+from captum_neuroinspect.optvis._rendering.optimise import finite_rows, step_rows, where_rows
 
 NAN, INF = float("nan"), float("inf")
 

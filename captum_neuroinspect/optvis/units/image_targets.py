@@ -8,16 +8,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from captum_neuroinspect.optvis.redirect import RedirectedReLU
+from captum_neuroinspect.optvis.redirected_rectifiers import RedirectedRectifiers
 from captum_neuroinspect.optvis.units.activation import UnitMaps, activation_map, unit_activation
 
 
-class Targets(Protocol):
+class ImageTargets(Protocol):
     """One target for each of N images."""
 
     def __len__(self) -> int: ...
 
-    def rows(self, rows: slice) -> Targets:
+    def rows(self, rows: slice) -> ImageTargets:
         """The targets of some images."""
         ...
 
@@ -29,7 +29,7 @@ class Targets(Protocol):
         """Where it is active, ``(N, h, w)``, or ``None`` without positions."""
         ...
 
-    def redirect(self, images: Tensor) -> RedirectedReLU:
+    def redirect(self, images: Tensor) -> RedirectedRectifiers:
         """A way past closed rectifiers for some images, bool ``(N,)``."""
         ...
 
@@ -58,8 +58,8 @@ class Units:
     def maps(self, maps: Tensor | UnitMaps) -> Tensor | None:
         return activation_map(maps, self.indices)
 
-    def redirect(self, images: Tensor) -> RedirectedReLU:
-        return RedirectedReLU(images, self.indices, self.n_units)
+    def redirect(self, images: Tensor) -> RedirectedRectifiers:
+        return RedirectedRectifiers(images, self.indices, self.n_units)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +89,8 @@ class Directions:
             return activation_map(self._projected(maps), self._first())
         return maps(self.weights)
 
-    def redirect(self, images: Tensor) -> RedirectedReLU:
-        return RedirectedReLU(images, self.weights.argmax(1), self.weights.shape[1])
+    def redirect(self, images: Tensor) -> RedirectedRectifiers:
+        return RedirectedRectifiers(images, self.weights.argmax(1), self.weights.shape[1])
 
     def _projected(self, units: Tensor) -> Tensor:
         """A layer's output with the direction as its only unit."""

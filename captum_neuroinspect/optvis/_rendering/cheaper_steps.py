@@ -1,4 +1,4 @@
-"""What makes steps cheaper: smaller images at first, and fewer looks of the encoder."""
+"""What makes steps cheaper: smaller images at first, and an encoder that skips steps."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def halved(images: Tensor) -> Tensor:
     return F.avg_pool2d(images, 2, ceil_mode=True, count_include_pad=False)
 
 
-class Glances:
-    """Scores of which the encoder's part is looked at in every ``every``-th step only.
+class SparseGuidance:
+    """Scores of which the encoder's part is computed in every ``every``-th step only.
 
-    In between its last values stand, without a gradient; when it looks, its gradient
-    counts ``every`` times. Over all steps it pulls as much as if it always looked.
+    In between its last values are used, without a gradient; in the steps in which it is
+    computed its gradient counts ``every`` times. Over all steps it has the same weight.
 
     Args:
         n_images: of the batch.

@@ -1,0 +1,81 @@
+"""Options check themselves, mean the same everywhere, and are what a result records."""
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+import torch
+from optvis_nets import CLASS_NAMES, FakeEncoder, TinyNet
+
+from captum_neuroinspect.optvis import Guidance, IllusionOptions, Illusions, render_illusions
+
+FAST = {"neurons": [0, 3], "classes": 1, "size": 16, "n_steps": 4, "progress": False}
+
+
+def test_the_paper_is_its_gamma_and_its_learning_rate():
+    paper = render_illusions(TinyNet(), **FAST, options="paper")
+    same = render_illusions(TinyNet(), **FAST, gamma=0.5, options=IllusionOptions(lr=9e-3))
+    usual = render_illusions(TinyNet(), **FAST)
+    assert paper.images.equal(same.images)
+    assert paper.settings == same.settings
+    assert not paper.images.equal(usual.images)
+    assert (usual.settings["gamma"], usual.settings["options"]["lr"]) == (0.25, 0.05)
+    own = render_illusions(TinyNet(), **FAST, gamma=0.1, options="paper")
+    assert own.settings["gamma"] == 0.1
+
+
+def test_the_result_records_the_options_and_its_file_keeps_them(tmp_path):
+    guidance = Guidance(templates=["a {}"], negative=["a dot"], encoder_every=2)
+    options = IllusionOptions(guidance, init=torch.rand(3, 16, 16), snapshots=[1, 4], coarse=0.5)
+    guided = {"encoder": FakeEncoder(), "class_names": CLASS_NAMES}
+    found = render_illusions(TinyNet(), **FAST, **guided, options=options)
+    loaded = Illusions.load(found.save(tmp_path / "x.safetensors")).settings["options"]
+    assert loaded.pop("guidance") == {
+        "templates": ["a {}"],
+        "prompts": None,
+        "negative": ["a dot"],
+        "negative_weight": 4.0,
+        "eps": 0.05,
+        "encoder_every": 2,
+    }
+    assert loaded == {
+        "token": "mean",
+        "channels": 3,
+        "init": "images",
+        "lr": 0.05,
+        "batch_size": 8,
+        "precision": "float32",
+        "coarse": 0.5,
+        "snapshots": [1, 4],
+    }
+
+
+def test_options_do_not_change():
+    texts = ["a dot"]
+    guidance = Guidance(negative=texts)
+    texts.append("a line")
+    assert guidance == Guidance(negative=("a dot",))
+    with pytest.raises(FrozenInstanceError):
+        guidance.eps = 1.0
+    with pytest.raises(FrozenInstanceError):
+        IllusionOptions().lr = 1.0
+    assert replace(IllusionOptions(coarse=0.5), lr=0.1).coarse == 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Guidance(templates="a {}"), TypeError, "templates='a {}' is one string"),
+        (lambda: Guidance(templates=["a cat"]), ValueError, "templates holds 'a cat'"),
+        (lambda: Guidance(templates=[]), ValueError, "templates is empty"),
+        (lambda: Guidance(prompts=[]), ValueError, "prompts is empty"),
+        (lambda: Guidance(negative=None), TypeError, "negative=None, expected a list"),
+        (lambda: IllusionOptions(snapshots=3), TypeError, "snapshots=3, expected a list"),
+        (lambda: IllusionOptions({}), TypeError, "guidance is dict, expected a Guidance"),
+        (lambda: IllusionOptions(token="last"), ValueError, "token='last'"),
+        (lambda: IllusionOptions.of("papers"), ValueError, "options='papers', expected Illusion"),
+        (lambda: IllusionOptions.of({"lr": 1}), TypeError, "options is dict, expected Illusion"),
+    ],
+)
+def test_bad_options(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
