@@ -47,6 +47,7 @@ from captum_neuroinspect import (
     rank_neurons,
     render_illusions,
 )
+from captum_neuroinspect.optvis import Guidance, IllusionOptions
 
 COLUMNS = ["check", "result", "note"]
 Check = Callable[[Setup], str]
@@ -338,7 +339,13 @@ def _(setup: Setup) -> str:
         found = render_illusions(net, *asked, **_TINY)
         directions = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
         render_illusions(net, directions.to(setup.device), 1, **_TINY)
-        render_illusions(net, directions, 1, init=found.images[0].to(setup.device), **_TINY)
+        render_illusions(
+            net,
+            directions,
+            1,
+            options=IllusionOptions(init=found.images[0].to(setup.device)),
+            **_TINY,
+        )
         render_illusions(net, [0], layer="backbone.4", param="maco", **_TINY)
     expect(found.images.device.type == "cpu", "the images are not on the CPU")
     found.grid(masked=True), found.remasked(blur=1.0, softness=0.5).to_pil()
@@ -350,7 +357,13 @@ def _(setup: Setup) -> str:
     model, steps = lite0(setup.device), {"size": setup.size, "n_steps": 10, **_QUIET}
     with unchanged(model):
         one, two, other = (
-            render_illusions(model, [3, 50, 121, 200], [7, 8, 9, 10], batch_size=n, **steps).images
+            render_illusions(
+                model,
+                [3, 50, 121, 200],
+                [7, 8, 9, 10],
+                options=IllusionOptions(batch_size=n),
+                **steps,
+            ).images
             for n in (4, 4, 2)
         )
     return f"{_bits(one, two)}; in batches of 2: {_bits(other, one)}"
@@ -362,7 +375,8 @@ def _(setup: Setup) -> str:
     for make in (lite0, resnet50):
         for precision in ("auto", "bfloat16"):
             found = render_illusions(
-                make(setup.device), [3], [7], size=setup.size, n_steps=3, precision=precision,
+                make(setup.device), [3], [7], size=setup.size, n_steps=3,
+                options=IllusionOptions(precision=precision),
                 **_QUIET,
             )  # fmt: skip
             chosen = found.settings["low_precision"]["model"]
@@ -377,8 +391,8 @@ def _(setup: Setup) -> str:
         net = small_net(here)
         with unchanged(net, encoder.network):
             found = render_illusions(
-                net, [1, 2], [0, 1], encoder=encoder, class_names=NAMES, negative=["a blot"],
-                **_TINY,
+                net, [1, 2], [0, 1], encoder=encoder, class_names=NAMES,
+                options=IllusionOptions(Guidance(negative=["a blot"])), **_TINY,
             )  # fmt: skip
     return f"similarities {found.similarities.tolist()}"
 
@@ -391,8 +405,9 @@ def _(setup: Setup) -> str:
         net, photos = small_net(setup.device), class_photos(4)[0]
         with unchanged(net, encoder.network):
             render_illusions(
-                net, [1, 2], [0, 1], encoder=encoder, class_names=NAMES, encoder_every=2, **_TINY
-            )
+                net, [1, 2], [0, 1], encoder=encoder, class_names=NAMES,
+                options=IllusionOptions(Guidance(encoder_every=2)), **_TINY,
+            )  # fmt: skip
         text = difference(encoder.encode_text(NAMES), usual.encode_text(NAMES))
         return f"text {text:.1e}, {_close_images(encoder, usual, photos)}"
 
@@ -722,7 +737,7 @@ def _(setup: Setup) -> str:
     if not setup.is_cuda:
         return "only on a GPU"
     model, n = resnet50(setup.device), 64
-    asked = {"size": setup.size, "n_steps": 2, "batch_size": n, **_QUIET}
+    asked = {"size": setup.size, "n_steps": 2, "options": IllusionOptions(batch_size=n), **_QUIET}
     usual = render_illusions(model, list(range(n)), list(range(n)), **asked)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(setup.device).total_memory

@@ -32,6 +32,7 @@ from captum_neuroinspect import (
     render_illusions,
 )
 from captum_neuroinspect.edit import edit_through_images
+from captum_neuroinspect.optvis import IllusionOptions
 
 COLUMNS = ["what", "dtype", "largest relative difference", "note"]
 PAIRS = ([3, 50, 121, 200], [207, 281, 504, 817])
@@ -188,8 +189,8 @@ def _illusions(setup: Setup, dtype: torch.dtype) -> Mapping[str, object]:
 
     def run(device: torch.device) -> Any:
         return render_illusions(
-            lite0(device).to(dtype), *PAIRS, size=setup.size, n_steps=n_steps, snapshots=kept,
-            batch_size=4, **_PLAIN,
+            lite0(device).to(dtype), *PAIRS, size=setup.size, n_steps=n_steps,
+            options=IllusionOptions(snapshots=kept, batch_size=4), **_PLAIN,
         )  # fmt: skip
 
     here, there = _both(setup, run)

@@ -34,6 +34,7 @@ from captum_neuroinspect import (
     render_illusions,
 )
 from captum_neuroinspect.models.weights import imagenet_class_names
+from captum_neuroinspect.optvis import IllusionOptions
 
 RENDERING = [
     "networks", "arithmetic", "batch", "ms a step", "steps x pairs / s", "s a pair, 450 steps",
@@ -101,6 +102,9 @@ def _steps(
     setup: Setup, model: nn.Module, encoder: Any, arithmetic: str, batch: int
 ) -> Mapping[str, object]:
     guided = {} if encoder is None else {"encoder": encoder}
+    options = IllusionOptions(
+        batch_size=batch, precision="bfloat16" if "bf16" in arithmetic else "float32"
+    )
     last: list[Any] = []
 
     def run(n_steps: int) -> float:
@@ -108,8 +112,7 @@ def _steps(
         start = time.perf_counter()
         last[:] = [render_illusions(
             model, list(range(batch)), list(range(batch)), class_names=imagenet_class_names(),
-            size=setup.size, n_steps=n_steps, batch_size=batch, progress=False,
-            precision="bfloat16" if "bf16" in arithmetic else "float32", **guided,
+            size=setup.size, n_steps=n_steps, progress=False, options=options, **guided,
         )]  # fmt: skip
         setup.wait()
         return time.perf_counter() - start
