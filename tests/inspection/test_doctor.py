@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from captum_neuroinspect.encoders import _available
+from captum_neuroinspect.encoders._available import hub_models
 from captum_neuroinspect.inspection import Finding, doctor, examine
 
 
@@ -87,14 +88,14 @@ def test_what_hugging_faces_cache_does_not_hold_whole_is_not_listed(
     broken = tmp_path / "models--some--broken" / "snapshots" / "1"
     broken.mkdir(parents=True)
     (broken / "model.safetensors").symlink_to("../../blobs/that-was-not-downloaded")
-    assert doctor._hub_models() == ["some/models-bin"]
+    assert hub_models() == ["some/models-bin"]
 
 
 @pytest.mark.parametrize("make", [Path.touch, lambda _: None], ids=["a file", "nothing"])
 def test_no_cache_of_hugging_face_holds_no_models(tmp_path: Path, monkeypatch, make) -> None:
     make(tmp_path / "cache")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    assert doctor._hub_models() == []
+    assert hub_models() == []
 
 
 def test_lucent_is_not_needed(monkeypatch) -> None:
