@@ -116,7 +116,7 @@ def _parquet(path: Path) -> list[_Row]:
         # Arrow's own messages repeat a path as it is, control characters too: it gets the bytes.
         with path.open("rb") as file:
             found = parquet.read_table(file).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # a name that is no text
         raise ValueError(f"data={str(path)!r} cannot be read ({shown(error)})") from error
     return [(f"row {number}", row) for number, row in enumerate(found, 1)]
 
