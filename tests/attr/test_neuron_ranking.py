@@ -230,6 +230,7 @@ def test_rank_neurons_rows_into_pandas():
 def test_rank_neurons_as_text():
     lines = str(rank_neurons(W, k=1)).splitlines()
     assert lines[0] == "4 mistakes, top-1 precision"
+    assert str(rank_neurons(W[:1], k=1)).startswith("1 mistake, ")
     assert lines[1].split() == ["kind", "rank", "neuron", "precision", "magnitude"]
     assert [line.split() for line in lines[2:]] == [
         ["insufficient", "1", "0", "0.500", "2"],

@@ -340,11 +340,16 @@ def reading_checkpoint(path: Path) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise  # the file is not the cause
-        reason = shown(error, lines=True).strip().split("\n")[0][:200]
         raise ValueError(
-            f"{shown(path)} cannot be read ({type(error).__name__}: {reason}): the file is "
+            f"{shown(path)} cannot be read ({_first_sentence(error)}): the file is "
             "damaged or no checkpoint; copy or save it again"
         ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    """The kind of an error and what it says first; torch's guesses and advice follow that."""
+    said = shown(error, lines=True).strip().split("\n")[0].split(". ")[0][:200]
+    return ": ".join(filter(None, (type(error).__name__, said)))
 
 
 def _with_harmless() -> AbstractContextManager[object]:

@@ -224,6 +224,17 @@ def test_a_cut_off_file_is_named(spec: str, tmp_path: Path, share: float) -> Non
         load_model(spec, weights=tmp_path / "cut.pt")
 
 
+@pytest.mark.parametrize("raw", [b"", b"PK\x03\x04" + bytes(2000), b"noise" * 400])
+def test_what_torch_says_of_a_bad_file_is_not_cut_in_a_sentence(
+    spec: str, tmp_path: Path, raw: bytes
+) -> None:
+    (tmp_path / "bad.pt").write_bytes(raw)
+    with pytest.raises(ValueError, match=r"bad\.pt ") as caught:
+        load_model(spec, weights=tmp_path / "bad.pt")
+    assert "If you are seeing" not in str(caught.value)
+    assert ": )" not in str(caught.value)
+
+
 # torchvision's auxiliary heads
 
 
