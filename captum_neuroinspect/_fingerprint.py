@@ -23,8 +23,9 @@ def head_fingerprint(head: nn.Linear) -> str:
         True
     """
     digest = hashlib.sha256()
-    for tensor in head_values(head):
-        feed(digest, tensor)
+    with exclusive(head):  # another thread may try an edit in it
+        for tensor in head_values(head):
+            feed(digest, tensor)
     return digest.hexdigest()[:_N_DIGITS]
 
 
