@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from captum_neuroinspect._undisturbed import undisturbed
 from captum_neuroinspect.optvis._checks import as_size, check_at_least, check_between
 
 
+@undisturbed()
 def activation_mask(
     activation_map: Tensor,
     size: int | Sequence[int],

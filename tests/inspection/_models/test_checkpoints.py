@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,27 @@ def test_other_precisions_are_converted_and_said(
     assert torch.equal(loaded.model[3].weight, trained[3].weight.float())  # type: ignore[index]
     name = str(dtype).removeprefix("torch.")
     assert loaded.weights == f"checkpoint w.pt, {name} as float32"
+
+
+@pytest.mark.filterwarnings("ignore:.*(nested|quantize|Sparse|TypedStorage)")
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda t: t.to_sparse(),
+        lambda t: t.to("meta"),
+        lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8),
+        lambda t: torch.nested.nested_tensor([t[0, 0], t[0, 0, :1]]),
+        lambda t: t.to(torch.complex64),
+        lambda t: (100 * t).to(torch.int8),
+    ],
+)
+def test_tensors_that_are_no_plain_weights_are_named(
+    spec: str, tmp_path: Path, odd: Callable[[Tensor], Tensor]
+) -> None:
+    path, state = tmp_path / "odd.pt", _net().state_dict()
+    torch.save({**state, "0.weight": odd(state["0.weight"])}, path)
+    with pytest.raises(ValueError, match=r"odd\.pt has tensors that are sparse.*\(0\.weight\)"):
+        load_model(spec, weights=path)
 
 
 def test_what_training_scripts_keep_beside_the_weights(spec: str, tmp_path: Path) -> None:
