@@ -55,7 +55,7 @@ def _balanced(right: Tensor, given: Tensor) -> Tensor:
 def mean_by(values: Tensor, index: Tensor, n: int) -> Tensor:
     """``(n,)`` mean of the values with each index; of ``(N, C)`` values the rows' means."""
     values = values.float() if values.ndim == 1 else values.float().mean(1)
-    sums = torch.zeros(n).index_add_(0, index, values)
+    sums = torch.zeros(n, dtype=values.dtype).index_add_(0, index, values)
     return sums / torch.bincount(index, minlength=n)
 
 

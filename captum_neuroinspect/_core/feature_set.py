@@ -20,6 +20,7 @@ from captum_neuroinspect._core.decisions import (
     is_wrong,
     mean_by,
 )
+from captum_neuroinspect._core.exclusive import exclusive
 from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect._core.head import check_head, head_tensors
 from captum_neuroinspect._core.kept_file import read_kept, reading, write_kept
@@ -299,14 +300,15 @@ class FeatureSet:
             TypeError: when ``head`` is not linear.
             ValueError: when it takes another number of features.
         """
-        weight, bias = head_tensors(check_head(head))
+        with exclusive(check_head(head)):  # logits and name are of the same weights
+            (weight, bias), name = head_tensors(head), head_fingerprint(head)
         if weight.shape[1] != self.features.shape[1]:
             raise ValueError(
                 f"head takes {weight.shape[1]} features, this set has {self.features.shape[1]}"
             )
         logits = self.features @ weight.T
         logits += bias  # in place: of many classes there is no room for another copy
-        return replace(self, logits=logits, head_fingerprint=head_fingerprint(head))
+        return replace(self, logits=logits, head_fingerprint=name)
 
     def split(
         self, fraction: float = 0.5, *, seed: int = 0, together: Tensor | None = None
@@ -383,6 +385,8 @@ def _check_shapes(features: FeatureSet) -> None:
             f"features {shapes[0]}, logits {shapes[1]}, labels {shapes[2]}: "
             "expected (N, F), (N, C) and (N,) or multi-hot (N, C)"
         )
+    if not shapes[1][1]:
+        raise ValueError(f"logits {shapes[1]} have no class, expected at least one column")
 
 
 def check_dtypes(tensors: dict[str, Tensor]) -> None:

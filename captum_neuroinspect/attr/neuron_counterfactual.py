@@ -71,7 +71,8 @@ class NeuronCounterfactual(LayerAttribution):
             forward_func (Callable): The forward function of the model or any
                         modification of it; returns logits ``(N, C)`` or an object
                         with ``.logits``. May be the head itself when only features
-                        are at hand. A module is in eval mode while it runs.
+                        are at hand. A module, or those that a function closes over or
+                        names, are in eval mode while it runs.
             layer (torch.nn.Module or str): The decision layer, or any layer before it;
                         a module or its dotted name in ``forward_func``.
             device_ids (list[int]): Device ID list, necessary only if forward_func
@@ -234,7 +235,7 @@ class NeuronCounterfactual(LayerAttribution):
             )
             targets = Targets.read(target, passes.n_samples)
             # In training mode a network would drop features at random and change its statistics.
-            with exclusive(*passes.models), frozen(*passes.modules, self.layer):
+            with frozen(*passes.models, self.layer):
                 site = Site(self.layer, is_at_input(self.layer, attribute_to_layer_input))
                 readings = Readings.take(passes, site, targets)
                 dims = self._channel_dims(passes, readings, channelwise, channel_dim)

@@ -110,7 +110,8 @@ class NeuronRanking:
             if n
         ]
         without = f" (without {' and '.join(left_out)})" if left_out else ""
-        return f"{self.n_mistakes} mistakes{without}, top-{self.k} precision"
+        noun = "mistake" if self.n_mistakes == 1 else "mistakes"
+        return f"{self.n_mistakes} {noun}{without}, top-{self.k} precision"
 
     def __str__(self) -> str:
         lines = [self._title()]

@@ -391,12 +391,14 @@ def compare_heads(
     """
     named = {int(target): tuple(map(int, neurons)) for target, neurons in targets.items()}
     shares = shares_of_groups(train)
-    before, after = (
-        evaluate(one, validation, named, link, shares, original) for one in (original, head)
-    )
+    with exclusive(head, original):
+        before, after = (
+            evaluate(one, validation, named, link, shares, original) for one in (original, head)
+        )
+        original = copy_of(original)
     return HeadEdit(
         head=head,
-        original=copy_of(original),
+        original=original,
         targets=named,
         scope=scope,
         strength=float(strength),

@@ -48,7 +48,8 @@ def gap_of(is_correct: Tensor, confidence: Tensor, n_bins: int = 15) -> float:
     confidence, right = confidence.flatten(), is_correct.flatten()
     # Bins are closed above, as in the paper: 1.0 belongs to the last.
     bins = ((confidence * n_bins).ceil().long() - 1).clamp(0, n_bins - 1)
-    gaps = torch.zeros(n_bins).index_add_(0, bins, right.float() - confidence)
+    gap = right.float() - confidence
+    gaps = torch.zeros(n_bins, dtype=gap.dtype).index_add_(0, bins, gap)
     return float(gaps.abs().sum() / len(confidence))
 
 

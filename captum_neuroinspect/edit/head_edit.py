@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from torch import nn
 
+from captum_neuroinspect._core.exclusive import exclusive
 from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.head import check_head
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.edit._arguments import apart_from
 from captum_neuroinspect.edit._choosing import Asked, chosen_edit
@@ -185,30 +187,31 @@ def edit_head(
         seed=seed,
         progress=progress,
     )
-    if auto:
-        asked = Asked(
+    with exclusive(check_head(head)):  # no edit that another thread tries is read
+        if auto:
+            asked = Asked(
+                target,
+                neurons=None if _is_auto(neurons) else cast("Neurons", neurons),
+                strength=None if isinstance(strength, str) else strength,
+                ratio=ratio,
+                scope=scope,
+                options=options,
+            )
+            return chosen_edit(head, train, validation, mistakes, asked, ranking)
+        train = apart_from(train, mistakes=mistakes)
+        problem = checked_problem(
+            head,
+            train,
+            validation,
             target,
-            neurons=None if _is_auto(neurons) else cast("Neurons", neurons),
-            strength=None if isinstance(strength, str) else strength,
-            ratio=ratio,
-            scope=scope,
-            options=options,
+            cast("Neurons", neurons),
+            1.0 if ratio is None else ratio,
+            options,
+            mistakes=mistakes,
         )
-        return chosen_edit(head, train, validation, mistakes, asked, ranking)
-    train = apart_from(train, mistakes=mistakes)
-    problem = checked_problem(
-        head,
-        train,
-        validation,
-        target,
-        cast("Neurons", neurons),
-        1.0 if ratio is None else ratio,
-        options,
-        mistakes=mistakes,
-    )
-    fit = fit_head(problem, train, validation, mistakes)
-    warn_of_failure(fit, options)
-    return as_edit(head, fit, problem, train, validation, mistakes)
+        fit = fit_head(problem, train, validation, mistakes)
+        warn_of_failure(fit, options)
+        return as_edit(head, fit, problem, train, validation, mistakes)
 
 
 def _is_auto(value: Any) -> bool:

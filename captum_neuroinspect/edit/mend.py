@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from captum_neuroinspect._core.exclusive import exclusive
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import check_head
 from captum_neuroinspect._core.undisturbed import undisturbed
@@ -129,52 +130,55 @@ def mend(
         True
     """
     check_target(target, check_head(head).out_features)
-    check_sets(head, "softmax", train=train, validation=validation, met=met)
-    train = apart_from(train, met=met)
-    check_disjoint(train=train, validation=validation, met=met)
-    check_training(train, [int(target)])
-    _check(n_neurons, target_weight, max_cost, n_rounds)
-    max_classes = _checked_classes(max_classes, head.out_features)
-    if max_classes is not None:
-        train, validation, met = (with_logits_of(one, head) for one in (train, validation, met))
-    given = None if neurons is None else checked_neurons(list(neurons), head.in_features)
-    mending = Mending(
-        head,
-        train,
-        validation,
-        met,
-        int(target),
-        n_neurons,
-        target_weight,
-        seed,
-        given,
-        max_classes,
-    )
-    rounds, stopped = _rounds(mending, max_cost, n_rounds)
-    n_kept = sum(one.kept for one in rounds)
-    # Where the original stays, the record has the neurons that would have been moved.
-    moved = [n for one in rounds[: max(n_kept, 1)] for n in one.neurons]
-    if not rounds:
-        moved = mending.first(met).tolist()
-    if not n_kept:
-        warnings.warn(f"the original head is returned: {stopped}", RuntimeWarning, stacklevel=3)
-    edit = compare_heads(
-        head,
-        mending.fitted(met, torch.tensor(moved, dtype=torch.int64)) if n_kept else copy_of(head),
-        validation,
-        {mending.target: moved},
-        train=train,
-        best_epoch=n_kept,
-        settings={
-            "method": "mend",
-            "target_weight": target_weight,
-            "seed": seed,
-            "stopped": stopped,
-            **({} if max_classes is None else {"fitted_classes": max_classes}),
-            **_held_out(mending, rounds, n_kept),
-        },
-    )
-    return replace(edit, rounds=rounds, seen=names_of(train, validation, met))
+    with exclusive(head):  # no edit that another thread tries is read
+        check_sets(head, "softmax", train=train, validation=validation, met=met)
+        train = apart_from(train, met=met)
+        check_disjoint(train=train, validation=validation, met=met)
+        check_training(train, [int(target)])
+        _check(n_neurons, target_weight, max_cost, n_rounds)
+        max_classes = _checked_classes(max_classes, head.out_features)
+        if max_classes is not None:
+            train, validation, met = (with_logits_of(one, head) for one in (train, validation, met))
+        given = None if neurons is None else checked_neurons(list(neurons), head.in_features)
+        mending = Mending(
+            head,
+            train,
+            validation,
+            met,
+            int(target),
+            n_neurons,
+            target_weight,
+            seed,
+            given,
+            max_classes,
+        )
+        rounds, stopped = _rounds(mending, max_cost, n_rounds)
+        n_kept = sum(one.kept for one in rounds)
+        # Where the original stays, the record has the neurons that would have been moved.
+        moved = [n for one in rounds[: max(n_kept, 1)] for n in one.neurons]
+        if not rounds:
+            moved = mending.first(met).tolist()
+        if not n_kept:
+            warnings.warn(f"the original head is returned: {stopped}", RuntimeWarning, stacklevel=3)
+        edit = compare_heads(
+            head,
+            mending.fitted(met, torch.tensor(moved, dtype=torch.int64))
+            if n_kept
+            else copy_of(head),
+            validation,
+            {mending.target: moved},
+            train=train,
+            best_epoch=n_kept,
+            settings={
+                "method": "mend",
+                "target_weight": target_weight,
+                "seed": seed,
+                "stopped": stopped,
+                **({} if max_classes is None else {"fitted_classes": max_classes}),
+                **_held_out(mending, rounds, n_kept),
+            },
+        )
+        return replace(edit, rounds=rounds, seen=names_of(train, validation, met))
 
 
 def _check(n_neurons: int, target_weight: float, max_cost: float, n_rounds: int) -> None:

@@ -7,9 +7,11 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._core.head import check_head, head_tensors
 from captum_neuroinspect._core.modules import as_indices, check_indices
+from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.edit._link import LINKS, Link, log_probabilities, n_classes_of
 
 
+@undisturbed()
 def probability_ratio(
     head: nn.Linear,
     features: Tensor,

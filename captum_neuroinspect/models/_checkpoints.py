@@ -114,7 +114,9 @@ def weights_for(checkpoint: Checkpoint, model: nn.Module) -> WeightSet:
     """The set of weights of a file that is the model's, whatever stands before its names.
 
     Raises:
-        ValueError: when several are, and nobody says which, or the wanted one is not there.
+        ValueError: when several are, and nobody says which, or the wanted one is not there; for
+            tensors that are sparse, quantised, nested, without values, or whole numbers or complex
+            in place of floating point.
 
     Warns:
         UserWarning: when an average of the weights lies beside them, saying which is taken.
@@ -130,7 +132,28 @@ def weights_for(checkpoint: Checkpoint, model: nn.Module) -> WeightSet:
         _trained(checkpoint, found) if checkpoint.wanted is None else _wanted(checkpoint, found)
     )
     others = tuple(s.prefix for s in found if s is not chosen and s.prefix)
+    _check_plain(checkpoint.path, chosen, model)
     return replace(chosen, beside=tuple(n for n in chosen.beside if not n.startswith(others)))
+
+
+def _check_plain(path: Path, weights: WeightSet, model: nn.Module) -> None:
+    """Refuse what torch does not copy, and numbers that are no weights without their scale."""
+    parameters = dict(model.named_parameters())
+    odd = [n for n, t in weights.state.items() if not _is_plain(t, parameters.get(n))]
+    if odd:
+        raise ValueError(
+            shown(
+                f"{path} has tensors that are sparse, quantised, nested, without values, or not of "
+                f"floating point where the model's are ({listed(odd)}): save them as plain ones"
+            )
+        )
+
+
+def _is_plain(tensor: Tensor, parameter: Tensor | None) -> bool:
+    if tensor.is_nested or tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        return False
+    is_weight = parameter is not None and parameter.is_floating_point()
+    return tensor.is_floating_point() or not is_weight
 
 
 def _trained(checkpoint: Checkpoint, found: list[WeightSet]) -> WeightSet:
@@ -340,11 +363,16 @@ def reading_checkpoint(path: Path) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise  # the file is not the cause
-        reason = shown(error, lines=True).strip().split("\n")[0][:200]
         raise ValueError(
-            f"{shown(path)} cannot be read ({type(error).__name__}: {reason}): the file is "
+            f"{shown(path)} cannot be read ({_first_sentence(error)}): the file is "
             "damaged or no checkpoint; copy or save it again"
         ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    """The kind of an error and what it says first; torch's guesses and advice follow that."""
+    said = shown(error, lines=True).strip().split("\n")[0].split(". ")[0][:200]
+    return ": ".join(filter(None, (type(error).__name__, said)))
 
 
 def _with_harmless() -> AbstractContextManager[object]:

@@ -22,7 +22,9 @@ def to_images(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
     """
     image = torch.fft.irfft2(spectrum, s=size, norm="ortho") / SOFTNESS
     if image.shape[1] == 3:
-        image = torch.einsum("ncij,dc->ndij", image, _colour_basis().to(image))
+        # Where a caller's autocast is on, for networks, pixels would be rounded to grey levels.
+        with torch.autocast(image.device.type, enabled=False):
+            image = torch.einsum("ncij,dc->ndij", image, _colour_basis().to(image))
     return image.sigmoid()
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_neuroinspect._core.checks import as_size, check_at_least
+from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.optvis._random import SPECTRUM, ImageGenerators
 from captum_neuroinspect.optvis._spectrum import (
     SOFTNESS,
@@ -22,6 +23,7 @@ from captum_neuroinspect.optvis._spectrum import (
 _NATURAL_STD = 1.5
 
 
+@undisturbed()
 def maco_image(
     size: int | Sequence[int],
     batch: int = 1,
@@ -81,6 +83,7 @@ def maco_image(
     return [phase], image_f
 
 
+@undisturbed()
 def spectrum_magnitude(photos: Tensor) -> Tensor:
     """Mean magnitude of the spectra of photos, for :func:`maco_image`.
 

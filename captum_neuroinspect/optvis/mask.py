@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_neuroinspect._core.checks import as_size, check_at_least, check_between
+from captum_neuroinspect._core.undisturbed import undisturbed
 
 
+@undisturbed()
 def activation_mask(
     activation_map: Tensor,
     size: int | Sequence[int],

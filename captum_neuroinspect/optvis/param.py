@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_neuroinspect._core.checks import as_size, check_at_least
+from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.optvis._random import SPECTRUM, ImageGenerators
 from captum_neuroinspect.optvis._spectrum import (
     check_images,
@@ -17,6 +18,7 @@ from captum_neuroinspect.optvis._spectrum import (
 )
 
 
+@undisturbed()
 def illusion_image(
     size: int | Sequence[int],
     batch: int = 1,

@@ -60,9 +60,11 @@ def random_affine(
 
     def inner(image_t: Tensor) -> Tensor:
         draws = generators.rand(len(image_t), 4)
-        theta = _affine_matrices(draws, degrees, translate, scale, image_t.shape[-2:])
+        with torch.autocast("cpu", enabled=False):  # places are no matter of low precision
+            theta = _affine_matrices(draws, degrees, translate, scale, image_t.shape[-2:])
         theta = theta.to(image_t.device, image_t.dtype)
-        grid = F.affine_grid(theta, list(image_t.shape), align_corners=False)
+        with torch.autocast(image_t.device.type, enabled=False):
+            grid = F.affine_grid(theta, list(image_t.shape), align_corners=False)
         # Zero padding around the image less its grey gives grey around the image.
         return F.grid_sample(image_t - _GREY, grid, align_corners=False) + _GREY
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from captum_neuroinspect import (
     HeadEdit,
     Illusions,
     NeuronCounterfactual,
+    activation_mask,
     collect_features,
     describe_neurons,
     edit_head,
@@ -26,15 +28,28 @@ from captum_neuroinspect import (
     mend,
     neuron_saliency,
     preflight,
+    probability_ratio,
     rank_neurons,
     render_illusions,
 )
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.analysis import core_relevance, crops, top_photos
-from captum_neuroinspect.edit import compare_heads, cross_fit, edit_through_images, run_controls
+from captum_neuroinspect.edit import (
+    calibration_error,
+    compare_heads,
+    cross_fit,
+    edit_through_images,
+    run_controls,
+)
 from captum_neuroinspect.edit.baselines import Retraining
 from captum_neuroinspect.inspection import NeuroInspect
 from captum_neuroinspect.models import save_model
+from captum_neuroinspect.optvis import (
+    illusion_image,
+    maco_image,
+    random_affine,
+    spectrum_magnitude,
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +78,7 @@ def made() -> dict[str, Any]:
             torch.rand(30, 3, 16, 16, generator=torch.Generator().manual_seed(7)),
             torch.arange(30) % 3,
         ),
+        "grouped": replace(held, groups=held.labels % 2),
         "mistakes": nudged(mistakes.subset(mistakes.labels == target)),
     }
 
@@ -203,6 +219,15 @@ ENTRIES: dict[str, Callable[[dict[str, Any]], list[Tensor]]] = {
     "with_head": lambda m: [m["held"].with_head(m["other_head"]).logits],
     "crops": lambda m: [crops(m["model"], m["data"][0][:2], 1).boxes],
     "session": _session,
+    "class accuracy": lambda m: [m["held"].class_accuracy(), m["grouped"].group_accuracy()],
+    "calibration": lambda m: [torch.tensor(calibration_error(m["held"]), dtype=torch.float32)],
+    "ratio": lambda m: [probability_ratio(m["model"].head, m["held"].features, [0, 1], 1)],
+    "mask": lambda m: [activation_mask(m["data"][0][:2, 0], 32, blur=2.0)],
+    "parametrizations": lambda m: [
+        make(16, batch=2)[1]().detach() for make in (illusion_image, maco_image)
+    ],
+    "spectrum": lambda m: [spectrum_magnitude(m["data"][0])],
+    "affine": lambda m: [random_affine()(m["data"][0][:2])],
 }
 KEEP_AUTOCAST = {"find_head", "collect_features", "counterfactual", "rank", "saliency"}
 KEEP_AUTOCAST |= {"counterfactual of features"}

@@ -103,6 +103,18 @@ def test_attribute_tuple_inputs_and_additional_arguments():
     assert not torch.equal(w, method.attribute((left, right), 1))
 
 
+def test_a_network_in_a_function_is_in_eval_mode_and_stays_as_it_was():
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5))
+    net, x = nn.Sequential(body, nn.Linear(8, 3)).train(), torch.rand(5, 6)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    around = NeuronCounterfactual(lambda x: net(x), net[1]).attribute(x, target=1)
+    assert torch.equal(around, NeuronCounterfactual(net, net[1]).attribute(x, target=1))
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(module.training for module in net.modules())
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
 def test_attribute_forward_func_may_be_a_function(net, images):
     method = NeuronCounterfactual(lambda x: net(x).softmax(1), net.head)
     expected = NeuronCounterfactual(net, net.head).attribute(images, LABELS)

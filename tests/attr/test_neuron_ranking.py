@@ -245,6 +245,7 @@ def test_rank_neurons_rows_into_pandas():
 def test_rank_neurons_as_text():
     lines = str(rank_neurons(W, k=1)).splitlines()
     assert lines[0] == "4 mistakes, top-1 precision"
+    assert str(rank_neurons(W[:1], k=1)).startswith("1 mistake, ")
     assert lines[1].split() == ["kind", "rank", "neuron", "precision", "magnitude"]
     assert lines.pop().startswith("Ranked without a reference.")
     assert [line.split() for line in lines[2:]] == [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,27 @@ def test_other_precisions_are_converted_and_said(
     assert loaded.weights == f"checkpoint w.pt, {name} as float32"
 
 
+@pytest.mark.filterwarnings("ignore:.*(nested|quantize|Sparse|TypedStorage)")
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda t: t.to_sparse(),
+        lambda t: t.to("meta"),
+        lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8),
+        lambda t: torch.nested.nested_tensor([t[0, 0], t[0, 0, :1]]),
+        lambda t: t.to(torch.complex64),
+        lambda t: (100 * t).to(torch.int8),
+    ],
+)
+def test_tensors_that_are_no_plain_weights_are_named(
+    spec: str, tmp_path: Path, odd: Callable[[Tensor], Tensor]
+) -> None:
+    path, state = tmp_path / "odd.pt", _net().state_dict()
+    torch.save({**state, "0.weight": odd(state["0.weight"])}, path)
+    with pytest.raises(ValueError, match=r"odd\.pt has tensors that are sparse.*\(0\.weight\)"):
+        load_model(spec, weights=path)
+
+
 def test_what_training_scripts_keep_beside_the_weights(spec: str, tmp_path: Path) -> None:
     trained = _net()
     kept = {"args": argparse.Namespace(lr=0.1), "best": np.float64(0.5), "n": np.int64(3)}
@@ -222,6 +244,17 @@ def test_a_cut_off_file_is_named(spec: str, tmp_path: Path, share: float) -> Non
     (tmp_path / "cut.pt").write_bytes(raw[: int(share * len(raw))])
     with pytest.raises(ValueError, match=r"cut\.pt (cannot be read|holds Python objects)"):
         load_model(spec, weights=tmp_path / "cut.pt")
+
+
+@pytest.mark.parametrize("raw", [b"", b"PK\x03\x04" + bytes(2000), b"noise" * 400])
+def test_what_torch_says_of_a_bad_file_is_not_cut_in_a_sentence(
+    spec: str, tmp_path: Path, raw: bytes
+) -> None:
+    (tmp_path / "bad.pt").write_bytes(raw)
+    with pytest.raises(ValueError, match=r"bad\.pt ") as caught:
+        load_model(spec, weights=tmp_path / "bad.pt")
+    assert "If you are seeing" not in str(caught.value)
+    assert ": )" not in str(caught.value)
 
 
 # torchvision's auxiliary heads

@@ -22,8 +22,8 @@ def doctor(as_json: options.Json = False, debug: options.Debug = False) -> None:
 
         def line(finding: Finding) -> str:
             mark = "ok " if finding.ok else "-- "
-            advice = f"\n{'':32}{finding.advice}" if finding.advice else ""
-            return f"{mark} {finding.name:<28}{finding.detail}{advice}"
+            advice = f"\n{'':35}{finding.advice}" if finding.advice else ""
+            return f"{mark} {finding.name:<31}{finding.detail}{advice}"
 
         record = {"healthy": is_healthy(findings), "findings": [asdict(f) for f in findings]}
         finish(record, "\n".join(map(line, findings)), as_json=as_json)

@@ -96,6 +96,7 @@ def run_demo(
     Raises:
         ValueError: when the folder is not as expected, or the class makes no mistakes.
         ImportError: when the packages of the ``demo`` extra are missing.
+        KeyboardInterrupt: when it was interrupted, also while illusions are made.
     """
     data = digits_data(seed) if folder is None else folder_data(folder)
     model, head, sets = _model_and_features(data, seed, progress)
@@ -200,7 +201,7 @@ def _illusions(
     n_steps: int,
     progress: bool,
 ) -> Illusions:
-    return render_illusions(
+    found = render_illusions(
         model,
         [neuron for neuron in neurons for _ in classes],
         list(classes) * len(neurons),
@@ -212,6 +213,10 @@ def _illusions(
         options=IllusionOptions(batch_size=2 * len(neurons), precision=_fast_precision()),
         progress=progress,
     )
+    if found.settings["interrupted"] is not None:
+        # The page says nothing of steps: unfinished pictures would pass for finished ones.
+        raise KeyboardInterrupt
+    return found
 
 
 def _fast_precision() -> Literal["float32", "bfloat16"]:

@@ -518,6 +518,14 @@ def test_a_sick_machine_is_an_exit_code(monkeypatch) -> None:
     assert "Error" not in result.stderr
 
 
+def test_doctor_keeps_a_space_after_each_name() -> None:
+    from captum_neuroinspect.inspection.doctor import examine
+
+    lines = _run("doctor").stdout.splitlines()
+    for finding in examine():
+        assert any(line[4:].startswith(f"{finding.name} ") for line in lines), finding.name
+
+
 # What goes wrong
 
 

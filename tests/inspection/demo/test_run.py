@@ -3,6 +3,8 @@
 import json
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from PIL import Image
 
 from captum_neuroinspect.experiments.digits_on_textures import DigitsOnTexturesConfig
 from captum_neuroinspect.inspection.demo import data as demo_data
+from captum_neuroinspect.inspection.demo import run
 from captum_neuroinspect.inspection.demo.output import write_demo
 from captum_neuroinspect.inspection.demo.run import run_demo
 
@@ -89,3 +92,12 @@ def test_demo_on_a_folder_with_hostile_names(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in report.read_text(encoding="utf-8")
     assert json.loads((tmp_path / "out" / "result.json").read_text())["data"]["field_is_validation"]
     assert "carry a false correlation" not in report.read_text(encoding="utf-8")
+
+
+def test_interrupted_illusions_end_the_demo(monkeypatch) -> None:
+    """`render_illusions` returns what it has, which the page would show as finished."""
+    unfinished = SimpleNamespace(settings={"interrupted": {"n_pairs": 2, "step": 3}})
+    monkeypatch.setattr(run, "render_illusions", lambda *_, **__: unfinished)
+    monkeypatch.setattr(run, "LabelSpaceEncoder", MagicMock())
+    with pytest.raises(KeyboardInterrupt):
+        run._illusions(torch.nn.Identity(), (0,), (0, 1), MagicMock(), 0, 3, False)

@@ -153,6 +153,15 @@ def test_edit_without_groups_calibration_and_photos(tmp_path: Path) -> None:
     assert "31 mended" in html
 
 
+def test_a_card_says_of_how_many_mistakes(tmp_path: Path) -> None:
+    data = example_data()
+    shown = {card.neuron for card in data.neurons}
+    row = next(row for row in data.ranking if row.neuron in shown)
+    assert f"in {row.n_mistakes} of 16 mistakes</p>" in _html(
+        replace(data, n_explained=16), tmp_path
+    )
+
+
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     data = example_data(names=HOSTILE)
     mistakes = tuple(
