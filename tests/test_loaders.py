@@ -28,7 +28,7 @@ from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 from captum_neuroinspect.inspection.commands._run_folder import RunSettings
 from captum_neuroinspect.inspection.commands.inspect import file_of_names
 from captum_neuroinspect.inspection.preflight_checks.preprocessing import PreprocessingCheck
-from captum_neuroinspect.inspection.session.edit_notes import notes_of, with_notes
+from captum_neuroinspect.inspection.report.edit_notes import notes_of, with_notes
 from captum_neuroinspect.inspection.session.pixels import restored
 from captum_neuroinspect.models import save_model
 from captum_neuroinspect.models._checkpoints import fill, read_checkpoint, weights_for

@@ -23,7 +23,7 @@ from captum_neuroinspect.inspection.commands._together import (
     settings_digest,
     writing_together,
 )
-from captum_neuroinspect.inspection.session.edit_notes import notes_of, with_notes
+from captum_neuroinspect.inspection.report.edit_notes import notes_of, with_notes
 from captum_neuroinspect.inspection.session.identity import edit_identity
 from captum_neuroinspect.inspection.session.session import NeuroInspect
 from captum_neuroinspect.models._known_code import watch

@@ -1,9 +1,8 @@
-"""From a session to what its report shows."""
+"""From the findings of an inspection to what its report shows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,8 +11,9 @@ from captum_neuroinspect._core.blocks import by_blocks
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.shares import FEW, share_with_interval
 from captum_neuroinspect._core.version import __version__
-from captum_neuroinspect.analysis.class_errors import counted_pairs
+from captum_neuroinspect.analysis.class_errors import confusions, counted_pairs
 from captum_neuroinspect.analysis.explanation import Explanation
+from captum_neuroinspect.inspection.data.parts import Material, Part
 from captum_neuroinspect.inspection.preflight_checks.preflight import MistakeCount
 from captum_neuroinspect.inspection.report.data import (
     BlamedNeuron,
@@ -25,47 +25,45 @@ from captum_neuroinspect.inspection.report.data import (
 )
 from captum_neuroinspect.inspection.report.fill_cards import neuron_cards
 from captum_neuroinspect.inspection.report.fill_edit import edit_result
+from captum_neuroinspect.inspection.report.findings import Findings
 from captum_neuroinspect.inspection.report.formats import share
 from captum_neuroinspect.inspection.report.public import public, public_source
-from captum_neuroinspect.inspection.session.data_parts import Part
-from captum_neuroinspect.inspection.session.identity import report_identity
-
-if TYPE_CHECKING:
-    from captum_neuroinspect.inspection.session.session import NeuroInspect
 
 _MAX_MISTAKES = 50
 _N_RANKED = 20  # lines of the ranking
-_KINDS = ("insufficient", "excessive", "both")
 
 
 def report_data(
-    session: NeuroInspect, run: str, command: tuple[str, ...] = (), inspection: str = ""
+    findings: Findings, run: str, command: tuple[str, ...] = (), inspection: str = ""
 ) -> ReportData:
-    """All that the session knows by now; pictures that take long are kept on the way."""
-    found = session.explanation
-    assert found is not None
-    part = session.material.inspected
+    """What a report shows of these findings.
+
+    Args:
+        findings: of an inspection.
+        run: its name, which a downloaded selection carries.
+        command: as in :class:`ReportData`.
+        inspection: as in :class:`ReportData`.
+    """
+    found, part = findings.explanation, findings.material.inspected
     names = _names(part.features)
-    cards = neuron_cards(session, found)
-    # Without a clock: the same data give the same page.
-    looked = session.preflight(found.target, found.predicted, clock=None)
+    cards = neuron_cards(findings)
     return ReportData(
         title=f"Inspection of {names[found.target]}",
-        verdict=_verdict(session, found, looked.mistakes),
+        verdict=_verdict(part.features, found, findings.preflight.mistakes),
         run=run,
         target=found.target,
         classes=tuple(_classes(part.features, names)),
-        facts=tuple(_facts(session)),
-        mappings=tuple(_mappings(session)),
+        facts=tuple(_facts(findings)),
+        mappings=tuple(_mappings(findings.material)),
         confusions=tuple(_confusions(part.features)),
         mistakes=tuple(_mistakes(part, found)),
         ranking=tuple(_ranking(found, {card.neuron for card in cards})),
         n_explained=len(found.mistakes),
         neurons=cards,
-        edit=edit_result(session),
-        cautions=tuple(map(public, looked.warnings)),
+        edit=edit_result(findings.comparison, findings.material.test),
+        cautions=tuple(map(public, findings.preflight.warnings)),
         command=command,
-        digest=report_identity(session),
+        digest=findings.digest,
         inspection=inspection,
     )
 
@@ -81,17 +79,16 @@ def _classes(features: FeatureSet, names: list[str]) -> Iterator[ClassResult]:
         yield ClassResult(name, n_photos, n_correct)
 
 
-def _mappings(session: NeuroInspect) -> Iterator[ClassMapping]:
+def _mappings(material: Material) -> Iterator[ClassMapping]:
     """Of the sets whose class names, or their numbers, are not the model's."""
-    material = session.material
     parts = {
         "photos": material.inspected,
         "training photos": material.train,
         "test photos": material.test,
     }
     for what, part in parts.items():
-        match = None if part is None else part.photos.match
-        if part is None or match is None or match.given is None or match.is_identity:
+        match = part.photos.match
+        if match.given is None or match.is_identity:
             continue
         counts = part.features.labels.bincount(minlength=part.features.n_classes).tolist()
         rows = [
@@ -104,14 +101,14 @@ def _mappings(session: NeuroInspect) -> Iterator[ClassMapping]:
         yield ClassMapping(what, tuple(rows), match.by_position, is_plain)
 
 
-def _class_order(session: NeuroInspect) -> str | None:
+def _class_order(findings: Findings) -> str | None:
     """How the photos' classes became the model's, where names did not decide."""
-    match = session.material.inspected.photos.match
+    match = findings.material.inspected.photos.match
     if match.by_position:
         return "taken by position, as asked: the photos' names are not the model's"
     if match.given is None:
         return "the numbers of the photos' labels, which have no names"
-    if session.model.class_names is None:
+    if not findings.is_named:
         return "the order of the photos' classes, by position: the model has no names for them"
     return None
 
@@ -167,13 +164,12 @@ def _ranking(found: Explanation, with_card: set[int]) -> Iterator[BlamedNeuron]:
             )
 
 
-def _verdict(session: NeuroInspect, found: Explanation, count: MistakeCount | None) -> str:
-    features = session.material.inspected.features
+def _verdict(features: FeatureSet, found: Explanation, count: MistakeCount | None) -> str:
     name = features.class_name
     of_class = features.of_class(found.target)
     right, n_class = int((features.is_correct & of_class).sum()), int(of_class.sum())
     n_wrong = int(features.is_mistake(found.target).sum())
-    (most,) = session.confusions(1, target=found.target)
+    (most,) = confusions(features, 1, target=found.target)
     words = (
         f"\u201c{name(found.target)}\u201d is recognised on {_counted(right, n_class)}; of all "
         f"photos {share(features.accuracy(), len(features))} are right. {most.n_samples} of its "
@@ -203,18 +199,17 @@ def _explained(count: MistakeCount) -> str:
     return f"{words}, {count.n_training} stand for training." if count.n_training else f"{words}."
 
 
-def _facts(session: NeuroInspect) -> Iterator[tuple[str, str]]:
-    material, model = session.material, session.model
-    yield "model", ", ".join(public_source(model.spec, model.weights))
-    seen = f"{model.view.said} ({model.view.interpolation})"
+def _facts(findings: Findings) -> Iterator[tuple[str, str]]:
+    material, view, found = findings.material, findings.view, findings.explanation
+    yield "model", ", ".join(public_source(findings.spec, findings.weights))
+    seen = f"{view.said} ({view.interpolation})"
     yield "photos", f"{len(material.inspected.features):,}, {seen}"
     yield "roles", material.roles()
-    found = session.explanation
-    if found is not None and (n_left_out := len(found.mistakes) - found.ranking.n_mistakes):
+    if n_left_out := len(found.mistakes) - found.ranking.n_mistakes:
         yield "without", f"{n_left_out:,} mistakes whose change did not reach their class"
-    order = _class_order(session)
+    order = _class_order(findings)
     if order is not None:
         yield "class order", public(order)
-    yield "encoder", "none" if session.encoder is None else public(session.encoder.name)
-    yield "seed", str(session.seed)
+    yield "encoder", "none" if findings.encoder is None else public(findings.encoder)
+    yield "seed", str(findings.seed)
     yield "made with", f"captum-neuroinspect {__version__}"

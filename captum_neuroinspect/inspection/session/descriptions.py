@@ -9,7 +9,7 @@ from typing import Any
 from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect.describe import Descriptions, NeuronDescription, describe_neurons
 from captum_neuroinspect.encoders.by_name import LazyEncoder
-from captum_neuroinspect.inspection.session.data_parts import Part
+from captum_neuroinspect.inspection.data.parts import Part
 from captum_neuroinspect.inspection.session.evidence import Source, background_of, pictures_of
 from captum_neuroinspect.optvis import Illusions
 

@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect.analysis.core_relevance import core_relevance
-from captum_neuroinspect.analysis.top_photos import TopPhotos, crops, top_photos
+from captum_neuroinspect.analysis.explanation import Explanation
+from captum_neuroinspect.analysis.top_photos import TopPhotos, crops, cut, top_photos
 from captum_neuroinspect.attr import Counterfactual, NeuronCounterfactual, neuron_saliency
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
-from captum_neuroinspect.inspection.session.data_parts import Part
+from captum_neuroinspect.inspection.data.parts import Material, Part
+from captum_neuroinspect.inspection.report.findings import NeuronEvidence
 from captum_neuroinspect.models.load import LoadedModel
 from captum_neuroinspect.optvis import Illusions
 
 Shape = tuple[int | None, ...]
 
+_N_NEURONS = 6  # cards, when nothing was visualized
 _N_PHOTOS = 6
 _N_BACKGROUND = 48
 _MAX_MISTAKES = 50  # whose saliency is computed
@@ -65,6 +68,24 @@ class Source:
         return self.work.tensors(kind, {**self.key, **key}, make, check=check, fresh=self.fresh)
 
 
+def neuron_evidence(
+    source: Source, material: Material, found: Explanation, illusions: Illusions | None
+) -> NeuronEvidence | None:
+    """Of the neurons that were visualized, or else of those blamed most, if there are any.
+
+    They are in the order of the ranking; those that it does not have come last.
+    """
+    chosen = found.neurons(_N_NEURONS) if illusions is None else illusions.neurons
+    place = {neuron: i for i, neuron in enumerate(found.neurons())}
+    neurons = sorted(dict.fromkeys(chosen), key=lambda neuron: place.get(neuron, len(place)))
+    if not neurons:
+        return None
+    top, boxes = boxes_of(source, material.inspected, neurons)
+    mistakes, maps = saliency_of(source, material.inspected, found.mistakes, neurons)
+    core = () if illusions is None else core_relevance_of(source, illusions, material.train)
+    return NeuronEvidence(tuple(neurons), top, boxes, mistakes, maps, tuple(core))
+
+
 def counterfactuals_of(
     source: Source, part: Part, mistakes: FeatureSet, target: int
 ) -> Counterfactual:
@@ -101,12 +122,6 @@ def _boxes(source: Source, part: Part, neuron: int, indices: Tensor) -> Tensor:
 
     key = {"photos": part.fingerprint, "neuron": neuron, "indices": indices.tolist()}
     return source.kept("crops", key, make, {"boxes": (len(indices), 4)})["boxes"]
-
-
-def cut(image: Tensor, box: Tensor) -> Tensor:
-    """The part of a photo ``(3, H, W)`` inside a box (left, top, right, bottom)."""
-    left, top, right, bottom = box.tolist()
-    return image[:, top:bottom, left:right]
 
 
 def pictures_of(
@@ -180,18 +195,19 @@ def _maps(model: nn.Module, head: nn.Linear, images: Tensor, neurons: list[int])
     return F.adaptive_avg_pool2d(found.abs().sum(2), _FINE)
 
 
-def core_relevance_of(
-    source: Source, illusions: Illusions, features: FeatureSet, key: Mapping[str, Any]
-) -> list[float | None]:
+def core_relevance_of(source: Source, illusions: Illusions, train: Part) -> list[float | None]:
     """The score of each illusion; ``None`` where there is none."""
     if illusions.masks is None or illusions.classes is None:
         return [None] * len(illusions)
 
     def make() -> dict[str, Tensor]:
-        preprocess = source.model.preprocess
-        scores = core_relevance(source.model.model, source.head, illusions, features, preprocess)
+        model, preprocess = source.model.model, source.model.preprocess
+        scores = core_relevance(model, source.head, illusions, train.features, preprocess)
         return {"scores": scores}
 
+    photos = [train.fingerprint, train.features.indices.tolist()]
+    key: dict[str, object] = {"illusions": illusions.settings, "photos": photos}
+    key |= {"neurons": list(illusions.neurons), "classes": list(illusions.classes)}
     shapes = {"scores": (len(illusions),)}
     scores = source.kept("core-relevance", key, make, shapes)["scores"].tolist()
     return [None if score != score else score for score in scores]

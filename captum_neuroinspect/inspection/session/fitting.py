@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import nn
 
 from captum_neuroinspect.analysis.explanation import mistakes_about
-from captum_neuroinspect.inspection.session.data_parts import Material
+from captum_neuroinspect.inspection.data.parts import Material
 
 if TYPE_CHECKING:
     from captum_neuroinspect._core.feature_set import FeatureSet

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from captum_neuroinspect._core.kinds import check_kinds
+from captum_neuroinspect.inspection.data.parts import Part
 from captum_neuroinspect.inspection.preflight_checks.preprocessing import (
     PreprocessingCheck,
     check_preprocessing,
 )
-from captum_neuroinspect.inspection.session.data_parts import Part
 from captum_neuroinspect.inspection.session.evidence import Source
 
 _N_PHOTOS = 32

@@ -21,12 +21,14 @@ from captum_neuroinspect.analysis.comparison import Comparison, compare_judged, 
 from captum_neuroinspect.analysis.explanation import Explanation
 from captum_neuroinspect.analysis.top_photos import TopPhotos, top_photos
 from captum_neuroinspect.inspection.cache.render_in_parts import render_in_parts, rendering_plan
+from captum_neuroinspect.inspection.data.parts import load_material
 from captum_neuroinspect.inspection.session.arguments import (
     layer_name,
     unit_indices,
 )
-from captum_neuroinspect.inspection.session.data_parts import load_material
+from captum_neuroinspect.inspection.session.evidence import neuron_evidence
 from captum_neuroinspect.inspection.session.fitting import Fitting, Method
+from captum_neuroinspect.inspection.session.identity import report_identity
 from captum_neuroinspect.inspection.session.state import SessionState
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from captum_neuroinspect.edit import HeadEdit
     from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight
     from captum_neuroinspect.inspection.preflight_checks.rendering import Clock
+    from captum_neuroinspect.inspection.report.findings import Findings
     from captum_neuroinspect.optvis import Illusions
     from captum_neuroinspect.optvis.illusion_options import Options
     from captum_neuroinspect.photos.photos import OnError
@@ -402,6 +405,37 @@ class NeuroInspect(SessionState):
         return compare_photos(edit, self.material.test.features)
 
     @undisturbed()
+    def findings(self) -> Findings:
+        """All that was found so far, as values: what :meth:`report` shows.
+
+        Raises:
+            ValueError: when there are no mistakes to explain.
+        """
+        from captum_neuroinspect.inspection.report.findings import Findings
+
+        found, model = self._explained(), self.model
+        # An inner layer's illusions are of other units than the decision layer's inputs.
+        illusions = self.illusions if self.layer is None else None
+        return Findings(
+            spec=model.spec,
+            weights=model.weights,
+            view=model.view,
+            is_named=model.class_names is not None,
+            head_weight=self.head.weight.detach(),
+            material=self.material,
+            explanation=found,
+            # Without a clock: the same data give the same page.
+            preflight=self.preflight(found.target, found.predicted, clock=None),
+            evidence=neuron_evidence(self.source, self.material, found, illusions),
+            illusions=illusions,
+            descriptions=self.descriptions,
+            comparison=None if self.last_edit is None else self.compare(),
+            encoder=None if self.encoder is None else self.encoder.name,
+            seed=self.seed,
+            digest=report_identity(self),
+        )
+
+    @undisturbed()
     def report(
         self,
         path: str | PathLike[str],
@@ -428,15 +462,15 @@ class NeuroInspect(SessionState):
             ValueError: when there are no mistakes to explain.
             OSError: when the file cannot be written, as its path is a folder.
         """
+        # Imported here: they take a while, and only those who report need them.
         from captum_neuroinspect.inspection.report.fill import report_data
         from captum_neuroinspect.inspection.report.write import write_report
 
         path = Path(path).expanduser()
         if path.is_dir():
             raise IsADirectoryError(f"path={str(path)!r} is a folder, expected a file.html")
-        self._explained()
         name = run or path.resolve().parent.name
-        return write_report(report_data(self, name, tuple(command), inspection), path)
+        return write_report(report_data(self.findings(), name, tuple(command), inspection), path)
 
     def _rendering(
         self,

@@ -21,6 +21,7 @@ from captum_neuroinspect.analysis.class_errors import worst_classes
 from captum_neuroinspect.analysis.explanation import Explanation, check_outputs, explain_mistakes
 from captum_neuroinspect.encoders.by_name import LazyEncoder, find_encoder
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
+from captum_neuroinspect.inspection.data.parts import Material
 from captum_neuroinspect.inspection.session.arguments import (
     check_names,
     class_index,
@@ -31,7 +32,6 @@ from captum_neuroinspect.inspection.session.arguments import (
     n_classes_of,
     sized_like,
 )
-from captum_neuroinspect.inspection.session.data_parts import Material
 from captum_neuroinspect.inspection.session.evidence import Source, counterfactuals_of
 from captum_neuroinspect.inspection.session.pixels import kept_preprocessing_check
 from captum_neuroinspect.models.load import LoadedModel

@@ -18,6 +18,7 @@ from captum_neuroinspect.inspection.report._checks import check_data
 from captum_neuroinspect.inspection.report._view import view_of
 from captum_neuroinspect.inspection.report.data import ReportData
 from captum_neuroinspect.inspection.report.fill import report_data
+from captum_neuroinspect.inspection.report.fill_cards import overlay
 
 
 def _explained() -> NeuroInspect:
@@ -27,7 +28,7 @@ def _explained() -> NeuroInspect:
 
 
 def _filled(made: NeuroInspect) -> ReportData:
-    data = report_data(made, "run")
+    data = report_data(made.findings(), "run")
     check_data(data)
     return data
 
@@ -71,9 +72,9 @@ def test_all_illusions_are_dimmed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return masked(one)  # type: ignore[arg-type]
 
     expected = illusions.masked()
+    findings = made.findings()
     monkeypatch.setattr(type(illusions), "masked", counted)
-    monkeypatch.setattr("captum_neuroinspect.inspection.report.fill_cards._core", lambda *_: {})
-    cards = {card.neuron: card for card in report_data(made, "run").neurons}
+    cards = {card.neuron: card for card in report_data(findings, "run").neurons}
     assert len(calls) == 1
     for i, neuron in enumerate(illusions.neurons):
         pictures = {p.class_index: p for p in cards[neuron].illusions}
@@ -305,3 +306,23 @@ def test_a_report_names_no_folder_of_the_user(spec: str, shown: str) -> None:
     made = _explained()
     made.model = replace(made.model, spec=spec, weights="as given")
     assert dict(_filled(made).facts)["model"] == f"{shown}, as given"
+
+
+def test_nothing_to_show_is_the_grey_photo() -> None:
+    image = torch.rand(3, 6, 9)
+    for heat in (torch.zeros(2, 3), -torch.ones(2, 3)):
+        grey = overlay(image, heat)
+        torch.testing.assert_close(grey, image.mean(0, keepdim=True).expand(3, -1, -1))
+
+
+def test_it_is_brightest_where_the_map_is_largest_whatever_its_scale() -> None:
+    heat = torch.zeros(4, 4)
+    heat[0, 3] = 1.0
+    image = torch.zeros(3, 16, 16)
+    found = overlay(image, heat)
+    assert torch.allclose(found, overlay(image, heat * 1e-3), atol=1e-4)
+    row, column = divmod(int(found.sum(0).argmax()), 16)
+    assert row < 4
+    assert column >= 12
+    assert found[:, 10:, :6].abs().max() == 0
+    assert 0 <= float(found.min()) <= float(found.max()) <= 1

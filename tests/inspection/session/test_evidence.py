@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,12 +9,12 @@ from helpers import left_unchanged
 from session_examples import SIZE, CountedNet, loaded, photos
 
 from captum_neuroinspect.analysis import core_relevance, crops
+from captum_neuroinspect.analysis.top_photos import cut
 from captum_neuroinspect.attr import NeuronCounterfactual, neuron_saliency
 from captum_neuroinspect.inspection.session.evidence import (
     boxes_of,
     core_relevance_of,
     counterfactuals_of,
-    cut,
     pictures_of,
     saliency_of,
 )
@@ -79,14 +80,14 @@ def test_saliency_is_of_each_neuron_on_each_mistake_and_kept_one_by_one(made) ->
 
 def test_core_relevance(made) -> None:
     found = made.visualize([4, 9], [0, 2], n_steps=1, size=SIZE)
-    features = made.material.train.features
-    scores = core_relevance_of(made.source, found, features, {"any": 1})
-    expected = core_relevance(made.model.model, made.head, found, features)
+    train = made.material.train
+    scores = core_relevance_of(made.source, found, train)
+    expected = core_relevance(made.model.model, made.head, found, train.features)
     assert scores == expected.tolist()
     alone = made.visualize([4, 9], (), n_steps=1, size=SIZE)
-    assert core_relevance_of(made.source, alone, features, {"any": 2}) == [None, None]
-    nobody = features.subset(~features.is_correct)
-    assert core_relevance_of(made.source, found, nobody, {"any": 3}) == [None] * 4
+    assert core_relevance_of(made.source, alone, train) == [None, None]
+    nobody = replace(train, features=train.features.subset(~train.features.is_correct))
+    assert core_relevance_of(made.source, found, nobody) == [None] * 4
 
 
 def test_another_model_has_other_evidence(tmp_path) -> None:

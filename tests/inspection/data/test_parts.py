@@ -13,8 +13,8 @@ from session_examples import NAMES, SIZE, CountedNet, photos, write_photos
 from captum_neuroinspect import collect_features
 from captum_neuroinspect.edit import compare_heads
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
+from captum_neuroinspect.inspection.data.parts import Material, load_material
 from captum_neuroinspect.inspection.session.arguments import loaded_model, model_key
-from captum_neuroinspect.inspection.session.data_parts import Material, load_material
 
 ROLES = ("train", "deployment", "validation", "test")
 

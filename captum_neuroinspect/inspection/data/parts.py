@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from captum_neuroinspect._core.class_names import by_position_note, shortened
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.shares import FEW
-from captum_neuroinspect.inspection.cache.work_folder import WorkFolder, collect_in_parts
-from captum_neuroinspect.inspection.session.arguments import n_classes_of
-from captum_neuroinspect.inspection.session.roles import (
+from captum_neuroinspect.inspection.cache.collect_in_parts import collect_in_parts
+from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
+from captum_neuroinspect.inspection.data.roles import (
     dealt_roles,
     seen_apart,
     set_apart,
@@ -151,7 +151,8 @@ def load_material(
     }
     photos = _with_one_list(photos, model.class_names, by_position)
     for name, found in photos.items():
-        _check_classes(name, found, model.class_names, n_classes_of(model, head))
+        # One output decides between two classes.
+        _check_classes(name, found, model.class_names, max(head.out_features, 2))
     if model.class_names is None:
         _say_by_position(photos)
     photos = set_apart(photos)
