@@ -24,7 +24,6 @@ from captum_neuroinspect.inspection.commands._together import (
     writing_together,
 )
 from captum_neuroinspect.inspection.report.edit_notes import notes_of, with_notes
-from captum_neuroinspect.inspection.session.identity import edit_identity
 from captum_neuroinspect.inspection.session.session import NeuroInspect
 from captum_neuroinspect.models._known_code import watch
 from captum_neuroinspect.models.load import load_model
@@ -291,7 +290,7 @@ def save_edit(session: NeuroInspect, folder: Path, picked: Selection | None = No
     """
     edit = session.last_edit
     assert edit is not None
-    settings = {**edit.settings, _MADE_FROM: edit_identity(session)}
+    settings = {**edit.settings, _MADE_FROM: session.edit_identity}
     if picked is not None:
         settings = with_notes(settings | {"note": picked.note}, picked.notes)
     session.last_edit = replace(edit, settings=settings)
@@ -326,7 +325,7 @@ def restore_edit(session: NeuroInspect, folder: Path) -> bool:
 
 def _is_of(session: NeuroInspect, edit: HeadEdit) -> bool:
     is_of_head = head_fingerprint(edit.original) == head_fingerprint(session.head)
-    return is_of_head and edit.settings.get(_MADE_FROM) == edit_identity(session)
+    return is_of_head and edit.settings.get(_MADE_FROM) == session.edit_identity
 
 
 def _are_texts(names: Any) -> bool:

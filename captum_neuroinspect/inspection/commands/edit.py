@@ -93,7 +93,6 @@ def edit(
 def _check(picked: Selection | None, session: NeuroInspect) -> None:
     if picked is None:
         return
-    from captum_neuroinspect.inspection.session.identity import report_identity
 
     n_features, n_classes = session.head.in_features, session.head.out_features
     if picked.target >= n_classes:
@@ -117,7 +116,7 @@ def _check(picked: Selection | None, session: NeuroInspect) -> None:
             f"{name(session.explanation.target)!r}: it comes from another run, or "
             f"`neuroinspect inspect --class {picked.target}` has to be run again"
         )
-    picked.check_report(report_identity(session))
+    picked.check_report(session.report_identity)
 
 
 def _edit(session: NeuroInspect, picked: Selection | None, method: str, keep_anyway: bool) -> None:

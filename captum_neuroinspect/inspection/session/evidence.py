@@ -1,9 +1,12 @@
-"""What stands beside the illusions of a neuron: photos, crops, saliency, core relevance."""
+"""What a session computes beside its steps, and keeps.
+
+Counterfactuals, top photos and their crops, saliency, core relevance, and how photos come in.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -11,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect.analysis.core_relevance import core_relevance
 from captum_neuroinspect.analysis.explanation import Explanation
@@ -18,6 +22,10 @@ from captum_neuroinspect.analysis.top_photos import TopPhotos, crops, cut, top_p
 from captum_neuroinspect.attr import Counterfactual, NeuronCounterfactual, neuron_saliency
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 from captum_neuroinspect.inspection.data.parts import Material, Part
+from captum_neuroinspect.inspection.preflight_checks.preprocessing import (
+    PreprocessingCheck,
+    check_preprocessing,
+)
 from captum_neuroinspect.inspection.report.findings import NeuronEvidence
 from captum_neuroinspect.models.load import LoadedModel
 from captum_neuroinspect.optvis import Illusions
@@ -27,6 +35,7 @@ Shape = tuple[int | None, ...]
 _N_NEURONS = 6  # cards, when nothing was visualized
 _N_PHOTOS = 6
 _N_BACKGROUND = 48
+_N_CHECKED = 32  # photos whose pixels are looked at
 _MAX_MISTAKES = 50  # whose saliency is computed
 _CHUNK = 8
 _DETAILS = ("w", "converged", "n_steps", "already_correct", "residual", "feasible", "ran_out")
@@ -211,3 +220,38 @@ def core_relevance_of(source: Source, illusions: Illusions, train: Part) -> list
     shapes = {"scores": (len(illusions),)}
     scores = source.kept("core-relevance", key, make, shapes)["scores"].tolist()
     return [None if score != score else score for score in scores]
+
+
+def kept_preprocessing_check(source: Source, part: Part, *, compare: bool) -> PreprocessingCheck:
+    """:func:`check_preprocessing` on photos spread evenly over the part, as classes lie in order.
+
+    Args:
+        source: the model.
+        part: its photos.
+        compare: try other normalisations.
+    """
+    n_rows = len(part.features)
+    rows = torch.linspace(0, n_rows - 1, min(n_rows, _N_CHECKED)).round().long()
+    chosen = part.features.subset(rows)
+
+    def make() -> dict[str, Any]:
+        images, model = part.images(chosen), source.model
+        found = check_preprocessing(
+            model.model,
+            images,
+            chosen.labels,
+            model.preprocess,
+            head=source.head,
+            compare=compare,
+        )
+        return asdict(found)
+
+    key = {**source.key, "photos": part.fingerprint, "n_photos": len(rows), "compare": compare}
+    kept = source.work.json("preprocessing", key, make, check=restored_check, fresh=source.fresh)
+    return restored_check(kept)
+
+
+def restored_check(kept: dict[str, Any]) -> PreprocessingCheck:
+    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in kept.items()}
+    check_kinds(values, PreprocessingCheck)
+    return PreprocessingCheck(**values)
