@@ -17,7 +17,7 @@ from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect.edit import HeadEdit
-from captum_neuroinspect.inspection.commands._together import (
+from captum_neuroinspect.inspection.commands._run_lock import (
     is_of_another,
     mark_of,
     settings_digest,
@@ -156,9 +156,9 @@ def open_session(
         on_error="skip" if settings.skip_unreadable else "raise",
         by_position=settings.by_position,
     )
-    material = session.material
-    sets = {"": material.inspected}
-    sets |= {f" of {role}": getattr(material, role) for role in sorted(material.given)}
+    data = session.data
+    sets = {"": data.inspected}
+    sets |= {f" of {role}": getattr(data, role) for role in sorted(data.given)}
     for of_set, part in sets.items():
         for name, reason in part.photos.skipped:
             text = f"{shown(name)}{of_set} is left out, as it cannot be read: {shown(reason)}"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class PhotoSet:
     """Photos and what the decision layer sees of them; row i is of photo ``indices[i]``.
 
     Attributes:
@@ -53,7 +53,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class InspectionData:
     """The photos of an inspection, in four roles; no photo has two of them.
 
     Attributes:
@@ -66,16 +66,16 @@ class Material:
         seed: dealt the photos out.
     """
 
-    inspected: Part
-    train: Part
-    deployment: Part
-    validation: Part
-    test: Part
+    inspected: PhotoSet
+    train: PhotoSet
+    deployment: PhotoSet
+    validation: PhotoSet
+    test: PhotoSet
     given: frozenset[str] = frozenset()
     seed: int = 0
 
     @property
-    def held_out(self) -> Part:
+    def held_out(self) -> PhotoSet:
         """Photos of ``data`` that are not explained: for validation, and for test if it has none.
 
         They are the only ones that choose or judge, so that what people pick by looking at the
@@ -124,7 +124,7 @@ class Material:
         return f"{', '.join(counts)} ({where} from data)"
 
 
-def load_material(
+def load_inspection_data(
     model: LoadedModel,
     head: nn.Linear,
     data: Any,
@@ -139,7 +139,7 @@ def load_material(
     fresh: bool,
     progress: bool,
     by_position: bool = False,
-) -> Material:
+) -> InspectionData:
     """Read photos, collect their features, and deal out the four roles."""
     _check_share(held_out)
     # All arguments are looked at before the backbone runs over any of them.
@@ -166,7 +166,9 @@ def load_material(
     shares = shares_of(held_out, parts)
     dealt = dealt_roles(inspected.features, inspected.photos.digests(), shares, seed)
     parts |= {role: replace(inspected, features=features) for role, features in dealt.items()}
-    return Material(inspected, **parts, given=frozenset(given) & set(photos) - {"data"}, seed=seed)
+    return InspectionData(
+        inspected, **parts, given=frozenset(given) & set(photos) - {"data"}, seed=seed
+    )
 
 
 def _photos(
@@ -224,7 +226,7 @@ def _part(
     work: WorkFolder,
     fresh: bool,
     progress: bool,
-) -> Part:
+) -> PhotoSet:
     fingerprint = photos.fingerprint()
     features = collect_in_parts(
         work,
@@ -237,7 +239,7 @@ def _part(
     )
     if features.is_multi_hot:
         raise ValueError(f"{name} has multi-hot labels, expected one class a photo")
-    return Part(photos, features, fingerprint)
+    return PhotoSet(photos, features, fingerprint)
 
 
 def _check_share(held_out: float) -> None:

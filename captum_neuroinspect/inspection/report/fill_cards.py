@@ -13,8 +13,10 @@ from torch import Tensor
 
 from captum_neuroinspect.analysis.explanation import Explanation
 from captum_neuroinspect.analysis.top_photos import cut
-from captum_neuroinspect.inspection.data.parts import Part
-from captum_neuroinspect.inspection.report.data import (
+from captum_neuroinspect.inspection.data.parts import PhotoSet
+from captum_neuroinspect.inspection.report.findings import Findings, NeuronEvidence
+from captum_neuroinspect.inspection.report.pictures import as_image
+from captum_neuroinspect.inspection.report.report_data import (
     ClassWeight,
     IllusionPicture,
     NeuronCard,
@@ -22,8 +24,6 @@ from captum_neuroinspect.inspection.report.data import (
     SaliencyPicture,
     TopPhoto,
 )
-from captum_neuroinspect.inspection.report.findings import Findings, NeuronEvidence
-from captum_neuroinspect.inspection.report.pictures import as_image
 
 if TYPE_CHECKING:
     from captum_neuroinspect.describe import NeuronDescription
@@ -41,8 +41,8 @@ def neuron_cards(findings: Findings) -> tuple[NeuronCard, ...]:
     if evidence is None:
         return ()
     neurons = list(evidence.neurons)
-    photos = _top_photos(evidence, findings.material.inspected)
-    saliency = _saliency(evidence, findings.material.inspected, found)
+    photos = _top_photos(evidence, findings.data.inspected)
+    saliency = _saliency(evidence, findings.data.inspected, found)
     core = {} if illusions is None else _core(evidence, illusions, found.target)
     words = {d.neuron: d for d in findings.descriptions or ()}
     pictures = {} if illusions is None else _pictures(illusions)
@@ -86,7 +86,7 @@ def _number(values: Tensor | None, i: int) -> float | None:
     return None if value is None or value != value else value
 
 
-def _top_photos(evidence: NeuronEvidence, part: Part) -> dict[int, tuple[TopPhoto, ...]]:
+def _top_photos(evidence: NeuronEvidence, part: PhotoSet) -> dict[int, tuple[TopPhoto, ...]]:
     top, boxes = evidence.top, evidence.boxes
     whole: dict[int, Image] = {}  # a photo may excite many neurons
 
@@ -105,7 +105,7 @@ def _top_photos(evidence: NeuronEvidence, part: Part) -> dict[int, tuple[TopPhot
 
 
 def _saliency(
-    evidence: NeuronEvidence, part: Part, found: Explanation
+    evidence: NeuronEvidence, part: PhotoSet, found: Explanation
 ) -> dict[int, tuple[SaliencyPicture, ...]]:
     """Each neuron on the mistakes whose counterfactual changes it most."""
     mistakes, maps = evidence.mistakes, evidence.saliency

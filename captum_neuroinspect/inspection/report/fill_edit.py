@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from captum_neuroinspect.analysis.comparison import Comparison
-from captum_neuroinspect.inspection.data.parts import Part
-from captum_neuroinspect.inspection.report.data import Change, ChangedPhoto, EditResult
+from captum_neuroinspect.inspection.data.parts import PhotoSet
 from captum_neuroinspect.inspection.report.edit_notes import notes_of
+from captum_neuroinspect.inspection.report.report_data import Change, ChangedPhoto, EditResult
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit import HeadEdit
@@ -20,7 +20,7 @@ _MAX_CLASSES = 30
 _SHOWN_SETTINGS = ("method", "scope", "strength", "target_weight", "seed")
 
 
-def edit_result(found: Comparison | None, test: Part) -> EditResult | None:
+def edit_result(found: Comparison | None, test: PhotoSet) -> EditResult | None:
     """An edit, judged on test photos; ``None`` without one."""
     if found is None:
         return None
@@ -76,7 +76,7 @@ def _settings(edit: HeadEdit) -> Iterator[tuple[str, str]]:
             yield name.replace("_", " "), str(known[name])
 
 
-def _photos(found: Comparison, test: Part) -> Iterator[ChangedPhoto]:
+def _photos(found: Comparison, test: PhotoSet) -> Iterator[ChangedPhoto]:
     others = (found.rows(kind)[:_MAX_PHOTOS] for kind in ("mended", "still wrong"))
     rows = torch.cat([found.rows("broken"), *others]).tolist()
     for row in rows:

@@ -11,7 +11,7 @@ from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect.analysis.comparison import Comparison
 from captum_neuroinspect.analysis.explanation import Explanation
 from captum_neuroinspect.analysis.top_photos import TopPhotos
-from captum_neuroinspect.inspection.data.parts import Material
+from captum_neuroinspect.inspection.data.parts import InspectionData
 from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight
 from captum_neuroinspect.photos.view import View
 
@@ -51,7 +51,7 @@ class Findings:
         view: how it looks at photos.
         is_named: whether the model has class names of its own.
         head_weight: ``(C, F)`` of the decision layer.
-        material: the photos and their features, by role.
+        data: the photos and their features, by role.
         explanation: of the mistakes on the inspected class.
         preflight: what may make the results wrong.
         evidence: for the cards; ``None``: no neuron has one.
@@ -68,7 +68,7 @@ class Findings:
     view: View
     is_named: bool
     head_weight: Tensor
-    material: Material
+    data: InspectionData
     explanation: Explanation
     preflight: Preflight
     evidence: NeuronEvidence | None = None

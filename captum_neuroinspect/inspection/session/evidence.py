@@ -21,7 +21,7 @@ from captum_neuroinspect.analysis.explanation import Explanation
 from captum_neuroinspect.analysis.top_photos import TopPhotos, crops, cut, top_photos
 from captum_neuroinspect.attr import Counterfactual, NeuronCounterfactual, neuron_saliency
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
-from captum_neuroinspect.inspection.data.parts import Material, Part
+from captum_neuroinspect.inspection.data.parts import InspectionData, PhotoSet
 from captum_neuroinspect.inspection.preflight_checks.preprocessing import (
     PreprocessingCheck,
     check_preprocessing,
@@ -43,7 +43,7 @@ _FINE = 16  # a map of pixels is smoothed to so many places a side
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class EvidenceSource:
     """The model that evidence is taken from, and where it is kept.
 
     Attributes:
@@ -78,9 +78,9 @@ class Source:
 
 
 def neuron_evidence(
-    source: Source, material: Material, found: Explanation, illusions: Illusions | None
+    source: EvidenceSource, data: InspectionData, found: Explanation, illusions: Illusions | None
 ) -> NeuronEvidence | None:
-    """Of the neurons that were visualized, or else of those blamed most, if there are any.
+    """Of the neurons that were visualized, or else of the first of the ranking, if any.
 
     They are in the order of the ranking; those that it does not have come last.
     """
@@ -89,14 +89,14 @@ def neuron_evidence(
     neurons = sorted(dict.fromkeys(chosen), key=lambda neuron: place.get(neuron, len(place)))
     if not neurons:
         return None
-    top, boxes = boxes_of(source, material.inspected, neurons)
-    mistakes, maps = saliency_of(source, material.inspected, found.mistakes, neurons)
-    core = () if illusions is None else core_relevance_of(source, illusions, material.train)
+    top, boxes = boxes_of(source, data.inspected, neurons)
+    mistakes, maps = saliency_of(source, data.inspected, found.mistakes, neurons)
+    core = () if illusions is None else core_relevance_of(source, illusions, data.train)
     return NeuronEvidence(tuple(neurons), top, boxes, mistakes, maps, tuple(core))
 
 
 def counterfactuals_of(
-    source: Source, part: Part, mistakes: FeatureSet, target: int
+    source: EvidenceSource, part: PhotoSet, mistakes: FeatureSet, target: int
 ) -> Counterfactual:
     """What :class:`NeuronCounterfactual` gives for these mistakes, with its details."""
 
@@ -114,7 +114,7 @@ def counterfactuals_of(
 
 
 def boxes_of(
-    source: Source, part: Part, neurons: Sequence[int], n_photos: int = _N_PHOTOS
+    source: EvidenceSource, part: PhotoSet, neurons: Sequence[int], n_photos: int = _N_PHOTOS
 ) -> tuple[TopPhotos, Tensor]:
     """The most exciting photos of each neuron, and the box of its region, ``(J, k, 4)``."""
     top = top_photos(part.features, neurons, n_photos)
@@ -122,7 +122,7 @@ def boxes_of(
     return top, torch.stack(boxes)
 
 
-def _boxes(source: Source, part: Part, neuron: int, indices: Tensor) -> Tensor:
+def _boxes(source: EvidenceSource, part: PhotoSet, neuron: int, indices: Tensor) -> Tensor:
     def make() -> dict[str, Tensor]:
         images = part.photos.images(indices)
         preprocess = source.model.preprocess
@@ -134,7 +134,7 @@ def _boxes(source: Source, part: Part, neuron: int, indices: Tensor) -> Tensor:
 
 
 def pictures_of(
-    source: Source, part: Part, neurons: Sequence[int], illusions: Illusions | None
+    source: EvidenceSource, part: PhotoSet, neurons: Sequence[int], illusions: Illusions | None
 ) -> dict[int, list[Tensor]]:
     """What shows a neuron: the crops of its most exciting photos, and its illusions."""
     top, boxes = boxes_of(source, part, neurons)
@@ -151,15 +151,15 @@ def pictures_of(
     return found
 
 
-def background_of(part: Part, seed: int, n_photos: int = _N_BACKGROUND) -> Tensor:
-    """Photos without regard to any neuron, ``(N, 3, H, W)``: what is usual here."""
+def background_of(part: PhotoSet, seed: int, n_photos: int = _N_BACKGROUND) -> Tensor:
+    """Photos without regard to any neuron, ``(N, 3, H, W)``: the background for words."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(part.photos), generator=generator)
     return part.photos.images(order[:n_photos])
 
 
 def saliency_of(
-    source: Source, part: Part, mistakes: FeatureSet, neurons: Sequence[int]
+    source: EvidenceSource, part: PhotoSet, mistakes: FeatureSet, neurons: Sequence[int]
 ) -> tuple[FeatureSet, Tensor]:
     """Mistakes, the first fifty, and where each neuron is excited in them, ``(M, J, h, w)``."""
     chosen = mistakes.subset(torch.arange(min(len(mistakes), _MAX_MISTAKES)))
@@ -183,7 +183,7 @@ def saliency_of(
     return chosen, torch.stack([maps_of(neuron) for neuron in neurons], dim=1)
 
 
-def _saliency(source: Source, images: Tensor, neurons: list[int]) -> Tensor:
+def _saliency(source: EvidenceSource, images: Tensor, neurons: list[int]) -> Tensor:
     model = source.model.on_pixels()
     device = device_of(model)
     maps = [_maps(model, source.head, part.to(device), neurons) for part in images.split(_CHUNK)]
@@ -204,7 +204,9 @@ def _maps(model: nn.Module, head: nn.Linear, images: Tensor, neurons: list[int])
     return F.adaptive_avg_pool2d(found.abs().sum(2), _FINE)
 
 
-def core_relevance_of(source: Source, illusions: Illusions, train: Part) -> list[float | None]:
+def core_relevance_of(
+    source: EvidenceSource, illusions: Illusions, train: PhotoSet
+) -> list[float | None]:
     """The score of each illusion; ``None`` where there is none."""
     if illusions.masks is None or illusions.classes is None:
         return [None] * len(illusions)
@@ -222,7 +224,9 @@ def core_relevance_of(source: Source, illusions: Illusions, train: Part) -> list
     return [None if score != score else score for score in scores]
 
 
-def kept_preprocessing_check(source: Source, part: Part, *, compare: bool) -> PreprocessingCheck:
+def kept_preprocessing_check(
+    source: EvidenceSource, part: PhotoSet, *, compare: bool
+) -> PreprocessingCheck:
     """:func:`check_preprocessing` on photos spread evenly over the part, as classes lie in order.
 
     Args:

@@ -1,4 +1,4 @@
-"""One session over a model and its photos: point at mistakes, look, judge, mend."""
+"""One session over a model and its photos: find mistakes, explain, look, edit, compare."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from captum_neuroinspect.analysis.top_photos import TopPhotos, top_photos
 from captum_neuroinspect.encoders.by_name import LazyEncoder, find_encoder
 from captum_neuroinspect.inspection.cache.render_in_parts import render_in_parts, rendering_plan
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
-from captum_neuroinspect.inspection.data.parts import Material, load_material
+from captum_neuroinspect.inspection.data.parts import InspectionData, load_inspection_data
 from captum_neuroinspect.inspection.session.arguments import (
     check_names,
     class_index,
@@ -47,7 +47,7 @@ from captum_neuroinspect.inspection.session.arguments import (
     unit_indices,
 )
 from captum_neuroinspect.inspection.session.evidence import (
-    Source,
+    EvidenceSource,
     counterfactuals_of,
     kept_preprocessing_check,
     neuron_evidence,
@@ -76,7 +76,7 @@ _OF_SESSION = ("head", "layer", "preprocess", "encoder", "class_names")
 
 
 class NeuroInspect:
-    """The debugger: it points to the place, you judge, and the head is mended.
+    """The debugger: it finds the neurons behind mistakes, and edits the head as you decide.
 
     Every step returns what the standalone function returns, shows itself in a notebook,
     and can be left out. What takes long (features, counterfactuals, illusions, saliency)
@@ -159,7 +159,7 @@ class NeuroInspect:
         self.layer, self.seed, self.fresh, self.progress = layer, seed, fresh, progress
         self._encoder = find_encoder(encoder, device_of(self.model.model))
         self.work = self._folder(work)
-        self._material: Material | None = None
+        self._data: InspectionData | None = None
         self._checked: PreprocessingCheck | None = None  # of these photos
         self.explanation: Explanation | None = None
         self.illusions: Illusions | None = None
@@ -167,7 +167,7 @@ class NeuroInspect:
         self.last_edit: HeadEdit | None = None
 
     def __repr__(self) -> str:
-        data = "nothing loaded" if self._material is None else repr(self.material.inspected.photos)
+        data = "nothing loaded" if self._data is None else repr(self.data.inspected.photos)
         return f"NeuroInspect({self.model.spec}, {data}, work={str(self.work.path)!r})"
 
     @property
@@ -190,20 +190,20 @@ class NeuroInspect:
         return self._encoder
 
     @property
-    def material(self) -> Material:
+    def data(self) -> InspectionData:
         """The photos and their features.
 
         Raises:
             RuntimeError: before :meth:`load`.
         """
-        if self._material is None:
+        if self._data is None:
             raise RuntimeError("no photos are loaded: call load(data) first")
-        return self._material
+        return self._data
 
     @property
-    def source(self) -> Source:
+    def source(self) -> EvidenceSource:
         """Model and work folder, for what is computed beside the steps."""
-        return Source(self.model, self.head, self.work, self._source_key, self.fresh)
+        return EvidenceSource(self.model, self.head, self.work, self._source_key, self.fresh)
 
     @property
     def edit_identity(self) -> str:
@@ -240,7 +240,7 @@ class NeuroInspect:
         right. A photo that is in two sets, by its content, is left out of ``test`` or
         ``train``, with a warning; copies within ``data`` have the same role. Where fewer than
         twenty test photos of ``data`` are of a class, all held-out photos judge its edit by
-        :func:`cross_fit`. ``material.roles()`` says how many photos have each role.
+        :func:`cross_fit`. ``data.roles()`` says how many photos have each role.
 
         Args:
             data: the labelled photos that it is about, in any form that
@@ -255,7 +255,7 @@ class NeuroInspect:
                 half for test, or all for validation with ``test``. The other photos are
                 for deployment, or with ``train=None`` half of them for train.
             on_error: what happens to photos that cannot be read: an error, or ``"skip"``:
-                ``material.inspected.photos.skipped`` lists those of ``data``.
+                ``data.inspected.photos.skipped`` lists those of ``data``.
             by_position: take the classes of the photos in their order (folders: sorted) as
                 the model's, whatever they are called. Otherwise they are found by name:
                 among the model's names, or, when it has none, those of ``data``.
@@ -274,7 +274,7 @@ class NeuroInspect:
                 all there is.
         """
         self._see_as_given(data)
-        self._material = load_material(
+        self._data = load_inspection_data(
             self.model,
             self.head,
             data,
@@ -291,15 +291,15 @@ class NeuroInspect:
         )
         self.explanation = self.illusions = self.descriptions = self.last_edit = None
         self._checked = None
-        return self.material.inspected.features
+        return self.data.inspected.features
 
     def worst_classes(self, n: int | None = 10) -> WorstClasses:
         """:func:`worst_classes` of the photos."""
-        return worst_classes(self.material.inspected.features, n)
+        return worst_classes(self.data.inspected.features, n)
 
     def confusions(self, n: int | None = 10, *, target: int | str | None = None) -> Confusions:
         """:func:`confusions` of the photos."""
-        features = self.material.inspected.features
+        features = self.data.inspected.features
         return confusions(features, n, target=None if target is None else self._class(target))
 
     @undisturbed()
@@ -338,7 +338,7 @@ class NeuroInspect:
         """
         from captum_neuroinspect.inspection.preflight_checks.preflight import preflight
 
-        material = self.material
+        data = self.data
         if target is not None:
             index = self._class(target)
         else:
@@ -347,12 +347,13 @@ class NeuroInspect:
         if n_neurons < 1:
             raise ValueError(f"n_neurons={n_neurons}, expected at least 1")
         found = preflight(
-            material.inspected.features,
-            material.deployment.features,
-            material.held_out.features,
+            data.inspected.features,
+            data.deployment.features,
+            data.validation.features,
+            # Test photos that were given are not among those inspected.
+            None if "test" in data.given else data.test.features,
             target=index,
             predicted=place,
-            judges="test" not in material.given,
         )
         pixels = self._pixels_check(is_doubtful=found.guessing.is_blind)
         plan = None
@@ -400,7 +401,7 @@ class NeuroInspect:
         """What neurons look for in classes: :func:`render_illusions`, batch by batch.
 
         Args:
-            neurons: which; ``None``: the six that the explanation blames most.
+            neurons: which; ``None``: the first six of the explanation.
             classes: each neuron in each of them; ``None``: the class that was missed and
                 the one that most of its mistakes were taken for; ``()``: neurons alone.
             guided: let the session's encoder look at the images too, if there is one.
@@ -426,11 +427,11 @@ class NeuroInspect:
     def describe(self, neurons: Sequence[int] | None = None, *, n_phrases: int = 5) -> Descriptions:
         """Words for neurons, from their top crops and illusions: :func:`describe_neurons`.
 
-        What is usual for a word is measured on some of the photos, drawn by the seed.
+        Each word's score is compared with its score on some of the photos, drawn by the seed.
 
         Args:
             neurons: inputs of the decision layer; ``None``: those that were visualized, or
-                else the six that the explanation blames most.
+                else the first six of the explanation.
             n_phrases: for each neuron.
 
         Raises:
@@ -449,7 +450,7 @@ class NeuroInspect:
             neurons = list(dict.fromkeys(made.neurons))
         self.descriptions = kept_descriptions(
             self.source,
-            self.material.inspected,
+            self.data.inspected,
             self._neurons(neurons),
             made,
             self._encoder,
@@ -462,7 +463,7 @@ class NeuroInspect:
 
     def top_photos(self, neurons: Sequence[int] | None = None, k: int = 9) -> TopPhotos:
         """The photos that excite neurons most: :func:`top_photos`."""
-        return top_photos(self.material.inspected.features, self._neurons(neurons), k)
+        return top_photos(self.data.inspected.features, self._neurons(neurons), k)
 
     @undisturbed()
     def edit(
@@ -486,7 +487,7 @@ class NeuroInspect:
         Args:
             target: the class; ``None``: the one that was explained last.
             neurons: whose influence is weakened, such as those that you picked. ``None``:
-                those that the mistakes blame.
+                those behind its mistakes.
             method: ``"mend"``: :func:`mend`, which had the best mean accuracy in the
                 measurements; ``"equation8"``: :func:`edit_head`, the paper's.
             keep_anyway: keep the edit whatever the verdict is.
@@ -500,9 +501,9 @@ class NeuroInspect:
         index = self._explained().target if target is None else self._class(target)
         picked = None if neurons is None else unit_indices(neurons)
         if picked is None and method == "equation8":
-            picked = self._blamed(index)
+            picked = self._behind(index)
         options = {"seed": self.seed, **options}
-        fitting = Fitting(method, self.head, self.material, index, options)
+        fitting = Fitting(method, self.head, self.data, index, options)
         self.last_edit = fitting.edit(picked, keep_anyway=keep_anyway)
         return self.last_edit
 
@@ -524,7 +525,7 @@ class NeuroInspect:
             raise RuntimeError("nothing was edited: call edit() first, or give an edit")
         if edit.judged is not None:
             return compare_judged(edit)
-        return compare_photos(edit, self.material.test.features)
+        return compare_photos(edit, self.data.test.features)
 
     @undisturbed()
     def findings(self) -> Findings:
@@ -544,11 +545,11 @@ class NeuroInspect:
             view=model.view,
             is_named=model.class_names is not None,
             head_weight=self.head.weight.detach(),
-            material=self.material,
+            data=self.data,
             explanation=found,
             # Without a clock: the same data give the same page.
             preflight=self.preflight(found.target, found.predicted, clock=None),
-            evidence=neuron_evidence(self.source, self.material, found, illusions),
+            evidence=neuron_evidence(self.source, self.data, found, illusions),
             illusions=illusions,
             descriptions=self.descriptions,
             comparison=None if self.last_edit is None else self.compare(),
@@ -634,7 +635,7 @@ class NeuroInspect:
         edited = self.last_edit.targets if self.last_edit is not None else ()
         return self.explain(next(iter(edited), None))
 
-    def _blamed(self, target: int) -> list[int]:
+    def _behind(self, target: int) -> list[int]:
         """The neurons behind the mistakes on a class, whether or not it was explained."""
         found = self.explanation
         if found is None or found.target != target:
@@ -660,8 +661,8 @@ class NeuroInspect:
         return [target, predicted]
 
     def _identity(self) -> list[Any]:
-        material = self.material
-        parts = [material.train, material.deployment, material.validation, material.test]
+        data = self.data
+        parts = [data.train, data.deployment, data.validation, data.test]
         photos = [[part.fingerprint, part.features.indices.tolist()] for part in parts]
         return [self.source.key, photos, self._explained().target]
 
@@ -698,42 +699,44 @@ class NeuroInspect:
         self.__dict__.pop("_key", None)  # it depends on the size
 
     def _explain(self, target: int, predicted: int | None = None) -> Explanation:
-        met, reference = self.material.deployment.features, self.material.train.features
+        deployment, train = self.data.deployment.features, self.data.train.features
         check_outputs(self.head)
-        n_right = int(reference.is_correct.sum())
+        n_right = int(train.is_correct.sum())
         if n_right < _FEWEST_RIGHT:
             raise ValueError(
-                f"the head gets {n_right} of {len(reference)} train photos right, "
+                f"the head gets {n_right} of {len(train)} train photos right, "
                 f"expected at least {_FEWEST_RIGHT} to contrast mistakes with: give more photos, "
                 "or train="
             )
         w = None
-        if met.is_mistake(target, predicted).any():
-            mistakes = met.mistakes(target, predicted)
-            w = counterfactuals_of(self.source, self.material.inspected, mistakes, target)
+        if deployment.is_mistake(target, predicted).any():
+            mistakes = deployment.mistakes(target, predicted)
+            w = counterfactuals_of(self.source, self.data.inspected, mistakes, target)
             del mistakes  # `explain_mistakes` makes them again: of many classes two are too many
-        return explain_mistakes(self.head, met, reference, target=target, predicted=predicted, w=w)
+        return explain_mistakes(
+            self.head, deployment, train, target=target, predicted=predicted, w=w
+        )
 
     def _pixels_check(self, is_doubtful: bool) -> PreprocessingCheck:
         """Whether the model sees what it was trained on, from a few photos; kept."""
         if self._checked is None:
             # A library's own preprocessing is only doubted where the results are doubtful.
             compare = is_doubtful or isinstance(self.model.preprocess, nn.Identity)
-            part = self.material.inspected
+            part = self.data.inspected
             self._checked = kept_preprocessing_check(self.source, part, compare=compare)
         return self._checked
 
     def _worst(self) -> int:
-        met = self.material.deployment.features
-        wrong = set(met.labels[met.is_mistake()].tolist())
-        order = [row.index for row in worst_classes(self.material.inspected.features, None)]
+        deployment = self.data.deployment.features
+        wrong = set(deployment.labels[deployment.is_mistake()].tolist())
+        order = [row.index for row in worst_classes(self.data.inspected.features, None)]
         return next((index for index in order if index in wrong), order[0])
 
     def _class(self, given: int | str) -> int:
         return class_index(given, self._names(), self._n_classes)
 
     def _names(self) -> tuple[str, ...] | None:
-        known = None if self._material is None else self._material.inspected.features.class_names
+        known = None if self._data is None else self._data.inspected.features.class_names
         return known or self.model.class_names
 
 

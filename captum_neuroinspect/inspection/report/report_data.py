@@ -39,7 +39,7 @@ class ClassResult:
 
 
 @dataclass(frozen=True, eq=False)
-class Confusion:
+class ConfusedPair:
     """How many photos of one class are taken for another.
 
     Attributes:
@@ -77,7 +77,7 @@ class Mistake:
 
 
 @dataclass(frozen=True, eq=False)
-class BlamedNeuron:
+class RankedNeuron:
     """A line of the ranking; each neuron has at most one.
 
     Attributes:
@@ -282,7 +282,7 @@ class ClassMapping:
     """Which class of the model each of the photos' own class names was taken for.
 
     Attributes:
-        photos: which set they are of, such as "photos" or "training photos".
+        photos: which set they are of, such as "photos" or "train photos".
         rows: own name, class of the model, and how many photos.
         by_position: whether names that differ were taken in their order.
         is_plain: whether every name is its class's own, so that only numbers moved.
@@ -308,7 +308,7 @@ class ReportData:
         mappings: where the photos' class names are not the model's, which is which.
         confusions: pairs of classes that are mixed up.
         mistakes: photos that go wrong.
-        ranking: the neurons to blame, in the order to show.
+        ranking: the neurons behind the mistakes, in the order to show.
         n_explained: number of mistakes that the ranking explains.
         neurons: a card for each neuron worth a look, in the order to show.
         edit: of the decision layer.
@@ -327,9 +327,9 @@ class ReportData:
     classes: tuple[ClassResult, ...]
     facts: tuple[tuple[str, str], ...] = ()
     mappings: tuple[ClassMapping, ...] = ()
-    confusions: tuple[Confusion, ...] = ()
+    confusions: tuple[ConfusedPair, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
-    ranking: tuple[BlamedNeuron, ...] = ()
+    ranking: tuple[RankedNeuron, ...] = ()
     n_explained: int | None = None
     neurons: tuple[NeuronCard, ...] = ()
     edit: EditResult | None = None
