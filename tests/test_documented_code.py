@@ -161,7 +161,7 @@ def test_the_guide_runs_its_python_and_its_commands(stand_ins: None, tmp_path: P
 
     inspected, edited = printed
     assert "outwear: " in inspected or "shirt: " in inspected
-    assert "held out to choose an edit" in inspected
+    assert "for validation" in inspected
     assert f"neuroinspect edit --run {tmp_path / 'run'} --selection" in inspected
     assert "mended" in edited
     assert (tmp_path / "mended.safetensors").is_file()

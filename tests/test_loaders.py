@@ -28,8 +28,8 @@ from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 from captum_neuroinspect.inspection.commands._run_folder import RunSettings
 from captum_neuroinspect.inspection.commands.inspect import file_of_names
 from captum_neuroinspect.inspection.preflight_checks.preprocessing import PreprocessingCheck
-from captum_neuroinspect.inspection.session.edit_notes import notes_of, with_notes
-from captum_neuroinspect.inspection.session.pixels import restored
+from captum_neuroinspect.inspection.report.edit_notes import notes_of, with_notes
+from captum_neuroinspect.inspection.session.evidence import restored_check
 from captum_neuroinspect.models import save_model
 from captum_neuroinspect.models._checkpoints import fill, read_checkpoint, weights_for
 from captum_neuroinspect.photos._reading import check_file as check_picture
@@ -446,8 +446,8 @@ def test_kept_json_of_other_kinds_is_made_again(tmp_path_factory, data) -> None:
     work.json("preprocessing", {}, lambda: record)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        kept = work.json("preprocessing", {}, lambda: right, check=restored)
-    assert isinstance(restored(kept), PreprocessingCheck)
+        kept = work.json("preprocessing", {}, lambda: right, check=restored_check)
+    assert isinstance(restored_check(kept), PreprocessingCheck)
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,4 +1,4 @@
-"""Where a model errs: its worst classes, and which classes it mixes up."""
+"""Where a model is wrong: its worst classes, and which classes it mixes up."""
 
 from __future__ import annotations
 

@@ -145,11 +145,14 @@ def crops(
         boxes = torch.tensor([[0, 0, width, height]] * len(images))
     else:
         boxes = torch.tensor([_box(m, (height, width), level, min_share) for m in maps])
-    cut = [
-        image[:, top:bottom, left:right].clone()
-        for image, (left, top, right, bottom) in zip(images, boxes.tolist(), strict=True)
-    ]
-    return Crops(boxes, cut, maps)
+    parts = [cut(image, box).clone() for image, box in zip(images, boxes, strict=True)]
+    return Crops(boxes, parts, maps)
+
+
+def cut(image: Tensor, box: Tensor) -> Tensor:
+    """The part of a photo ``(3, H, W)`` inside a box (left, top, right, bottom)."""
+    left, top, right, bottom = box.tolist()
+    return image[:, top:bottom, left:right]
 
 
 def _neurons(neurons: NeuronList | Iterable[int] | Tensor | int) -> Tensor:

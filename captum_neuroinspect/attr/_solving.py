@@ -45,7 +45,7 @@ class Solver(Protocol):
 
 
 @dataclass(frozen=True)
-class Problem:
+class SolverSettings:
     """What is asked for each sample.
 
     Attributes:
@@ -86,7 +86,7 @@ class Problem:
 
 
 def solve_head(
-    features: Tensor, weight: Tensor, bias: Tensor, target: Tensor, problem: Problem
+    features: Tensor, weight: Tensor, bias: Tensor, target: Tensor, settings: SolverSettings
 ) -> Counterfactual:
     """Solve behind a linear head, in batches that bound the memory.
 
@@ -95,25 +95,25 @@ def solve_head(
         weight: ``(C, F)``, in the precision of the descent.
         bias: ``(C,)``.
         target: ``(N,)`` class that each sample should get.
-        problem: how.
+        settings: how.
     """
     batch_size = max(1, _BATCH_NUMBERS // sum(weight.shape))
     batches = _batches(len(features), batch_size)
     check_finite("features", [features[rows] for rows in batches])
-    feasible = torch.cat([problem.feasible_rows([features[rows]]) for rows in batches])
+    feasible = torch.cat([settings.feasible_rows([features[rows]]) for rows in batches])
     one = len(batches) == 1
 
     def parts() -> Iterator[Counterfactual]:
-        for rows in tqdm(batches, "counterfactual", disable=one or not problem.progress):
+        for rows in tqdm(batches, "counterfactual", disable=one or not settings.progress):
             z = features[rows].to(weight.dtype)
-            found = problem.solver.solve(
+            found = settings.solver.solve(
                 LinearTail(z, weight, bias),
                 target[rows],
                 lower_bound(z, feasible[rows]),
-                problem.penalty,
-                progress=problem.progress and one,
+                settings.penalty,
+                progress=settings.progress and one,
             )
-            yield problem.contrasted(found, z, target[rows])
+            yield settings.contrasted(found, z, target[rows])
 
     # The user's autocast is meant for the network; the descent needs its small steps.
     with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
@@ -189,7 +189,7 @@ def solve_layer(
     readings: Readings,
     targets: Targets,
     channel_dims: tuple[int, ...] | None,
-    problem: Problem,
+    settings: SolverSettings,
 ) -> Counterfactual:
     """Solve behind any layer, by running what follows it again and again.
 
@@ -198,10 +198,10 @@ def solve_layer(
         readings: what they gave before.
         targets: class that each sample should get.
         channel_dims: None: a change for each element. Else one for each channel.
-        problem: how.
+        settings: how.
     """
     passes = passes.on_one_device()
-    feasible = [problem.feasible_rows(activations) for activations in readings.activations]
+    feasible = [settings.feasible_rows(activations) for activations in readings.activations]
     root = passes.modules[0] if passes.modules else None
 
     def parts() -> Iterator[Counterfactual]:
@@ -210,16 +210,16 @@ def solve_layer(
             with replayed(run, root, readings.site, mine.select_output) as logits_from:
                 tail = ReplayedTail(logits_from, activations, channel_dims, feasible[i])
                 _check_replay(tail, readings.logits[i])
-                found = problem.solver.solve(
+                found = settings.solver.solve(
                     tail,
                     mine.classes.to(activations[0].device),
                     tail.lower,
-                    problem.penalty,
-                    progress=problem.progress,
+                    settings.penalty,
+                    progress=settings.progress,
                 )
             usual = _usual(activations, channel_dims)
             joined = torch.cat([z.flatten(1) for z in usual], 1)
-            yield problem.contrasted(found, joined, mine.classes)
+            yield settings.contrasted(found, joined, mine.classes)
 
     found = _joined(parts(), passes.n_samples)
     return _shaped(found, [z.shape[1:] for z in _usual(readings.activations[0], channel_dims)])

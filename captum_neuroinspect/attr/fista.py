@@ -94,7 +94,7 @@ class FISTA:
             the prediction wrong at the minimum: ``converged`` tells about the
             prediction, ``residual`` about the minimum.
         """
-        running = _Running.start(tail, target, lower, penalty)
+        running = _FISTAState.start(tail, target, lower, penalty)
         found = running.empty_record()
         for n_steps in tqdm(range(self.max_steps + 1), "counterfactual", disable=not progress):
             residual = running.residual(penalty)
@@ -134,7 +134,7 @@ class _Point:
 
 
 @dataclass(frozen=True)
-class _Running:
+class _FISTAState:
     """The samples that are not done yet; the others have left, so late steps are cheap."""
 
     best: _Point
@@ -149,7 +149,7 @@ class _Running:
     @classmethod
     def start(
         cls, tail: Tail, target: Tensor, lower: Tensor | None, penalty: ElasticNet
-    ) -> _Running:
+    ) -> _FISTAState:
         zero = _Point.at(tail.zeros(), tail, target, penalty)
         ones, rows = torch.ones_like(zero.objective), torch.arange(len(target)).to(target.device)
         return cls(zero, zero.w, zero.gradient, ones, ones, target, lower, rows)
@@ -177,7 +177,7 @@ class _Running:
         l1, l2 = self._weights(torch.ones_like(self.step), penalty)
         return prox_residual(self.best.w, self.best.gradient, l1, l2, self.lower).abs().amax(1)
 
-    def advance(self, tail: Tail, penalty: ElasticNet) -> _Running:
+    def advance(self, tail: Tail, penalty: ElasticNet) -> _FISTAState:
         """One step for each sample: on, or back to a shorter one, or to no momentum."""
         l1, l2 = self._weights(self.step, penalty)
         downhill = self.ahead - self.step[:, None] * self.ahead_gradient
@@ -204,7 +204,7 @@ class _Running:
         aim = torch.where(bend > 0, _AIM * square / bend, torch.inf)
         return aim, self.step * bend <= _LONGEST * square
 
-    def _moved(self, new: _Point, accepted: Tensor, restart: Tensor) -> _Running:
+    def _moved(self, new: _Point, accepted: Tensor, restart: Tensor) -> _FISTAState:
         helps = ((self.ahead - new.w) * (new.w - self.best.w)).sum(1) <= 0
         now = torch.where(helps, self.momentum, 1)
         then = (1 + (1 + 4 * now**2).sqrt()) / 2
@@ -222,7 +222,7 @@ class _Running:
         )
 
 
-def _keep(running: _Running, mask: Tensor) -> _Running:
+def _keep(running: _FISTAState, mask: Tensor) -> _FISTAState:
     """The samples where ``mask`` (n,) is true."""
     best = _Point(*(value[mask] for value in _values(running.best)))
     tensors = {name: v[mask] for name, v in vars(running).items() if isinstance(v, Tensor)}

@@ -28,7 +28,13 @@ from captum_neuroinspect.attr._convergence import check_and_warn
 from captum_neuroinspect.attr._last_layer import is_plain_linear
 from captum_neuroinspect.attr._passes import Passes
 from captum_neuroinspect.attr._places import find_channel_dims, is_at_input
-from captum_neuroinspect.attr._solving import Problem, Readings, Solver, solve_head, solve_layer
+from captum_neuroinspect.attr._solving import (
+    Readings,
+    Solver,
+    SolverSettings,
+    solve_head,
+    solve_layer,
+)
 from captum_neuroinspect.attr._targets import Targets, classes_of
 from captum_neuroinspect.attr.elastic_net import Counterfactual, ElasticNet
 from captum_neuroinspect.attr.reference import Reference
@@ -240,12 +246,12 @@ class NeuronCounterfactual(LayerAttribution):
                 readings = Readings.take(passes, site, targets)
                 dims = self._channel_dims(passes, readings, channelwise, channel_dim)
                 usual = usual_activations(reference, readings.activations[0], dims)
-                problem = self._problem(feasible, usual, progress)
+                settings = self._settings(feasible, usual, progress)
                 if readings.are_inputs_of_head:
                     features = torch.cat([z for (z,) in readings.activations])
-                    found = self._solve_head(features, targets, problem)
+                    found = self._solve_head(features, targets, settings)
                 else:
-                    found = solve_layer(passes, readings, targets, dims, problem)
+                    found = solve_layer(passes, readings, targets, dims, settings)
         check_and_warn(found, stacklevel=5)
         return found if return_details else found.attribution
 
@@ -323,29 +329,29 @@ class NeuronCounterfactual(LayerAttribution):
         """
         check_features(features, self.layer)
         targets = Targets.read(target, len(features))
-        problem = self._problem(feasible, reference, progress)
+        settings = self._settings(feasible, reference, progress)
         with exclusive(self.layer):
             if is_plain_linear(self.layer):
-                found = self._solve_head(features.detach(), targets, problem)
+                found = self._solve_head(features.detach(), targets, settings)
             else:
                 with torch.inference_mode(False), frozen(self.layer):
                     passes = Passes.prepare(self.layer, features, None, None)
                     readings = Readings.take(passes, Site(self.layer, True), targets)
-                    found = solve_layer(passes, readings, targets, None, problem)
+                    found = solve_layer(passes, readings, targets, None, settings)
         check_and_warn(found, stacklevel=4)
         if return_details:
             return found
         contrast = found.contrast
         return found.w if contrast is None else contrast
 
-    def _problem(
+    def _settings(
         self,
         feasible: bool | None,
         reference: FeatureSet | Reference | Tensor | None,
         progress: bool,
-    ) -> Problem:
+    ) -> SolverSettings:
         usual = None if reference is None else Reference.of(reference)
-        return Problem(self.solver, self.penalty, feasible, usual, progress)
+        return SolverSettings(self.solver, self.penalty, feasible, usual, progress)
 
     def _channel_dims(
         self, passes: Passes, readings: Readings, channelwise: bool, dim: int | None
@@ -357,9 +363,11 @@ class NeuronCounterfactual(LayerAttribution):
             readings.activations[0], channelwise, dim, readings.site, root, run
         )
 
-    def _solve_head(self, features: Tensor, targets: Targets, problem: Problem) -> Counterfactual:
+    def _solve_head(
+        self, features: Tensor, targets: Targets, settings: SolverSettings
+    ) -> Counterfactual:
         assert isinstance(self.layer, nn.Linear)
         weight, bias = head_in_working_dtype(self.layer, features)
         of = classes_of(self.layer.out_features)
         check_indices("target", targets.classes, len(weight), of)
-        return solve_head(features, weight, bias, targets.classes.to(features.device), problem)
+        return solve_head(features, weight, bias, targets.classes.to(features.device), settings)

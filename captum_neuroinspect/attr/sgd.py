@@ -75,7 +75,7 @@ class SGD:
         n_steps = torch.zeros(len(w), dtype=torch.int64, device=w.device)
         rows = torch.arange(len(w), device=w.device)
         right = torch.zeros(len(w), dtype=torch.bool, device=w.device)
-        running = _Running(w.clone(), torch.zeros_like(w), target, lower)
+        running = _SGDState(w.clone(), torch.zeros_like(w), target, lower)
         for step in tqdm(range(self.max_steps + 1), "counterfactual", disable=not progress):
             logits = tail.logits(running.w)
             done = logits.argmax(1) == running.target
@@ -96,7 +96,7 @@ class SGD:
 
 
 @dataclass
-class _Running:
+class _SGDState:
     """The samples that are still wrong; finished ones leave, so late steps are cheap."""
 
     w: Tensor
@@ -104,9 +104,9 @@ class _Running:
     target: Tensor
     lower: Tensor | None
 
-    def keep(self, mask: Tensor) -> _Running:
+    def keep(self, mask: Tensor) -> _SGDState:
         lower = None if self.lower is None else self.lower[mask]
-        return _Running(self.w[mask], self.velocity[mask], self.target[mask], lower)
+        return _SGDState(self.w[mask], self.velocity[mask], self.target[mask], lower)
 
     def step(self, gradient: Tensor, options: SGD) -> None:
         self.velocity.mul_(options.momentum).add_(gradient)

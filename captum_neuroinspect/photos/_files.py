@@ -33,7 +33,7 @@ class Item(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class FileSource:
+class PhotoFiles:
     """Photos in files.
 
     Attributes:

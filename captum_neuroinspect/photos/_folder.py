@@ -10,7 +10,7 @@ from pathlib import Path
 
 from captum_neuroinspect._core.class_names import ClassMatch, folded, shortened
 from captum_neuroinspect._core.texts import shown
-from captum_neuroinspect.photos._files import FileSource
+from captum_neuroinspect.photos._files import PhotoFiles
 from captum_neuroinspect.photos._reading import photo_suffixes
 
 _SPLITS = {
@@ -21,7 +21,7 @@ _SPLITS = {
 _NO_FILES_OF_USERS = ("thumbs.db", "desktop.ini")
 
 
-def photos_in_folder(root: Path, class_names: Collection[str] = ()) -> FileSource:
+def photos_in_folder(root: Path, class_names: Collection[str] = ()) -> PhotoFiles:
     """The photos of a folder with one subfolder a class, at any depth below it.
 
     Args:
@@ -47,7 +47,7 @@ def photos_in_folder(root: Path, class_names: Collection[str] = ()) -> FileSourc
         raise ValueError(_nothing(root, folders, beside, walk))
     names, labels = zip(*found, strict=True)
     unused = frozenset(range(len(classes))) - set(labels)
-    return FileSource(
+    return PhotoFiles(
         root,
         names,
         labels,

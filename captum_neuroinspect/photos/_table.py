@@ -13,7 +13,7 @@ from captum_neuroinspect._core.class_names import ClassMatch, find_class, shorte
 from captum_neuroinspect._core.files import check_file
 from captum_neuroinspect._core.optional import TABLES, optional
 from captum_neuroinspect._core.texts import shown
-from captum_neuroinspect.photos._files import FileSource
+from captum_neuroinspect.photos._files import PhotoFiles
 
 _PATHS = ("path", "file", "filename", "image", "file_name", "filepath", "file_path", "image_path")
 _LABELS = ("label", "class", "target", "class_name", "labels")
@@ -36,7 +36,7 @@ def table_and_split(path: Path) -> tuple[Path | None, str | None]:
 
 def photos_in_table(
     path: Path, split: str | None, class_names: Sequence[str], *, must_exist: bool = True
-) -> FileSource:
+) -> PhotoFiles:
     """Photos whose paths, relative to the table's folder, and labels are in columns.
 
     Args:
@@ -69,7 +69,7 @@ def photos_in_table(
     if classes.given is None and class_names:
         _check_numbers(path, rows, labels, len(class_names))
     groups = _groups(path, rows, columns.get(_GROUP))
-    return FileSource(
+    return PhotoFiles(
         path.parent,
         tuple(names[i] for i in kept),
         labels,

@@ -15,7 +15,7 @@ from helpers import ConvNet
 from test_loaders import CASES
 
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
-from captum_neuroinspect.inspection.report.data import ClassResult, ReportData
+from captum_neuroinspect.inspection.report.report_data import ClassResult, ReportData
 from captum_neuroinspect.inspection.report.write import write_report
 from captum_neuroinspect.models.saving import save_model
 

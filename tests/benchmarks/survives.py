@@ -35,7 +35,7 @@ from whole_commands import COMMANDS, is_new, work_of
 
 from captum_neuroinspect import FeatureSet
 from captum_neuroinspect.edit import HeadEdit
-from captum_neuroinspect.inspection.session.roles import dealt_roles, set_apart, shares_of
+from captum_neuroinspect.inspection.data.roles import dealt_roles, set_apart, shares_of
 from captum_neuroinspect.optvis import Illusions
 from captum_neuroinspect.photos.photos import Photos
 

@@ -368,7 +368,7 @@ def test_a_session_says_and_takes_another_resizing() -> None:
     made = NeuroInspect(_Bright(), image_size=20, resize="squash", progress=False)
     made.load((images, labels))
     assert made.model.view.said == "squashed to 20 x 20 pixels"
-    assert made.material.inspected.photos.image(0).shape == (3, 20, 20)
+    assert made.data.inspected.photos.image(0).shape == (3, 20, 20)
     loaded = load_model("torchvision:resnet18", weights="random", n_classes=3, resize="squash")
     assert loaded.view.said == "squashed to 224 x 224 pixels"
     again = NeuroInspect(loaded, resize="crop 250", progress=False).model.view

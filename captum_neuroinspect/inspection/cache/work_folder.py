@@ -16,9 +16,6 @@ from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.files import clear_partial, read_text, write_text
 from captum_neuroinspect._core.kept_file import read_kept, write_kept
 from captum_neuroinspect._core.locks import locked
-from captum_neuroinspect.inspection.cache.collect_in_parts import (
-    collect_in_parts as collect_in_parts,
-)
 from captum_neuroinspect.inspection.cache.entry import (
     RECORD,
     CacheEntry,
@@ -28,8 +25,6 @@ from captum_neuroinspect.inspection.cache.entry import (
 
 if TYPE_CHECKING:
     from captum_neuroinspect.optvis import Illusions
-
-__all__ = ["WorkFolder", "collect_in_parts"]
 
 T = TypeVar("T")
 

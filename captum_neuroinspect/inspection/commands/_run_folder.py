@@ -17,14 +17,13 @@ from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect.edit import HeadEdit
-from captum_neuroinspect.inspection.commands._together import (
+from captum_neuroinspect.inspection.commands._run_lock import (
     is_of_another,
     mark_of,
     settings_digest,
     writing_together,
 )
-from captum_neuroinspect.inspection.session.edit_notes import notes_of, with_notes
-from captum_neuroinspect.inspection.session.identity import edit_identity
+from captum_neuroinspect.inspection.report.edit_notes import notes_of, with_notes
 from captum_neuroinspect.inspection.session.session import NeuroInspect
 from captum_neuroinspect.models._known_code import watch
 from captum_neuroinspect.models.load import load_model
@@ -157,9 +156,9 @@ def open_session(
         on_error="skip" if settings.skip_unreadable else "raise",
         by_position=settings.by_position,
     )
-    material = session.material
-    sets = {"": material.inspected}
-    sets |= {f" of {role}": getattr(material, role) for role in sorted(material.given)}
+    data = session.data
+    sets = {"": data.inspected}
+    sets |= {f" of {role}": getattr(data, role) for role in sorted(data.given)}
     for of_set, part in sets.items():
         for name, reason in part.photos.skipped:
             text = f"{shown(name)}{of_set} is left out, as it cannot be read: {shown(reason)}"
@@ -291,7 +290,7 @@ def save_edit(session: NeuroInspect, folder: Path, picked: Selection | None = No
     """
     edit = session.last_edit
     assert edit is not None
-    settings = {**edit.settings, _MADE_FROM: edit_identity(session)}
+    settings = {**edit.settings, _MADE_FROM: session.edit_identity}
     if picked is not None:
         settings = with_notes(settings | {"note": picked.note}, picked.notes)
     session.last_edit = replace(edit, settings=settings)
@@ -326,7 +325,7 @@ def restore_edit(session: NeuroInspect, folder: Path) -> bool:
 
 def _is_of(session: NeuroInspect, edit: HeadEdit) -> bool:
     is_of_head = head_fingerprint(edit.original) == head_fingerprint(session.head)
-    return is_of_head and edit.settings.get(_MADE_FROM) == edit_identity(session)
+    return is_of_head and edit.settings.get(_MADE_FROM) == session.edit_identity
 
 
 def _are_texts(names: Any) -> bool:

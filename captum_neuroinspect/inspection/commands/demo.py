@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from captum_neuroinspect.inspection.commands import _options as options
-from captum_neuroinspect.inspection.commands._safely import safely, say
+from captum_neuroinspect.inspection.commands import _shared_options as options
+from captum_neuroinspect.inspection.commands._output import safely, say
 
 
 def demo(

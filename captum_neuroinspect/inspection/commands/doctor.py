@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import typer
 
-from captum_neuroinspect.inspection.commands import _options as options
-from captum_neuroinspect.inspection.commands._safely import finish, safely
+from captum_neuroinspect.inspection.commands import _shared_options as options
+from captum_neuroinspect.inspection.commands._output import finish, safely
 
 
 def doctor(as_json: options.Json = False, debug: options.Debug = False) -> None:

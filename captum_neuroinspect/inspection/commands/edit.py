@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from captum_neuroinspect.inspection.commands import _options as options
-from captum_neuroinspect.inspection.commands._safely import finish, safely
+from captum_neuroinspect.inspection.commands import _shared_options as options
+from captum_neuroinspect.inspection.commands._output import finish, safely
 
 if TYPE_CHECKING:
     from captum_neuroinspect.analysis.comparison import Comparison
@@ -26,7 +26,7 @@ def edit(
         typer.Option(
             parser=options.user_path,
             metavar="FILE",
-            help="selection.json from the report. Default: the neurons blamed most.",
+            help="selection.json from the report. Default: the first of the ranking.",
         ),
     ] = None,
     method: Annotated[
@@ -93,7 +93,6 @@ def edit(
 def _check(picked: Selection | None, session: NeuroInspect) -> None:
     if picked is None:
         return
-    from captum_neuroinspect.inspection.session.identity import report_identity
 
     n_features, n_classes = session.head.in_features, session.head.out_features
     if picked.target >= n_classes:
@@ -111,13 +110,13 @@ def _check(picked: Selection | None, session: NeuroInspect) -> None:
         raise ValueError("the selection has no neurons: tick some in the report")
     assert session.explanation is not None
     if picked.target != session.explanation.target:
-        name = session.material.inspected.features.class_name
+        name = session.data.inspected.features.class_name
         raise ValueError(
             f"the selection is for {name(picked.target)!r}, the run inspects "
             f"{name(session.explanation.target)!r}: it comes from another run, or "
             f"`neuroinspect inspect --class {picked.target}` has to be run again"
         )
-    picked.check_report(report_identity(session))
+    picked.check_report(session.report_identity)
 
 
 def _edit(session: NeuroInspect, picked: Selection | None, method: str, keep_anyway: bool) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from captum_neuroinspect._core.files import read_text
-from captum_neuroinspect.inspection.commands import _options as options
-from captum_neuroinspect.inspection.commands._safely import caution, finish, safely, say
+from captum_neuroinspect.inspection.commands import _shared_options as options
+from captum_neuroinspect.inspection.commands._output import caution, finish, safely, say
 
 if TYPE_CHECKING:
     from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight
@@ -179,7 +179,7 @@ def file_of_names(path: Path | None) -> tuple[str, ...] | None:
 
 
 def _record(session: NeuroInspect, looked: Preflight, report: Path) -> dict[str, Any]:
-    found, features = session.explanation, session.material.inspected.features
+    found, features = session.explanation, session.data.inspected.features
     assert found is not None
     words = {d.neuron: list(d.phrases) for d in session.descriptions or ()}
     return {

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from captum_neuroinspect._core.version import __version__
-from captum_neuroinspect.inspection.commands._safely import FAILED, say_interrupted, say_traceback
+from captum_neuroinspect.inspection.commands._output import FAILED, say_interrupted, say_traceback
 from captum_neuroinspect.inspection.commands.demo import demo
 from captum_neuroinspect.inspection.commands.doctor import doctor
 from captum_neuroinspect.inspection.commands.edit import edit

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from captum_neuroinspect._core.files import write_atomically
-from captum_neuroinspect.inspection.commands import _options as options
-from captum_neuroinspect.inspection.commands._safely import finish, safely
+from captum_neuroinspect.inspection.commands import _shared_options as options
+from captum_neuroinspect.inspection.commands._output import finish, safely
 
 if TYPE_CHECKING:
     from captum_neuroinspect.optvis import Illusions

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from captum_neuroinspect.inspection.report.environment import page_environment
-from captum_neuroinspect.inspection.report.formats import points
+from captum_neuroinspect.inspection.report.number_formats import points
 from captum_neuroinspect.inspection.report.pictures import thumbnail
 
 _PHOTO, _ILLUSION = 128, 192

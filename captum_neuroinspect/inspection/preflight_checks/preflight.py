@@ -37,32 +37,33 @@ class MistakeCount:
         name: its name.
         n_mistakes: photos of it that are taken for something else.
         n_explained: of these, those that are explained.
-        n_held: those that are held out.
-        n_training: those among the photos that stand for training, where none were given.
-        judges: whether what is held out judges an edit too, as there are no test photos.
+        n_validation: those of the photos that choose an edit.
+        n_test: those of the photos that judge it; 0 where test photos were given.
+        n_train: those of the photos that stand for train photos; 0 where these were given.
     """
 
     target: int
     name: str
     n_mistakes: int
     n_explained: int
-    n_held: int
-    n_training: int
-    judges: bool
+    n_validation: int
+    n_test: int = 0
+    n_train: int = 0
 
     @property
-    def purpose(self) -> str:
-        """What those that are held out do to an edit."""
-        return "choose and judge" if self.judges else "choose"
+    def of_other_roles(self) -> str:
+        """How many are not explained as their photos have other roles, in words, or nothing."""
+        roles = {"validation": self.n_validation, "test": self.n_test, "train": self.n_train}
+        return ", ".join(f"{n} for {role}" for role, n in roles.items() if n)
 
     def __str__(self) -> str:
         plural = "" if self.n_mistakes == 1 else "s"
-        held = f", {self.n_held} held out to {self.purpose} an edit" if self.n_held else ""
-        total = f"{self.name}: {self.n_mistakes} mistake{plural}"
-        training = f", {self.n_training} stand for training" if self.n_training else ""
-        others = self.n_mistakes - self.n_explained - self.n_held - self.n_training
-        left = f", {others} taken for other classes than the one asked about" if others else ""
-        return f"{total}; {self.n_explained} explained{held}{training}{left}"
+        counts = [f"{self.n_explained} explained", self.of_other_roles]
+        others = self.n_mistakes - self.n_explained
+        others -= self.n_validation + self.n_test + self.n_train
+        if others:
+            counts.append(f"{others} taken for other classes than the one asked about")
+        return f"{self.name}: {self.n_mistakes} mistake{plural}; {', '.join(filter(None, counts))}"
 
 
 @dataclass(frozen=True)
@@ -224,11 +225,11 @@ class Preflight:
 def preflight(
     features: FeatureSet,
     deployment: FeatureSet | None = None,
-    held_out: FeatureSet | None = None,
+    validation: FeatureSet | None = None,
+    test: FeatureSet | None = None,
     *,
     target: int | None = None,
     predicted: int | None = None,
-    judges: bool = True,
     preprocessing: PreprocessingCheck | None = None,
     rendering: RenderingPlan | None = None,
 ) -> Preflight:
@@ -240,11 +241,11 @@ def preflight(
     Args:
         features: of the labelled photos.
         deployment: those of them whose mistakes are explained; ``None``: all.
-        held_out: those that choose an edit, and judge it; ``None``: all others. What is in
-            neither stands for training photos.
+        validation: those that choose an edit; ``None``: all that are neither deployment nor test.
+        test: those that judge it; ``None``: others than ``features``. What has no role stands
+            for train photos.
         target: the inspected class; ``None``: mistakes are not counted.
         predicted: only mistakes taken for this class are explained.
-        judges: whether the photos that are held out judge an edit, or only choose it.
         preprocessing: of :func:`check_preprocessing`.
         rendering: what will be rendered.
 
@@ -268,7 +269,7 @@ as class 0, class 2 as class 1, 100.0 % would be right instead of 0.0 %
     count = None
     if target is not None:
         deployment = features if deployment is None else deployment
-        count = _count(features, deployment, held_out, target, predicted, judges)
+        count = _count(features, deployment, validation, test, target, predicted)
     return Preflight(
         guessing=guessing(features),
         class_names=tuple(features.class_name(i) for i in range(features.n_classes)),
@@ -285,22 +286,25 @@ as class 0, class 2 as class 1, 100.0 % would be right instead of 0.0 %
 def _count(
     features: FeatureSet,
     deployment: FeatureSet,
-    held_out: FeatureSet | None,
+    validation: FeatureSet | None,
+    test: FeatureSet | None,
     target: int,
     predicted: int | None,
-    judges: bool,
 ) -> MistakeCount:
     n_mistakes = _n_mistakes(features, target)
     n_others = n_mistakes - _n_mistakes(deployment, target)
-    n_held = n_others if held_out is None else _n_mistakes(held_out, target)
+    n_test = 0 if test is None else _n_mistakes(test, target)
+    n_validation = n_others - n_test
+    if validation is not None:
+        n_validation = _n_mistakes(validation, target)
     return MistakeCount(
         target,
         features.class_name(target),
         n_mistakes=n_mistakes,
         n_explained=_n_mistakes(deployment, target, predicted),
-        n_held=n_held,
-        n_training=n_others - n_held,
-        judges=judges,
+        n_validation=n_validation,
+        n_test=n_test,
+        n_train=n_others - n_validation - n_test,
     )
 
 

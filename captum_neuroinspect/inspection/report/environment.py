@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect.edit._verdict_text import control_rows, p_text
-from captum_neuroinspect.inspection.report import formats
+from captum_neuroinspect.inspection.report import number_formats as formats
 from captum_neuroinspect.inspection.report.pictures import thumbnail
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+import torch
+import torch.nn.functional as F
 from PIL.Image import Image
 from torch import Tensor
 
 from captum_neuroinspect.analysis.explanation import Explanation
-from captum_neuroinspect.inspection.report.card_data import (
+from captum_neuroinspect.analysis.top_photos import cut
+from captum_neuroinspect.inspection.data.parts import PhotoSet
+from captum_neuroinspect.inspection.report.findings import Findings, NeuronEvidence
+from captum_neuroinspect.inspection.report.pictures import as_image
+from captum_neuroinspect.inspection.report.report_data import (
     ClassWeight,
     IllusionPicture,
     NeuronCard,
@@ -19,41 +24,29 @@ from captum_neuroinspect.inspection.report.card_data import (
     SaliencyPicture,
     TopPhoto,
 )
-from captum_neuroinspect.inspection.report.overlay import overlay
-from captum_neuroinspect.inspection.report.pictures import as_image
-from captum_neuroinspect.inspection.session.data_parts import Part
-from captum_neuroinspect.inspection.session.evidence import (
-    Source,
-    boxes_of,
-    core_relevance_of,
-    cut,
-    saliency_of,
-)
-from captum_neuroinspect.optvis import Illusions
 
 if TYPE_CHECKING:
-    from captum_neuroinspect.inspection.session.session import NeuroInspect
+    from captum_neuroinspect.describe import NeuronDescription
+    from captum_neuroinspect.optvis import Illusions
 
-_N_NEURONS = 6  # cards, when nothing was visualized
 _N_SALIENCY = 6  # mistakes a card
 _N_WEIGHTS = 8  # classes a card
 _ALL_OVER = 0.99  # share of a mask that is not dimmed
+_OPACITY = 0.75
 
 
-def neuron_cards(session: NeuroInspect, found: Explanation) -> tuple[NeuronCard, ...]:
-    """A card for each neuron that was visualized, or else for those blamed most."""
-    illusions = session.illusions if session.layer is None else None
-    shown = found.neurons(_N_NEURONS) if illusions is None else illusions.neurons
-    neurons = _as_ranked(dict.fromkeys(shown), found)
-    if not neurons:
+def neuron_cards(findings: Findings) -> tuple[NeuronCard, ...]:
+    """A card for each neuron that there is evidence of."""
+    evidence, found, illusions = findings.evidence, findings.explanation, findings.illusions
+    if evidence is None:
         return ()
-    source, part = session.source, session.material.inspected
-    photos = _top_photos(source, part, neurons)
-    saliency = _saliency(source, part, found, neurons)
-    core = {} if illusions is None else _core(source, illusions, session, found.target)
-    words = {d.neuron: d for d in session.descriptions or ()}
+    neurons = list(evidence.neurons)
+    photos = _top_photos(evidence, findings.data.inspected)
+    saliency = _saliency(evidence, findings.data.inspected, found)
+    core = {} if illusions is None else _core(evidence, illusions, found.target)
+    words = {d.neuron: d for d in findings.descriptions or ()}
     pictures = {} if illusions is None else _pictures(illusions)
-    weight, confused = session.head.weight.detach()[:, neurons].float().cpu(), found.confused
+    weight, confused = findings.head_weight[:, neurons].float().cpu(), found.confused
     return tuple(
         NeuronCard(
             neuron=neuron,
@@ -66,12 +59,6 @@ def neuron_cards(session: NeuroInspect, found: Explanation) -> tuple[NeuronCard,
         )
         for place, neuron in enumerate(neurons)
     )
-
-
-def _as_ranked(shown: dict[int, None], found: Explanation) -> list[int]:
-    """In the order of the ranking; what it does not have comes last."""
-    place = {neuron: i for i, neuron in enumerate(found.neurons())}
-    return sorted(shown, key=lambda neuron: place.get(neuron, len(place)))
 
 
 def _pictures(illusions: Illusions) -> dict[int, list[IllusionPicture]]:
@@ -99,10 +86,8 @@ def _number(values: Tensor | None, i: int) -> float | None:
     return None if value is None or value != value else value
 
 
-def _top_photos(
-    source: Source, part: Part, neurons: Sequence[int]
-) -> dict[int, tuple[TopPhoto, ...]]:
-    top, boxes = boxes_of(source, part, neurons)
+def _top_photos(evidence: NeuronEvidence, part: PhotoSet) -> dict[int, tuple[TopPhoto, ...]]:
+    top, boxes = evidence.top, evidence.boxes
     whole: dict[int, Image] = {}  # a photo may excite many neurons
 
     def photo(row: int, column: int) -> TopPhoto:
@@ -116,14 +101,14 @@ def _top_photos(
         return TopPhoto(whole[index], part.photos.name(index), label, activation, crop)
 
     columns = range(top.indices.shape[1])
-    return {n: tuple(photo(row, i) for i in columns) for row, n in enumerate(neurons)}
+    return {n: tuple(photo(row, i) for i in columns) for row, n in enumerate(evidence.neurons)}
 
 
 def _saliency(
-    source: Source, part: Part, found: Explanation, neurons: Sequence[int]
+    evidence: NeuronEvidence, part: PhotoSet, found: Explanation
 ) -> dict[int, tuple[SaliencyPicture, ...]]:
     """Each neuron on the mistakes whose counterfactual changes it most."""
-    mistakes, maps = saliency_of(source, part, found.mistakes, neurons)
+    mistakes, maps = evidence.mistakes, evidence.saliency
     names, predictions = part.names(mistakes), mistakes.predictions.tolist()
     photo_of = cache(lambda row: part.photos.image(int(mistakes.indices[row])))
 
@@ -140,25 +125,47 @@ def _saliency(
             .argsort(descending=True, stable=True)[:_N_SALIENCY]
             .tolist()
         )
-        for column, neuron in enumerate(neurons)
+        for column, neuron in enumerate(evidence.neurons)
     }
 
 
-def _core(
-    source: Source, illusions: Illusions, session: NeuroInspect, target: int
-) -> dict[int, float | None]:
+def overlay(image: Tensor, heat: Tensor) -> Tensor:
+    """Draw a map over a greyed photo: bright where the map is large, clear where it is 0.
+
+    Each map is scaled by itself, so colours compare places, not photos.
+
+    Args:
+        image: ``(3, H, W)`` in 0..1.
+        heat: ``(h, w)``; what is below 0 counts as 0.
+
+    Returns:
+        ``(3, H, W)`` in 0..1.
+
+    Examples::
+
+        >>> overlay(torch.rand(3, 8, 8), torch.rand(2, 2)).shape
+        torch.Size([3, 8, 8])
+    """
+    # Imported here: it takes a while, and only those who draw need it.
+    from matplotlib import colormaps
+
+    size = image.shape[-2:]
+    fine = F.interpolate(heat.clamp(min=0)[None, None], size, mode="bicubic")[0, 0].clamp(min=0)
+    share = fine / fine.max() if fine.max() > 0 else fine
+    colours = torch.from_numpy(colormaps["inferno"](share.numpy())[..., :3]).float()
+    grey = image.mean(0, keepdim=True).expand(3, -1, -1)
+    opacity = _OPACITY * share.sqrt()
+    return torch.lerp(grey, colours.permute(2, 0, 1), opacity).clamp(0, 1)
+
+
+def _core(evidence: NeuronEvidence, illusions: Illusions, target: int) -> dict[int, float | None]:
     """The score of each neuron's illusion in the inspected class; none where a mask hides nothing.
 
     With and without it the picture is the same, and 0 would look like a finding.
     """
     if illusions.classes is None:
         return {}
-    features = session.material.train.features
-    photos = [session.material.train.fingerprint, features.indices.tolist()]
-    key: dict[str, object] = {"illusions": illusions.settings, "photos": photos}
-    key |= {"neurons": list(illusions.neurons), "classes": list(illusions.classes)}
-    scores = core_relevance_of(source, illusions, features, key)
-    pairs = zip(illusions.neurons, illusions.classes, scores, strict=True)
+    pairs = zip(illusions.neurons, illusions.classes, evidence.core_relevance, strict=True)
     return {
         neuron: None if _is_all_over(illusions, i) else score
         for i, (neuron, place, score) in enumerate(pairs)
@@ -171,10 +178,10 @@ def _is_all_over(illusions: Illusions, i: int) -> bool:
     return illusions.masks is not None and float(illusions.masks[i].mean()) > _ALL_OVER
 
 
-def _phrases(description: object) -> tuple[Phrase, ...]:
+def _phrases(description: NeuronDescription | None) -> tuple[Phrase, ...]:
     if description is None:
         return ()
-    pairs = zip(description.phrases, description.scores, strict=True)  # type: ignore[attr-defined]
+    pairs = zip(description.phrases, description.scores, strict=True)
     return tuple(Phrase(text, score) for text, score in pairs)
 
 

@@ -8,24 +8,22 @@ from typing import TYPE_CHECKING
 import torch
 
 from captum_neuroinspect.analysis.comparison import Comparison
-from captum_neuroinspect.inspection.report.data import Change, ChangedPhoto, EditResult
-from captum_neuroinspect.inspection.session.data_parts import Part
-from captum_neuroinspect.inspection.session.edit_notes import notes_of
+from captum_neuroinspect.inspection.data.parts import PhotoSet
+from captum_neuroinspect.inspection.report.edit_notes import notes_of
+from captum_neuroinspect.inspection.report.report_data import Change, ChangedPhoto, EditResult
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit import HeadEdit
-    from captum_neuroinspect.inspection.session.session import NeuroInspect
 
 _MAX_PHOTOS = 24  # that are mended or still wrong, each; of those that are broken none is hidden
 _MAX_CLASSES = 30
 _SHOWN_SETTINGS = ("method", "scope", "strength", "target_weight", "seed")
 
 
-def edit_result(session: NeuroInspect) -> EditResult | None:
-    """The session's last edit, judged on its test photos; ``None`` without an edit."""
-    if session.last_edit is None:
+def edit_result(found: Comparison | None, test: PhotoSet) -> EditResult | None:
+    """An edit, judged on test photos; ``None`` without one."""
+    if found is None:
         return None
-    found, judge = session.compare(), session.material.test
     before, after = found.edit.before, found.edit.after
     n_photos = len(found.before)
     return EditResult(
@@ -37,7 +35,7 @@ def edit_result(session: NeuroInspect) -> EditResult | None:
         calibration=Change("calibration", before.calibration_error, after.calibration_error),
         settings=tuple(_settings(found.edit)),
         neurons=tuple(n for neurons in found.edit.targets.values() for n in neurons),
-        photos=tuple(_photos(found, judge)),
+        photos=tuple(_photos(found, test)),
         n_mended=len(found.rows("mended")),
         n_broken=len(found.rows("broken")),
         n_still_wrong=len(found.rows("still wrong")),
@@ -78,14 +76,14 @@ def _settings(edit: HeadEdit) -> Iterator[tuple[str, str]]:
             yield name.replace("_", " "), str(known[name])
 
 
-def _photos(found: Comparison, judge: Part) -> Iterator[ChangedPhoto]:
+def _photos(found: Comparison, test: PhotoSet) -> Iterator[ChangedPhoto]:
     others = (found.rows(kind)[:_MAX_PHOTOS] for kind in ("mended", "still wrong"))
     rows = torch.cat([found.rows("broken"), *others]).tolist()
     for row in rows:
         index = int(found.before.indices[row])
         yield ChangedPhoto(
-            picture=judge.photos.image(index),
-            file=judge.photos.name(index),
+            picture=test.photos.image(index),
+            file=test.photos.name(index),
             label=int(found.before.labels[row]),
             before=int(found.before.predictions[row]),
             after=int(found.after.predictions[row]),

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
-from captum_neuroinspect.inspection.report.data import Picture
+from captum_neuroinspect.inspection.report.report_data import Picture
 
 _QUALITY = 80
 _DENSITY = 2  # pixels a CSS pixel: what a sharp screen shows

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from captum_neuroinspect.inspection.report._checks import check_data
-from captum_neuroinspect.inspection.report._folder import folder_of, write_page
-from captum_neuroinspect.inspection.report._view import view_of
-from captum_neuroinspect.inspection.report.data import ReportData
+from captum_neuroinspect.inspection.report._data_checks import check_data
+from captum_neuroinspect.inspection.report._page_values import page_values_of
+from captum_neuroinspect.inspection.report._picture_folder import folder_of, write_page
 from captum_neuroinspect.inspection.report.environment import page_environment
 from captum_neuroinspect.inspection.report.pictures import PagePictures
+from captum_neuroinspect.inspection.report.report_data import ReportData
 
 _MAX_BYTES = 30_000_000
 
@@ -59,7 +59,7 @@ def _render(data: ReportData, pictures: PagePictures) -> bytes:
     script = environment.get_template("report.js.j2").render()
     page = environment.get_template("report.html.j2").render(
         data=data,
-        view=view_of(data),
+        view=page_values_of(data),
         pictures=pictures,
         style=Markup(environment.get_template("report.css.j2").render()),
         script=Markup(script),

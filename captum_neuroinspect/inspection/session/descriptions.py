@@ -9,14 +9,18 @@ from typing import Any
 from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect.describe import Descriptions, NeuronDescription, describe_neurons
 from captum_neuroinspect.encoders.by_name import LazyEncoder
-from captum_neuroinspect.inspection.session.data_parts import Part
-from captum_neuroinspect.inspection.session.evidence import Source, background_of, pictures_of
+from captum_neuroinspect.inspection.data.parts import PhotoSet
+from captum_neuroinspect.inspection.session.evidence import (
+    EvidenceSource,
+    background_of,
+    pictures_of,
+)
 from captum_neuroinspect.optvis import Illusions
 
 
 def kept_descriptions(
-    source: Source,
-    part: Part,
+    source: EvidenceSource,
+    part: PhotoSet,
     neurons: Sequence[int],
     illusions: Illusions | None,
     encoder: LazyEncoder,

@@ -1,9 +1,12 @@
-"""What stands beside the illusions of a neuron: photos, crops, saliency, core relevance."""
+"""What a session computes beside its steps, and keeps.
+
+Counterfactuals, top photos and their crops, saliency, core relevance, and how photos come in.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -11,19 +14,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect.analysis.core_relevance import core_relevance
-from captum_neuroinspect.analysis.top_photos import TopPhotos, crops, top_photos
+from captum_neuroinspect.analysis.explanation import Explanation
+from captum_neuroinspect.analysis.top_photos import TopPhotos, crops, cut, top_photos
 from captum_neuroinspect.attr import Counterfactual, NeuronCounterfactual, neuron_saliency
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
-from captum_neuroinspect.inspection.session.data_parts import Part
+from captum_neuroinspect.inspection.data.parts import InspectionData, PhotoSet
+from captum_neuroinspect.inspection.preflight_checks.preprocessing import (
+    PreprocessingCheck,
+    check_preprocessing,
+)
+from captum_neuroinspect.inspection.report.findings import NeuronEvidence
 from captum_neuroinspect.models.load import LoadedModel
 from captum_neuroinspect.optvis import Illusions
 
 Shape = tuple[int | None, ...]
 
+_N_NEURONS = 6  # cards, when nothing was visualized
 _N_PHOTOS = 6
 _N_BACKGROUND = 48
+_N_CHECKED = 32  # photos whose pixels are looked at
 _MAX_MISTAKES = 50  # whose saliency is computed
 _CHUNK = 8
 _DETAILS = ("w", "converged", "n_steps", "already_correct", "residual", "feasible", "ran_out")
@@ -31,7 +43,7 @@ _FINE = 16  # a map of pixels is smoothed to so many places a side
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class EvidenceSource:
     """The model that evidence is taken from, and where it is kept.
 
     Attributes:
@@ -65,8 +77,26 @@ class Source:
         return self.work.tensors(kind, {**self.key, **key}, make, check=check, fresh=self.fresh)
 
 
+def neuron_evidence(
+    source: EvidenceSource, data: InspectionData, found: Explanation, illusions: Illusions | None
+) -> NeuronEvidence | None:
+    """Of the neurons that were visualized, or else of the first of the ranking, if any.
+
+    They are in the order of the ranking; those that it does not have come last.
+    """
+    chosen = found.neurons(_N_NEURONS) if illusions is None else illusions.neurons
+    place = {neuron: i for i, neuron in enumerate(found.neurons())}
+    neurons = sorted(dict.fromkeys(chosen), key=lambda neuron: place.get(neuron, len(place)))
+    if not neurons:
+        return None
+    top, boxes = boxes_of(source, data.inspected, neurons)
+    mistakes, maps = saliency_of(source, data.inspected, found.mistakes, neurons)
+    core = () if illusions is None else core_relevance_of(source, illusions, data.train)
+    return NeuronEvidence(tuple(neurons), top, boxes, mistakes, maps, tuple(core))
+
+
 def counterfactuals_of(
-    source: Source, part: Part, mistakes: FeatureSet, target: int
+    source: EvidenceSource, part: PhotoSet, mistakes: FeatureSet, target: int
 ) -> Counterfactual:
     """What :class:`NeuronCounterfactual` gives for these mistakes, with its details."""
 
@@ -84,7 +114,7 @@ def counterfactuals_of(
 
 
 def boxes_of(
-    source: Source, part: Part, neurons: Sequence[int], n_photos: int = _N_PHOTOS
+    source: EvidenceSource, part: PhotoSet, neurons: Sequence[int], n_photos: int = _N_PHOTOS
 ) -> tuple[TopPhotos, Tensor]:
     """The most exciting photos of each neuron, and the box of its region, ``(J, k, 4)``."""
     top = top_photos(part.features, neurons, n_photos)
@@ -92,7 +122,7 @@ def boxes_of(
     return top, torch.stack(boxes)
 
 
-def _boxes(source: Source, part: Part, neuron: int, indices: Tensor) -> Tensor:
+def _boxes(source: EvidenceSource, part: PhotoSet, neuron: int, indices: Tensor) -> Tensor:
     def make() -> dict[str, Tensor]:
         images = part.photos.images(indices)
         preprocess = source.model.preprocess
@@ -103,14 +133,8 @@ def _boxes(source: Source, part: Part, neuron: int, indices: Tensor) -> Tensor:
     return source.kept("crops", key, make, {"boxes": (len(indices), 4)})["boxes"]
 
 
-def cut(image: Tensor, box: Tensor) -> Tensor:
-    """The part of a photo ``(3, H, W)`` inside a box (left, top, right, bottom)."""
-    left, top, right, bottom = box.tolist()
-    return image[:, top:bottom, left:right]
-
-
 def pictures_of(
-    source: Source, part: Part, neurons: Sequence[int], illusions: Illusions | None
+    source: EvidenceSource, part: PhotoSet, neurons: Sequence[int], illusions: Illusions | None
 ) -> dict[int, list[Tensor]]:
     """What shows a neuron: the crops of its most exciting photos, and its illusions."""
     top, boxes = boxes_of(source, part, neurons)
@@ -127,15 +151,15 @@ def pictures_of(
     return found
 
 
-def background_of(part: Part, seed: int, n_photos: int = _N_BACKGROUND) -> Tensor:
-    """Photos without regard to any neuron, ``(N, 3, H, W)``: what is usual here."""
+def background_of(part: PhotoSet, seed: int, n_photos: int = _N_BACKGROUND) -> Tensor:
+    """Photos without regard to any neuron, ``(N, 3, H, W)``: the background for words."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(part.photos), generator=generator)
     return part.photos.images(order[:n_photos])
 
 
 def saliency_of(
-    source: Source, part: Part, mistakes: FeatureSet, neurons: Sequence[int]
+    source: EvidenceSource, part: PhotoSet, mistakes: FeatureSet, neurons: Sequence[int]
 ) -> tuple[FeatureSet, Tensor]:
     """Mistakes, the first fifty, and where each neuron is excited in them, ``(M, J, h, w)``."""
     chosen = mistakes.subset(torch.arange(min(len(mistakes), _MAX_MISTAKES)))
@@ -159,7 +183,7 @@ def saliency_of(
     return chosen, torch.stack([maps_of(neuron) for neuron in neurons], dim=1)
 
 
-def _saliency(source: Source, images: Tensor, neurons: list[int]) -> Tensor:
+def _saliency(source: EvidenceSource, images: Tensor, neurons: list[int]) -> Tensor:
     model = source.model.on_pixels()
     device = device_of(model)
     maps = [_maps(model, source.head, part.to(device), neurons) for part in images.split(_CHUNK)]
@@ -181,17 +205,57 @@ def _maps(model: nn.Module, head: nn.Linear, images: Tensor, neurons: list[int])
 
 
 def core_relevance_of(
-    source: Source, illusions: Illusions, features: FeatureSet, key: Mapping[str, Any]
+    source: EvidenceSource, illusions: Illusions, train: PhotoSet
 ) -> list[float | None]:
     """The score of each illusion; ``None`` where there is none."""
     if illusions.masks is None or illusions.classes is None:
         return [None] * len(illusions)
 
     def make() -> dict[str, Tensor]:
-        preprocess = source.model.preprocess
-        scores = core_relevance(source.model.model, source.head, illusions, features, preprocess)
+        model, preprocess = source.model.model, source.model.preprocess
+        scores = core_relevance(model, source.head, illusions, train.features, preprocess)
         return {"scores": scores}
 
+    photos = [train.fingerprint, train.features.indices.tolist()]
+    key: dict[str, object] = {"illusions": illusions.settings, "photos": photos}
+    key |= {"neurons": list(illusions.neurons), "classes": list(illusions.classes)}
     shapes = {"scores": (len(illusions),)}
     scores = source.kept("core-relevance", key, make, shapes)["scores"].tolist()
     return [None if score != score else score for score in scores]
+
+
+def kept_preprocessing_check(
+    source: EvidenceSource, part: PhotoSet, *, compare: bool
+) -> PreprocessingCheck:
+    """:func:`check_preprocessing` on photos spread evenly over the part, as classes lie in order.
+
+    Args:
+        source: the model.
+        part: its photos.
+        compare: try other normalisations.
+    """
+    n_rows = len(part.features)
+    rows = torch.linspace(0, n_rows - 1, min(n_rows, _N_CHECKED)).round().long()
+    chosen = part.features.subset(rows)
+
+    def make() -> dict[str, Any]:
+        images, model = part.images(chosen), source.model
+        found = check_preprocessing(
+            model.model,
+            images,
+            chosen.labels,
+            model.preprocess,
+            head=source.head,
+            compare=compare,
+        )
+        return asdict(found)
+
+    key = {**source.key, "photos": part.fingerprint, "n_photos": len(rows), "compare": compare}
+    kept = source.work.json("preprocessing", key, make, check=restored_check, fresh=source.fresh)
+    return restored_check(kept)
+
+
+def restored_check(kept: dict[str, Any]) -> PreprocessingCheck:
+    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in kept.items()}
+    check_kinds(values, PreprocessingCheck)
+    return PreprocessingCheck(**values)

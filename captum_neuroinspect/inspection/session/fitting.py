@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import nn
 
 from captum_neuroinspect.analysis.explanation import mistakes_about
-from captum_neuroinspect.inspection.session.data_parts import Material
+from captum_neuroinspect.inspection.data.parts import InspectionData
 
 if TYPE_CHECKING:
     from captum_neuroinspect._core.feature_set import FeatureSet
@@ -25,14 +25,14 @@ class Fitting:
     Attributes:
         method: ``"mend"`` or ``"equation8"``.
         head: the decision layer.
-        material: the photos and their roles.
+        data: the photos and their roles.
         target: the class to mend.
         options: of the method's function.
     """
 
     method: Method
     head: nn.Linear
-    material: Material
+    data: InspectionData
     target: int
     options: Mapping[str, Any]
 
@@ -48,7 +48,7 @@ class Fitting:
         )
         return replace(
             edit,
-            settings={**edit.settings, "roles": self.material.roles()},
+            settings={**edit.settings, "roles": self.data.roles()},
             is_kept=(keep_anyway or edit.verdict.decision == "keep") and not edit.is_original,
         )
 
@@ -74,7 +74,7 @@ class Fitting:
 
     def _made(self, neurons: Sequence[int] | None, **options: Any) -> HeadEdit:
         """Made and judged by photos of the four roles."""
-        return self.material.edited(
+        return self.data.edited(
             lambda train, deployment, validation, chosen: self.fit(
                 train, deployment, validation, chosen, **options
             ),

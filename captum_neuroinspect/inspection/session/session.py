@@ -1,15 +1,26 @@
-"""One session over a model and its photos: point at mistakes, look, judge, mend."""
+"""One session over a model and its photos: find mistakes, explain, look, edit, compare."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import tempfile
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.files import partial_folder
+from captum_neuroinspect._core.fingerprint import backbone_fingerprint, head_fingerprint
+from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.analysis.class_errors import (
     Confusions,
@@ -18,22 +29,41 @@ from captum_neuroinspect.analysis.class_errors import (
     worst_classes,
 )
 from captum_neuroinspect.analysis.comparison import Comparison, compare_judged, compare_photos
-from captum_neuroinspect.analysis.explanation import Explanation
+from captum_neuroinspect.analysis.explanation import Explanation, check_outputs, explain_mistakes
 from captum_neuroinspect.analysis.top_photos import TopPhotos, top_photos
+from captum_neuroinspect.encoders.by_name import LazyEncoder, find_encoder
 from captum_neuroinspect.inspection.cache.render_in_parts import render_in_parts, rendering_plan
+from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
+from captum_neuroinspect.inspection.data.parts import InspectionData, load_inspection_data
 from captum_neuroinspect.inspection.session.arguments import (
+    check_names,
+    class_index,
+    head_if_any,
     layer_name,
+    loaded_model,
+    model_key,
+    n_classes_of,
+    sized_like,
     unit_indices,
 )
-from captum_neuroinspect.inspection.session.data_parts import load_material
+from captum_neuroinspect.inspection.session.evidence import (
+    EvidenceSource,
+    counterfactuals_of,
+    kept_preprocessing_check,
+    neuron_evidence,
+)
 from captum_neuroinspect.inspection.session.fitting import Fitting, Method
-from captum_neuroinspect.inspection.session.state import SessionState
+from captum_neuroinspect.models.load import LoadedModel
 
 if TYPE_CHECKING:
     from captum_neuroinspect.describe import Descriptions
     from captum_neuroinspect.edit import HeadEdit
+    from captum_neuroinspect.encoders import ImageTextEncoder
     from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight
+    from captum_neuroinspect.inspection.preflight_checks.preprocessing import PreprocessingCheck
     from captum_neuroinspect.inspection.preflight_checks.rendering import Clock
+    from captum_neuroinspect.inspection.report.findings import Findings
+    from captum_neuroinspect.models._recipe import Preprocess
     from captum_neuroinspect.optvis import Illusions
     from captum_neuroinspect.optvis.illusion_options import Options
     from captum_neuroinspect.photos.photos import OnError
@@ -41,11 +71,12 @@ if TYPE_CHECKING:
 __all__ = ["NeuroInspect"]
 
 _N_NEURONS = 6
+_FEWEST_RIGHT = 2
 _OF_SESSION = ("head", "layer", "preprocess", "encoder", "class_names")
 
 
-class NeuroInspect(SessionState):
-    """The debugger: it points to the place, you judge, and the head is mended.
+class NeuroInspect:
+    """The debugger: it finds the neurons behind mistakes, and edits the head as you decide.
 
     Every step returns what the standalone function returns, shows itself in a notebook,
     and can be left out. What takes long (features, counterfactuals, illusions, saliency)
@@ -74,6 +105,14 @@ class NeuroInspect(SessionState):
         fresh: compute again what the folder keeps.
         progress: show progress bars.
 
+    Attributes:
+        model: with its preprocessing; ``layer``, ``work`` (the folder), ``seed``, ``fresh`` and
+            ``progress`` are those that were given.
+        explanation: the last one, or ``None``.
+        illusions: those visualized last, or ``None``.
+        descriptions: the last words, or ``None``.
+        last_edit: the last edit, or ``None``.
+
     Raises:
         TypeError: for a model, head or encoder of another kind.
         ValueError: when no decision layer is found, the model does not decide by the one that
@@ -97,6 +136,92 @@ class NeuroInspect(SessionState):
     """
 
     @undisturbed()
+    def __init__(
+        self,
+        model: nn.Module | LoadedModel | str,
+        preprocess: Preprocess | None = None,
+        class_names: Iterable[str] | None = None,
+        encoder: ImageTextEncoder | str | None = None,
+        head: nn.Linear | str | None = None,
+        layer: nn.Module | str | None = None,
+        *,
+        image_size: int | None = None,
+        resize: int | str | None = None,
+        work: str | PathLike[str] | WorkFolder | None = None,
+        seed: int = 0,
+        fresh: bool = False,
+        progress: bool = True,
+    ) -> None:
+        self.model = loaded_model(model, preprocess, class_names, image_size, resize)
+        layer_name(self.model.model, layer)  # refuses one of another model
+        self._head, self._no_head = head_if_any(self.model, head, layer)
+        check_names(self.model.class_names, self._n_classes)
+        self.layer, self.seed, self.fresh, self.progress = layer, seed, fresh, progress
+        self._encoder = find_encoder(encoder, device_of(self.model.model))
+        self.work = self._folder(work)
+        self._data: InspectionData | None = None
+        self._checked: PreprocessingCheck | None = None  # of these photos
+        self.explanation: Explanation | None = None
+        self.illusions: Illusions | None = None
+        self.descriptions: Descriptions | None = None
+        self.last_edit: HeadEdit | None = None
+
+    def __repr__(self) -> str:
+        data = "nothing loaded" if self._data is None else repr(self.data.inspected.photos)
+        return f"NeuroInspect({self.model.spec}, {data}, work={str(self.work.path)!r})"
+
+    @property
+    def head(self) -> nn.Linear:
+        """The decision layer.
+
+        Raises:
+            RuntimeError: when the model has none, and a ``layer`` was given to look at.
+        """
+        if self._head is None:
+            raise RuntimeError(
+                "only visualize(neurons, classes) works without a decision layer, which this "
+                f"model has not: {self._no_head}"
+            )
+        return self._head
+
+    @property
+    def encoder(self) -> LazyEncoder | None:
+        """The image-text encoder by its name, loaded when it is needed."""
+        return self._encoder
+
+    @property
+    def data(self) -> InspectionData:
+        """The photos and their features.
+
+        Raises:
+            RuntimeError: before :meth:`load`.
+        """
+        if self._data is None:
+            raise RuntimeError("no photos are loaded: call load(data) first")
+        return self._data
+
+    @property
+    def source(self) -> EvidenceSource:
+        """Model and work folder, for what is computed beside the steps."""
+        return EvidenceSource(self.model, self.head, self.work, self._source_key, self.fresh)
+
+    @property
+    def edit_identity(self) -> str:
+        """Names the head, the class and every photo that teaches, chooses or judges an edit.
+
+        What was made of one session is not taken for another's.
+        """
+        return _digest(self._identity())
+
+    @property
+    def report_identity(self) -> str:
+        """Names what a report is about: model, photos and the mistakes that are explained.
+
+        A tick in a report is about these; an edit leaves it as it is.
+        """
+        return _digest([*self._identity(), self._explained().predicted])
+
+    @undisturbed()
     def load(
         self,
         data: Any,
@@ -115,7 +240,7 @@ class NeuroInspect(SessionState):
         right. A photo that is in two sets, by its content, is left out of ``test`` or
         ``train``, with a warning; copies within ``data`` have the same role. Where fewer than
         twenty test photos of ``data`` are of a class, all held-out photos judge its edit by
-        :func:`cross_fit`. ``material.roles()`` says how many photos have each role.
+        :func:`cross_fit`. ``data.roles()`` says how many photos have each role.
 
         Args:
             data: the labelled photos that it is about, in any form that
@@ -130,7 +255,7 @@ class NeuroInspect(SessionState):
                 half for test, or all for validation with ``test``. The other photos are
                 for deployment, or with ``train=None`` half of them for train.
             on_error: what happens to photos that cannot be read: an error, or ``"skip"``:
-                ``material.inspected.photos.skipped`` lists those of ``data``.
+                ``data.inspected.photos.skipped`` lists those of ``data``.
             by_position: take the classes of the photos in their order (folders: sorted) as
                 the model's, whatever they are called. Otherwise they are found by name:
                 among the model's names, or, when it has none, those of ``data``.
@@ -149,7 +274,7 @@ class NeuroInspect(SessionState):
                 all there is.
         """
         self._see_as_given(data)
-        self._material = load_material(
+        self._data = load_inspection_data(
             self.model,
             self.head,
             data,
@@ -166,15 +291,15 @@ class NeuroInspect(SessionState):
         )
         self.explanation = self.illusions = self.descriptions = self.last_edit = None
         self._checked = None
-        return self.material.inspected.features
+        return self.data.inspected.features
 
     def worst_classes(self, n: int | None = 10) -> WorstClasses:
         """:func:`worst_classes` of the photos."""
-        return worst_classes(self.material.inspected.features, n)
+        return worst_classes(self.data.inspected.features, n)
 
     def confusions(self, n: int | None = 10, *, target: int | str | None = None) -> Confusions:
         """:func:`confusions` of the photos."""
-        features = self.material.inspected.features
+        features = self.data.inspected.features
         return confusions(features, n, target=None if target is None else self._class(target))
 
     @undisturbed()
@@ -213,7 +338,7 @@ class NeuroInspect(SessionState):
         """
         from captum_neuroinspect.inspection.preflight_checks.preflight import preflight
 
-        material = self.material
+        data = self.data
         if target is not None:
             index = self._class(target)
         else:
@@ -222,12 +347,13 @@ class NeuroInspect(SessionState):
         if n_neurons < 1:
             raise ValueError(f"n_neurons={n_neurons}, expected at least 1")
         found = preflight(
-            material.inspected.features,
-            material.deployment.features,
-            material.held_out.features,
+            data.inspected.features,
+            data.deployment.features,
+            data.validation.features,
+            # Test photos that were given are not among those inspected.
+            None if "test" in data.given else data.test.features,
             target=index,
             predicted=place,
-            judges="test" not in material.given,
         )
         pixels = self._pixels_check(is_doubtful=found.guessing.is_blind)
         plan = None
@@ -275,7 +401,7 @@ class NeuroInspect(SessionState):
         """What neurons look for in classes: :func:`render_illusions`, batch by batch.
 
         Args:
-            neurons: which; ``None``: the six that the explanation blames most.
+            neurons: which; ``None``: the first six of the explanation.
             classes: each neuron in each of them; ``None``: the class that was missed and
                 the one that most of its mistakes were taken for; ``()``: neurons alone.
             guided: let the session's encoder look at the images too, if there is one.
@@ -301,11 +427,11 @@ class NeuroInspect(SessionState):
     def describe(self, neurons: Sequence[int] | None = None, *, n_phrases: int = 5) -> Descriptions:
         """Words for neurons, from their top crops and illusions: :func:`describe_neurons`.
 
-        What is usual for a word is measured on some of the photos, drawn by the seed.
+        Each word's score is compared with its score on some of the photos, drawn by the seed.
 
         Args:
             neurons: inputs of the decision layer; ``None``: those that were visualized, or
-                else the six that the explanation blames most.
+                else the first six of the explanation.
             n_phrases: for each neuron.
 
         Raises:
@@ -324,7 +450,7 @@ class NeuroInspect(SessionState):
             neurons = list(dict.fromkeys(made.neurons))
         self.descriptions = kept_descriptions(
             self.source,
-            self.material.inspected,
+            self.data.inspected,
             self._neurons(neurons),
             made,
             self._encoder,
@@ -337,7 +463,7 @@ class NeuroInspect(SessionState):
 
     def top_photos(self, neurons: Sequence[int] | None = None, k: int = 9) -> TopPhotos:
         """The photos that excite neurons most: :func:`top_photos`."""
-        return top_photos(self.material.inspected.features, self._neurons(neurons), k)
+        return top_photos(self.data.inspected.features, self._neurons(neurons), k)
 
     @undisturbed()
     def edit(
@@ -361,7 +487,7 @@ class NeuroInspect(SessionState):
         Args:
             target: the class; ``None``: the one that was explained last.
             neurons: whose influence is weakened, such as those that you picked. ``None``:
-                those that the mistakes blame.
+                those behind its mistakes.
             method: ``"mend"``: :func:`mend`, which had the best mean accuracy in the
                 measurements; ``"equation8"``: :func:`edit_head`, the paper's.
             keep_anyway: keep the edit whatever the verdict is.
@@ -375,9 +501,9 @@ class NeuroInspect(SessionState):
         index = self._explained().target if target is None else self._class(target)
         picked = None if neurons is None else unit_indices(neurons)
         if picked is None and method == "equation8":
-            picked = self._blamed(index)
+            picked = self._behind(index)
         options = {"seed": self.seed, **options}
-        fitting = Fitting(method, self.head, self.material, index, options)
+        fitting = Fitting(method, self.head, self.data, index, options)
         self.last_edit = fitting.edit(picked, keep_anyway=keep_anyway)
         return self.last_edit
 
@@ -399,7 +525,38 @@ class NeuroInspect(SessionState):
             raise RuntimeError("nothing was edited: call edit() first, or give an edit")
         if edit.judged is not None:
             return compare_judged(edit)
-        return compare_photos(edit, self.material.test.features)
+        return compare_photos(edit, self.data.test.features)
+
+    @undisturbed()
+    def findings(self) -> Findings:
+        """All that was found so far, as values: what :meth:`report` shows.
+
+        Raises:
+            ValueError: when there are no mistakes to explain.
+        """
+        from captum_neuroinspect.inspection.report.findings import Findings
+
+        found, model = self._explained(), self.model
+        # An inner layer's illusions are of other units than the decision layer's inputs.
+        illusions = self.illusions if self.layer is None else None
+        return Findings(
+            spec=model.spec,
+            weights=model.weights,
+            view=model.view,
+            is_named=model.class_names is not None,
+            head_weight=self.head.weight.detach(),
+            data=self.data,
+            explanation=found,
+            # Without a clock: the same data give the same page.
+            preflight=self.preflight(found.target, found.predicted, clock=None),
+            evidence=neuron_evidence(self.source, self.data, found, illusions),
+            illusions=illusions,
+            descriptions=self.descriptions,
+            comparison=None if self.last_edit is None else self.compare(),
+            encoder=None if self.encoder is None else self.encoder.name,
+            seed=self.seed,
+            digest=self.report_identity,
+        )
 
     @undisturbed()
     def report(
@@ -428,15 +585,15 @@ class NeuroInspect(SessionState):
             ValueError: when there are no mistakes to explain.
             OSError: when the file cannot be written, as its path is a folder.
         """
+        # Imported here: they take a while, and only those who report need them.
         from captum_neuroinspect.inspection.report.fill import report_data
         from captum_neuroinspect.inspection.report.write import write_report
 
         path = Path(path).expanduser()
         if path.is_dir():
             raise IsADirectoryError(f"path={str(path)!r} is a folder, expected a file.html")
-        self._explained()
         name = run or path.resolve().parent.name
-        return write_report(report_data(self, name, tuple(command), inspection), path)
+        return write_report(report_data(self.findings(), name, tuple(command), inspection), path)
 
     def _rendering(
         self,
@@ -478,7 +635,7 @@ class NeuroInspect(SessionState):
         edited = self.last_edit.targets if self.last_edit is not None else ()
         return self.explain(next(iter(edited), None))
 
-    def _blamed(self, target: int) -> list[int]:
+    def _behind(self, target: int) -> list[int]:
         """The neurons behind the mistakes on a class, whether or not it was explained."""
         found = self.explanation
         if found is None or found.target != target:
@@ -502,3 +659,86 @@ class NeuroInspect(SessionState):
         if predicted is None:
             predicted = self.confusions(1, target=target)[0].predicted
         return [target, predicted]
+
+    def _identity(self) -> list[Any]:
+        data = self.data
+        parts = [data.train, data.deployment, data.validation, data.test]
+        photos = [[part.fingerprint, part.features.indices.tolist()] for part in parts]
+        return [self.source.key, photos, self._explained().target]
+
+    @property
+    def _source_key(self) -> dict[str, object]:
+        return {
+            "backbone": backbone_fingerprint(self.model.model, self._head),
+            "head": None if self._head is None else head_fingerprint(self._head),
+            **self._key,
+        }
+
+    def _folder(self, work: str | PathLike[str] | WorkFolder | None) -> WorkFolder:
+        if isinstance(work, WorkFolder):
+            return work
+        if work is not None:
+            return WorkFolder(work)
+        stack = ExitStack()
+        # Private, as the place is everybody's.
+        folder = stack.enter_context(partial_folder(Path(tempfile.gettempdir()), mode=0o700))
+        weakref.finalize(self, stack.close)
+        return WorkFolder(folder)
+
+    @cached_property
+    def _key(self) -> dict[str, object]:
+        return model_key(self.model, self._head)
+
+    @cached_property
+    def _n_classes(self) -> int:
+        return n_classes_of(self.model, self._head)
+
+    def _see_as_given(self, data: Any) -> None:
+        """Take the size of tensors, where nobody said at which the model looks at photos."""
+        self.model = sized_like(self.model, data)
+        self.__dict__.pop("_key", None)  # it depends on the size
+
+    def _explain(self, target: int, predicted: int | None = None) -> Explanation:
+        deployment, train = self.data.deployment.features, self.data.train.features
+        check_outputs(self.head)
+        n_right = int(train.is_correct.sum())
+        if n_right < _FEWEST_RIGHT:
+            raise ValueError(
+                f"the head gets {n_right} of {len(train)} train photos right, "
+                f"expected at least {_FEWEST_RIGHT} to contrast mistakes with: give more photos, "
+                "or train="
+            )
+        w = None
+        if deployment.is_mistake(target, predicted).any():
+            mistakes = deployment.mistakes(target, predicted)
+            w = counterfactuals_of(self.source, self.data.inspected, mistakes, target)
+            del mistakes  # `explain_mistakes` makes them again: of many classes two are too many
+        return explain_mistakes(
+            self.head, deployment, train, target=target, predicted=predicted, w=w
+        )
+
+    def _pixels_check(self, is_doubtful: bool) -> PreprocessingCheck:
+        """Whether the model sees what it was trained on, from a few photos; kept."""
+        if self._checked is None:
+            # A library's own preprocessing is only doubted where the results are doubtful.
+            compare = is_doubtful or isinstance(self.model.preprocess, nn.Identity)
+            part = self.data.inspected
+            self._checked = kept_preprocessing_check(self.source, part, compare=compare)
+        return self._checked
+
+    def _worst(self) -> int:
+        deployment = self.data.deployment.features
+        wrong = set(deployment.labels[deployment.is_mistake()].tolist())
+        order = [row.index for row in worst_classes(self.data.inspected.features, None)]
+        return next((index for index in order if index in wrong), order[0])
+
+    def _class(self, given: int | str) -> int:
+        return class_index(given, self._names(), self._n_classes)
+
+    def _names(self) -> tuple[str, ...] | None:
+        known = None if self._data is None else self._data.inspected.features.class_names
+        return known or self.model.class_names
+
+
+def _digest(record: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]

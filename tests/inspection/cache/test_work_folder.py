@@ -23,7 +23,8 @@ from captum_neuroinspect import FeatureSet, collect_features
 from captum_neuroinspect._core import locks as _locks
 from captum_neuroinspect.inspection.cache import entry as _cache_files
 from captum_neuroinspect.inspection.cache import work_folder as workfolder
-from captum_neuroinspect.inspection.cache.work_folder import WorkFolder, collect_in_parts
+from captum_neuroinspect.inspection.cache.collect_in_parts import collect_in_parts
+from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 from captum_neuroinspect.optvis import Illusions
 from captum_neuroinspect.photos import Photos
 
@@ -486,7 +487,8 @@ COLLECTOR = """
     import torch
     from torch import nn
     from captum_neuroinspect.photos import Photos
-    from captum_neuroinspect.inspection.cache.work_folder import WorkFolder, collect_in_parts
+    from captum_neuroinspect.inspection.cache.collect_in_parts import collect_in_parts
+    from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 
     torch.manual_seed(0)
     torch.set_num_threads(1)

@@ -19,7 +19,7 @@ from whole_commands import COMMANDS, is_new, work_of
 
 from captum_neuroinspect.inspection.cache.entry import checksum
 from captum_neuroinspect.inspection.commands._run_folder import RunSettings
-from captum_neuroinspect.inspection.commands._together import is_of_another
+from captum_neuroinspect.inspection.commands._run_lock import is_of_another
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 

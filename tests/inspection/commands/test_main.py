@@ -264,8 +264,7 @@ def test_people_are_told_what_will_be_done_and_what_comes_next(
     assert result.stdout.index("accuracy: ") < result.stdout.index("precision  magnitude")
     assert "input: no preprocessing was given: the model sees pixels in 0..1" in result.stdout
     assert re.search(
-        r"^coat: \d+ mistakes; \d+ explained, \d+ held out to choose and judge an edit, "
-        r"\d+ stand for training$",
+        r"^coat: \d+ mistakes; \d+ explained, \d+ for validation, \d+ for test, \d+ for train$",
         result.stdout,
         re.M,
     )
@@ -673,7 +672,7 @@ def _full(*_: Any, **__: Any) -> Any:
         "captum_neuroinspect.optvis._pictures.illusions_file.write_kept",
         "captum_neuroinspect.inspection.cache.work_folder.write_kept",
         "captum_neuroinspect.inspection.commands._run_folder.write_text",
-        "captum_neuroinspect.inspection.report._folder.write_atomically",
+        "captum_neuroinspect.inspection.report._picture_folder.write_atomically",
     ],
 )
 def test_a_full_disk_is_one_sentence(

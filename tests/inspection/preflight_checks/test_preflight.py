@@ -186,25 +186,25 @@ def test_missed_and_small_classes_are_listed() -> None:
     assert any("and 25 more" in line for line in many.lines)
 
 
-def test_mistakes_are_divided_into_explained_and_held_out() -> None:
+def test_mistakes_are_divided_by_the_roles_of_their_photos() -> None:
     labels = torch.tensor([0] * 20 + [1] * 20 + [2] * 20)
     predicted = labels.clone()
     predicted[:8], predicted[8:12] = 1, 2
     features = _said(labels, predicted, 3, ("outwear", "b", "c"))
-    shown = features.subset(torch.arange(60) % 2 == 0)
-    assert "outwear: 12 mistakes; 6 explained, 6 held out to choose and judge an edit" in (
-        preflight(features, shown, target=0).lines
+    places = torch.arange(60) % 8
+    deployment = features.subset(places % 2 == 0)
+    assert "outwear: 12 mistakes; 6 explained, 6 for validation" in (
+        preflight(features, deployment, target=0).lines
     )
-    count = preflight(features, shown, target=0, predicted=2, judges=False).mistakes
+    count = preflight(features, deployment, target=0, predicted=2).mistakes
     assert str(count) == (
-        "outwear: 12 mistakes; 2 explained, 6 held out to choose an edit, 4 taken for other "
-        "classes than the one asked about"
+        "outwear: 12 mistakes; 2 explained, 6 for validation, 4 taken for other classes than the "
+        "one asked about"
     )
-    # Of the others a half is held out; the rest stands for training.
-    held = features.subset(torch.arange(60) % 4 == 1)
-    assert str(preflight(features, shown, held, target=0).mistakes) == (
-        "outwear: 12 mistakes; 6 explained, 3 held out to choose and judge an edit, "
-        "3 stand for training"
+    # Those of no other role stand for train photos.
+    validation, test = features.subset(places == 1), features.subset(places == 3)
+    assert str(preflight(features, deployment, validation, test, target=0).mistakes) == (
+        "outwear: 12 mistakes; 6 explained, 2 for validation, 2 for test, 2 for train"
     )
     assert str(preflight(features, target=0).mistakes) == "outwear: 12 mistakes; 12 explained"
     assert str(preflight(features, target=1).mistakes) == "b: 0 mistakes; 0 explained"
@@ -279,14 +279,15 @@ def test_a_session_knows_what_it_will_do() -> None:
     made = loaded()
     clock = _Clock(3.0)
     found = made.preflight(n_neurons=5, options=_FOURS, clock=clock, **QUICK)
-    features, target = made.material.inspected.features, made.worst_classes()[0].index
+    features, target = made.data.inspected.features, made.worst_classes()[0].index
     assert made.explanation is None  # it only looked
     assert found.mistakes is not None
     assert found.mistakes.target == target
     explanation = made.explain()
     assert found.mistakes.n_explained == len(explanation.mistakes)
-    held = len(made.material.held_out.features.mistakes(target))
-    assert found.mistakes.n_held == held
+    for role in ("validation", "test", "train"):
+        n_mistakes = len(getattr(made.data, role).features.mistakes(target))
+        assert getattr(found.mistakes, f"n_{role}") == n_mistakes
     assert found.mistakes.n_mistakes == len(features.mistakes(target))
     plan = found.rendering
     assert plan is not None

@@ -6,20 +6,20 @@ import torch
 from torch import Tensor
 
 from captum_neuroinspect.edit import Control, Paired, Verdict, verdict_on
-from captum_neuroinspect.inspection.report.data import (
-    BlamedNeuron,
+from captum_neuroinspect.inspection.report.report_data import (
     Change,
     ChangedPhoto,
     ClassMapping,
     ClassResult,
     ClassWeight,
-    Confusion,
+    ConfusedPair,
     EditResult,
     IllusionPicture,
     Kind,
     Mistake,
     NeuronCard,
     Phrase,
+    RankedNeuron,
     ReportData,
     SaliencyPicture,
     TopPhoto,
@@ -59,7 +59,7 @@ def example_data(
         classes=_classes(names),
         facts=(("model", "EfficientNet-Lite0"), ("data", "birds, 1,200 photos"), ("seed", "7")),
         mappings=(ClassMapping("test photos", ((names[0].upper(), 0, 40),)),),
-        confusions=(Confusion(0, 1, 25), Confusion(0, 2, 10), Confusion(3, 0, 4)),
+        confusions=(ConfusedPair(0, 1, 25), ConfusedPair(0, 2, 10), ConfusedPair(3, 0, 4)),
         mistakes=tuple(_mistake(pictures, i, side, len(names)) for i in range(n_mistakes)),
         ranking=tuple(_blamed(i) for i in range(n_neurons + 3)),
         n_explained=40,
@@ -86,10 +86,10 @@ def _mistake(pictures: Pictures, i: int, side: int, n_classes: int) -> Mistake:
     return Mistake(picture, f"IMG_{4000 + i}.jpg", 0, predicted, 0.95 - 0.002 * i, 0.03, group)
 
 
-def _blamed(i: int) -> BlamedNeuron:
+def _blamed(i: int) -> RankedNeuron:
     kind = _KINDS[i % 2] if i < 6 else "both"
     n_mistakes = 4 + i * 21 % 36
-    return BlamedNeuron(neuron_at(i), kind, i // 2 + 1, 9.0 / (i + 1), n_mistakes / 40, n_mistakes)
+    return RankedNeuron(neuron_at(i), kind, i // 2 + 1, 9.0 / (i + 1), n_mistakes / 40, n_mistakes)
 
 
 def _card(pictures: Pictures, i: int, side: int, n_classes: int) -> NeuronCard:

@@ -14,10 +14,11 @@ from session_examples import NAMES, QUICK, SIZE, CountedNet, loaded, photos, ses
 from captum_neuroinspect.describe import Descriptions, NeuronDescription
 from captum_neuroinspect.edit import compare_heads
 from captum_neuroinspect.inspection import NeuroInspect
-from captum_neuroinspect.inspection.report._checks import check_data
-from captum_neuroinspect.inspection.report._view import view_of
-from captum_neuroinspect.inspection.report.data import ReportData
+from captum_neuroinspect.inspection.report._data_checks import check_data
+from captum_neuroinspect.inspection.report._page_values import page_values_of
 from captum_neuroinspect.inspection.report.fill import report_data
+from captum_neuroinspect.inspection.report.fill_cards import overlay
+from captum_neuroinspect.inspection.report.report_data import ReportData
 
 
 def _explained() -> NeuroInspect:
@@ -27,14 +28,14 @@ def _explained() -> NeuroInspect:
 
 
 def _filled(made: NeuroInspect) -> ReportData:
-    data = report_data(made, "run")
+    data = report_data(made.findings(), "run")
     check_data(data)
     return data
 
 
 def test_accuracies_and_confusions_are_counted() -> None:
     made = _explained()
-    features = made.material.inspected.features
+    features = made.data.inspected.features
     data = _filled(made)
 
     for index, result in enumerate(data.classes):
@@ -51,7 +52,7 @@ def test_probabilities_in_blocks_are_those_at_once(monkeypatch: pytest.MonkeyPat
     made = _explained()
     found = made.explanation
     assert found is not None
-    wrong = made.material.inspected.features.mistakes(found.target)
+    wrong = made.data.inspected.features.mistakes(found.target)
     shares = wrong.logits.softmax(1)
     expected = {(float(row.max()), float(row[found.target])) for row in shares}
     monkeypatch.setattr("captum_neuroinspect._core.blocks._N_NUMBERS", 4)
@@ -71,9 +72,9 @@ def test_all_illusions_are_dimmed_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return masked(one)  # type: ignore[arg-type]
 
     expected = illusions.masked()
+    findings = made.findings()
     monkeypatch.setattr(type(illusions), "masked", counted)
-    monkeypatch.setattr("captum_neuroinspect.inspection.report.fill_cards._core", lambda *_: {})
-    cards = {card.neuron: card for card in report_data(made, "run").neurons}
+    cards = {card.neuron: card for card in report_data(findings, "run").neurons}
     assert len(calls) == 1
     for i, neuron in enumerate(illusions.neurons):
         pictures = {p.class_index: p for p in cards[neuron].illusions}
@@ -84,7 +85,7 @@ def test_all_illusions_are_dimmed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_mistakes_are_the_classes_own_with_the_explained_ones_first() -> None:
     made = _explained()
-    found, part = made.explanation, made.material.inspected
+    found, part = made.explanation, made.data.inspected
     assert found is not None
     data = _filled(made)
 
@@ -136,7 +137,7 @@ def test_cards_show_what_was_visualized_and_described() -> None:
 
 def test_cards_show_the_strongest_photos_the_mistakes_and_the_weights() -> None:
     made = _explained()
-    found, part = made.explanation, made.material.inspected
+    found, part = made.explanation, made.data.inspected
     assert found is not None
     (card, *_) = _filled(made).neurons  # nothing was visualized: those blamed most
 
@@ -194,7 +195,7 @@ def test_an_edit_is_shown_as_the_comparison_says(with_test: bool, best_epoch: in
     torch.nn.init.normal_(other.weight, std=0.5)
     target = made.worst_classes()[0].index
     made.last_edit = compare_heads(
-        made.head, other, made.material.validation.features, {target: [0]}, best_epoch=best_epoch
+        made.head, other, made.data.validation.features, {target: [0]}, best_epoch=best_epoch
     )
     found, shown = made.compare(), _filled(made).edit
     assert shown is not None
@@ -227,8 +228,8 @@ def test_every_broken_photo_is_shown_first_and_the_others_are_counted(tmp_path: 
     other = copy.deepcopy(made.head)
     with torch.no_grad():
         other.weight[[0, 1]], other.bias[[0, 1]] = made.head.weight[[1, 0]], made.head.bias[[1, 0]]
-    edit = compare_heads(made.head, other, made.material.validation.features, {0: [0]})
-    made.last_edit = edit.judge(made.material.test.features)
+    edit = compare_heads(made.head, other, made.data.validation.features, {0: [0]})
+    made.last_edit = edit.judge(made.data.test.features)
     shown = _filled(made).edit
     assert shown is not None
     assert shown.n_broken > 24
@@ -250,7 +251,7 @@ def test_the_numbers_of_the_gallery_are_the_true_ones() -> None:
     made = _explained()
     other = copy.deepcopy(made.head)
     torch.nn.init.zeros_(other.weight)
-    made.last_edit = compare_heads(made.head, other, made.material.validation.features, {0: [0]})
+    made.last_edit = compare_heads(made.head, other, made.data.validation.features, {0: [0]})
     data = _filled(made)
     assert data.edit is not None
     many = replace(data, edit=replace(data.edit, n_broken=3, n_mended=37, n_still_wrong=0))
@@ -258,27 +259,27 @@ def test_the_numbers_of_the_gallery_are_the_true_ones() -> None:
     picture = replace(shown[0], label=shown[0].after, before=shown[0].label)
     photos_shown = (*shown, *[picture] * 24)
     many = replace(many, edit=replace(many.edit, photos=photos_shown))
-    assert view_of(many).counts == "3 broken; 37 mended, showing 24; 0 still wrong"
+    assert page_values_of(many).counts == "3 broken; 37 mended, showing 24; 0 still wrong"
 
 
 def test_the_head_of_the_report_says_how_many_mistakes_are_explained() -> None:
     made = _explained()
-    found, features = made.explanation, made.material.inspected.features
+    found, features = made.explanation, made.data.inspected.features
     assert found is not None
-    material, n_wrong = made.material, len(features.mistakes(found.target))
-    n_held = len(material.held_out.features.mistakes(found.target))
-    n_training = len(material.train.features.mistakes(found.target))
-    words = (
-        f"{len(found.mistakes)} of its mistakes are explained, {n_held} held out to choose and "
-        "judge an edit"
-    )
-    assert len(found.mistakes) + n_held + n_training == n_wrong
+    data, n_wrong = made.data, len(features.mistakes(found.target))
+    counts = {
+        role: len(getattr(data, role).features.mistakes(found.target))
+        for role in ("validation", "test", "train")
+    }
+    others = ", ".join(f"{n} for {role}" for role, n in counts.items())
+    words = f"{len(found.mistakes)} of its mistakes are explained; of the others {others}."
+    assert len(found.mistakes) + sum(counts.values()) == n_wrong
     assert words in _filled(made).verdict
-    assert dict(_filled(made).facts)["roles"] == material.roles()
+    assert dict(_filled(made).facts)["roles"] == data.roles()
     with_test = session()
     with_test.load(photos(), test=photos(30, seed=5))
     with_test.explain()
-    assert "held out to choose an edit" in _filled(with_test).verdict
+    assert " for test" not in _filled(with_test).verdict
 
 
 def test_what_the_preflight_warns_of_stands_in_the_report() -> None:
@@ -305,3 +306,23 @@ def test_a_report_names_no_folder_of_the_user(spec: str, shown: str) -> None:
     made = _explained()
     made.model = replace(made.model, spec=spec, weights="as given")
     assert dict(_filled(made).facts)["model"] == f"{shown}, as given"
+
+
+def test_nothing_to_show_is_the_grey_photo() -> None:
+    image = torch.rand(3, 6, 9)
+    for heat in (torch.zeros(2, 3), -torch.ones(2, 3)):
+        grey = overlay(image, heat)
+        torch.testing.assert_close(grey, image.mean(0, keepdim=True).expand(3, -1, -1))
+
+
+def test_it_is_brightest_where_the_map_is_largest_whatever_its_scale() -> None:
+    heat = torch.zeros(4, 4)
+    heat[0, 3] = 1.0
+    image = torch.zeros(3, 16, 16)
+    found = overlay(image, heat)
+    assert torch.allclose(found, overlay(image, heat * 1e-3), atol=1e-4)
+    row, column = divmod(int(found.sum(0).argmax()), 16)
+    assert row < 4
+    assert column >= 12
+    assert found[:, 10:, :6].abs().max() == 0
+    assert 0 <= float(found.min()) <= float(found.max()) <= 1

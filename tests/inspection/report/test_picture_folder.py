@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from report_examples import example_data
 
-from captum_neuroinspect.inspection.report.data import ReportData
+from captum_neuroinspect.inspection.report.report_data import ReportData
 from captum_neuroinspect.inspection.report.write import write_report
 
 _SMALL = 10_000  # bytes, less than any page
@@ -138,7 +138,9 @@ def test_a_write_that_fails_leaves_the_old_page_with_its_pictures(
         raise OSError(28, "No space left on device", str(page))
 
     with monkeypatch.context() as patch:
-        patch.setattr("captum_neuroinspect.inspection.report._folder.write_atomically", full)
+        patch.setattr(
+            "captum_neuroinspect.inspection.report._picture_folder.write_atomically", full
+        )
         with pytest.raises(OSError, match="No space left"):
             write_report(_others(3), page, max_bytes=_SMALL)
     assert page.read_bytes() == old

@@ -16,7 +16,7 @@ from report_examples import example_data, neuron_at
 from session_examples import QUICK, loaded
 
 from captum_neuroinspect.inspection import Selection
-from captum_neuroinspect.inspection.report.data import ReportData
+from captum_neuroinspect.inspection.report.report_data import ReportData
 from captum_neuroinspect.inspection.report.write import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api")

@@ -12,9 +12,9 @@ import pytest
 import torch
 from report_examples import Pictures, example_data, neuron_at
 
-from captum_neuroinspect.inspection.report.data import (
+from captum_neuroinspect.inspection.report.report_data import (
     ClassResult,
-    Confusion,
+    ConfusedPair,
     IllusionPicture,
     Mistake,
     NeuronCard,
@@ -112,7 +112,7 @@ def test_what_is_missing_leaves_no_trace(tmp_path: Path) -> None:
     assert "footer" not in page.tags
     assert "img" not in page.tags
     text = " ".join(page.texts)
-    for word in ("The mistakes", "Neurons to blame", "What they look for", "The edit"):
+    for word in ("The mistakes", "Neurons behind them", "What they look for", "The edit"):
         assert word not in text
 
 
@@ -196,7 +196,7 @@ def test_file_names_that_are_no_unicode_are_written(tmp_path: Path) -> None:
 def test_matrix_only_for_few_classes(tmp_path: Path) -> None:
     def data(n: int) -> ReportData:
         classes = tuple(ClassResult(f"class {i}", 10, 8) for i in range(n))
-        return _bare(classes=classes, confusions=(Confusion(0, 1, 2),))
+        return _bare(classes=classes, confusions=(ConfusedPair(0, 1, 2),))
 
     assert "Confusion matrix" in _html(data(30), tmp_path)
     assert "Confusion matrix" not in _html(data(31), tmp_path)
@@ -224,9 +224,9 @@ def test_ten_neurons_and_fifty_mistakes_stay_small(tmp_path: Path) -> None:
     [
         ({"classes": ()}, "`classes` is empty"),
         ({"target": 6}, "`target` is class 6, expected an index below 6"),
-        ({"confusions": (Confusion(0, 9, 1),)}, "`predicted` of a confusion is class 9"),
-        ({"confusions": (Confusion(0, 0, 1),)}, "two different classes"),
-        ({"confusions": (Confusion(0, 1, 99),)}, "'heron' has 120 photos"),
+        ({"confusions": (ConfusedPair(0, 9, 1),)}, "`predicted` of a confusion is class 9"),
+        ({"confusions": (ConfusedPair(0, 0, 1),)}, "two different classes"),
+        ({"confusions": (ConfusedPair(0, 1, 99),)}, "'heron' has 120 photos"),
         ({"neurons": (NeuronCard(1), NeuronCard(1))}, "`neurons` has neuron 1"),
         ({"neurons": (NeuronCard(-1),)}, "`neurons` has neuron -1"),
         (

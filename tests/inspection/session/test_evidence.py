@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,12 +9,12 @@ from helpers import left_unchanged
 from session_examples import SIZE, CountedNet, loaded, photos
 
 from captum_neuroinspect.analysis import core_relevance, crops
+from captum_neuroinspect.analysis.top_photos import cut
 from captum_neuroinspect.attr import NeuronCounterfactual, neuron_saliency
 from captum_neuroinspect.inspection.session.evidence import (
     boxes_of,
     core_relevance_of,
     counterfactuals_of,
-    cut,
     pictures_of,
     saliency_of,
 )
@@ -29,8 +30,8 @@ def _never(*_, **__) -> None:
 
 
 def test_counterfactuals_are_kept(made, monkeypatch) -> None:
-    part = made.material.inspected
-    wrong = made.material.deployment.features.mistakes(2)
+    part = made.data.inspected
+    wrong = made.data.deployment.features.mistakes(2)
     w = counterfactuals_of(made.source, part, wrong, 2).w
     assert torch.equal(
         w, NeuronCounterfactual(made.head, made.head).attribute_features(wrong.features, 2)
@@ -42,7 +43,7 @@ def test_counterfactuals_are_kept(made, monkeypatch) -> None:
 
 
 def test_boxes_and_crops(made) -> None:
-    part = made.material.inspected
+    part = made.data.inspected
     top, boxes = boxes_of(made.source, part, [4, 9], n_photos=3)
     assert boxes.shape == (2, 3, 4)
     for row, neuron in enumerate((4, 9)):
@@ -60,8 +61,8 @@ def test_boxes_and_crops(made) -> None:
 
 
 def test_saliency_is_of_each_neuron_on_each_mistake_and_kept_one_by_one(made) -> None:
-    net, part = made.model.model, made.material.inspected
-    wrong = made.material.deployment.features.mistakes()
+    net, part = made.model.model, made.data.inspected
+    wrong = made.data.deployment.features.mistakes()
     with left_unchanged(net):
         chosen, maps = saliency_of(made.source, part, wrong, [4, 9])
     assert chosen.indices.tolist() == wrong.indices.tolist()
@@ -79,14 +80,14 @@ def test_saliency_is_of_each_neuron_on_each_mistake_and_kept_one_by_one(made) ->
 
 def test_core_relevance(made) -> None:
     found = made.visualize([4, 9], [0, 2], n_steps=1, size=SIZE)
-    features = made.material.train.features
-    scores = core_relevance_of(made.source, found, features, {"any": 1})
-    expected = core_relevance(made.model.model, made.head, found, features)
+    train = made.data.train
+    scores = core_relevance_of(made.source, found, train)
+    expected = core_relevance(made.model.model, made.head, found, train.features)
     assert scores == expected.tolist()
     alone = made.visualize([4, 9], (), n_steps=1, size=SIZE)
-    assert core_relevance_of(made.source, alone, features, {"any": 2}) == [None, None]
-    nobody = features.subset(~features.is_correct)
-    assert core_relevance_of(made.source, found, nobody, {"any": 3}) == [None] * 4
+    assert core_relevance_of(made.source, alone, train) == [None, None]
+    nobody = replace(train, features=train.features.subset(~train.features.is_correct))
+    assert core_relevance_of(made.source, found, nobody) == [None] * 4
 
 
 def test_another_model_has_other_evidence(tmp_path) -> None:
@@ -94,9 +95,9 @@ def test_another_model_has_other_evidence(tmp_path) -> None:
     net = CountedNet()
     net.backbone[0].weight.data *= 1.1
     other = loaded(net, work=tmp_path)
-    wrong = one.material.deployment.features.mistakes()
+    wrong = one.data.deployment.features.mistakes()
     n_before = net.n_images
-    part = one.material.inspected
+    part = one.data.inspected
     first, second = (saliency_of(s.source, part, wrong, [4])[1] for s in (one, other))
     assert net.n_images > n_before
     assert not torch.equal(first, second)

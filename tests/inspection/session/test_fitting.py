@@ -29,9 +29,9 @@ def _quietly(function, *arguments, **options) -> HeadEdit:
 
 def _by_hand(made: NeuroInspect, method: str, **options) -> Verdict:
     """The same fit without neurons, on the test photos."""
-    material = made.material
+    data = made.data
     train, met, validation, test = (
-        getattr(material, role).features for role in ("train", "deployment", "validation", "test")
+        getattr(data, role).features for role in ("train", "deployment", "validation", "test")
     )
     if method == "mend":
         plain = _quietly(mend, made.head, train, validation, met, target=0, n_neurons=0)
@@ -45,7 +45,7 @@ def _by_hand(made: NeuroInspect, method: str, **options) -> Verdict:
 def test_the_test_photos_judge_the_edit_and_its_controls(method: str) -> None:
     made = _with_test()
     edit = _quietly(made.edit, "apple", [8, 4], method=method)
-    test = made.material.test.features
+    test = made.data.test.features
     found = edit.verdict
     before, after = test.is_correct, test.with_head(edit.head).is_correct
     assert found.n_judged == 60
@@ -90,7 +90,7 @@ def test_an_original_that_came_back_is_not_kept_even_by_who_insists(
 def test_with_few_photos_the_held_out_ones_judge_in_turn_and_the_controls_too() -> None:
     made = loaded()
     edit = _quietly(made.edit, "apple", [8, 4], method="equation8")
-    n_held_out = len(made.material.held_out.features)
+    n_held_out = len(made.data.held_out.features)
     assert edit.verdict.n_judged == n_held_out
     assert edit.verdict.rests_on == f"{n_held_out} photos, cross-fitted over 5 folds"
     assert [control.n_draws for control in edit.verdict.controls] == [1, 5]

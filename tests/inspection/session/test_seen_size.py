@@ -69,7 +69,7 @@ def test_tensors_are_judged_at_the_size_given(form: Any, size: tuple[int, int]) 
     session = NeuroInspect(net, progress=False)
     assert session.load(form(images, labels)).accuracy() == 1
     assert session.model.view.size == size
-    image = session.material.inspected.photos.image(3)
+    image = session.data.inspected.photos.image(3)
     torch.testing.assert_close(image, images[3], rtol=0, atol=1 / 255)
     # The next ones are judged at theirs.
     assert session.load(_stripes(48, 48)).accuracy() == 1

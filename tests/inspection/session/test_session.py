@@ -51,7 +51,7 @@ def test_load_is_collect_features() -> None:
 
 def test_errors_are_counts() -> None:
     made = loaded()
-    features = made.material.inspected.features
+    features = made.data.inspected.features
     pairs = list(zip(features.labels.tolist(), features.predictions.tolist(), strict=True))
     for row in made.worst_classes():
         assert row.n_samples == sum(label == row.index for label, _ in pairs)
@@ -64,8 +64,8 @@ def test_errors_are_counts() -> None:
 def test_explain_is_counterfactuals_ranked_against_what_is_right() -> None:
     made = loaded(data=photos(240))
     found = made.explain("coat", "bread")
-    train = made.material.train.features
-    mistakes = made.material.deployment.features.mistakes(2, 1)
+    train = made.data.train.features
+    mistakes = made.data.deployment.features.mistakes(2, 1)
     w = NeuronCounterfactual(made.head, made.head).attribute_features(mistakes.features, 2)
     assert_same_set(found.mistakes, mistakes)
     assert torch.equal(found.w, w)
@@ -127,7 +127,7 @@ def test_visualize_alone_and_in_an_inner_layer() -> None:
 
 def test_top_photos() -> None:
     made = loaded()
-    found, expected = made.top_photos(3, k=4), top_photos(made.material.inspected.features, 3, k=4)
+    found, expected = made.top_photos(3, k=4), top_photos(made.data.inspected.features, 3, k=4)
     assert found.neurons == expected.neurons
     assert torch.equal(found.indices, expected.indices)
     assert made.top_photos(torch.tensor([3, 5])).neurons == (3, 5)  # type: ignore[arg-type]
@@ -137,7 +137,7 @@ def test_edits_are_mend_and_edit_head() -> None:
     made = session()
     made.load(photos(240), test=photos(60, seed=4))
     train, met, validation = (
-        getattr(made.material, role).features for role in ("train", "deployment", "validation")
+        getattr(made.data, role).features for role in ("train", "deployment", "validation")
     )
     by_hand = mend(made.head, train, validation, met, target=0, neurons=[8, 4])
     found = made.edit("apple", [8, 4])
@@ -179,7 +179,7 @@ def test_held_out_photos_are_never_explained_and_test_photos_never_teach() -> No
     for seed in (4, 5):
         made = session()
         made.load(photos(240), test=photos(30, seed=seed))
-        held = set(made.material.held_out.features.indices.tolist())
+        held = set(made.data.held_out.features.indices.tolist())
         for name in NAMES:
             assert not held & set(made.explain(name).mistakes.indices.tolist())
         edits.append([made.edit("apple"), made.edit("coat", method="equation8")])
@@ -190,13 +190,13 @@ def test_held_out_photos_are_never_explained_and_test_photos_never_teach() -> No
 
 def test_held_out_is_a_share_of_each_class_that_the_seed_draws() -> None:
     made, again, other = (
-        one.material.held_out.features for one in (loaded(), loaded(), loaded(seed=1))
+        one.data.held_out.features for one in (loaded(), loaded(), loaded(seed=1))
     )
     assert torch.equal(made.indices, again.indices)
     assert not torch.equal(made.indices, other.indices)
     few = session()
     few.load(photos(), held_out=0.2)
-    assert few.material.held_out.features.labels.bincount().tolist() == [6, 6, 6]
+    assert few.data.held_out.features.labels.bincount().tolist() == [6, 6, 6]
 
 
 def test_training_photos_are_the_contrast() -> None:
@@ -246,17 +246,17 @@ def test_the_worst_class_is_one_with_mistakes_that_can_be_explained() -> None:
     """All mistakes on the worst class may happen to be held out."""
     made = loaded()
     worst = made.worst_classes()[0].index
-    held = made.material.held_out.features
-    of_others = made.material.inspected.features
+    held = made.data.held_out.features
+    of_others = made.data.inspected.features
     keep = of_others.is_correct | (of_others.labels != worst)
     keep |= torch.isin(of_others.indices, held.indices)
     rows = of_others.indices[keep]
     images, labels = photos()
     again = session()
     again.load((images, labels))
-    met = again.material.deployment
+    met = again.data.deployment
     right = met.features.subset(torch.isin(met.features.indices, rows))
-    object.__setattr__(again.material, "deployment", replace(met, features=right))
+    object.__setattr__(again.data, "deployment", replace(met, features=right))
     assert again.worst_classes()[0].index == worst
     assert again.explain().target != worst
 
@@ -335,7 +335,7 @@ def test_forms_of_data(tmp_path: Path) -> None:
     images, labels = Photos.of(folder, image_size=SIZE).images(range(90)), photos()[1].sort().values
     data = TensorDataset(images, labels)
     found = [
-        loaded(data=form).material.inspected.features
+        loaded(data=form).data.inspected.features
         for form in (
             folder,
             str(folder),
@@ -359,7 +359,7 @@ def test_names_come_from_the_folder_and_order_from_the_model(tmp_path: Path) -> 
     turned = session(class_names=("coat", "apple", "bread"))
     turned.load(folder)
     assert turned.explain("coat").target == 0
-    assert turned.material.inspected.features.labels[-1] == 0
+    assert turned.data.inspected.features.labels[-1] == 0
 
 
 def test_a_dataset_is_read_for_its_name_once(tmp_path: Path) -> None:
@@ -620,7 +620,7 @@ class TestClassNames:
         }[form]()
         made = _eye(class_names=["t shirt", "Dress", "COAT"])
         assert made.load(data).accuracy() == 1
-        found = made.material.inspected
+        found = made.data.inspected
         assert found.features.class_names == ("t shirt", "Dress", "COAT")
         if form == "folder":
             assert found.photos.name(0) == "T-Shirt/0.png"
@@ -632,7 +632,7 @@ class TestClassNames:
         test = _solid(tmp_path / "test", ant=0, bee=1, cat=2)
         made = _eye()
         made.load(data, train=few, test=test)
-        for part in (made.material.train, made.material.test):
+        for part in (made.data.train, made.data.test):
             assert part is not None
             assert part.features.accuracy() == 1
             assert part.features.class_names == ("ant", "bee", "cat")
@@ -642,8 +642,8 @@ class TestClassNames:
         with pytest.raises(ValueError, match=r"called emu.* test has the classes ant, bee, emu"):
             made.load(few if len(few.classes) == 3 else data, test=ImageFolder(str(other)))
         made.load(data, train=other, by_position=True)
-        assert made.material.train is not None
-        assert made.material.train.features.accuracy() == 1
+        assert made.data.train is not None
+        assert made.data.train.features.accuracy() == 1
 
     def test_what_nobody_knows_is_said(self, tmp_path: Path) -> None:
         data = _solid(tmp_path, ant=0, bee=1, cat=2)

@@ -219,7 +219,7 @@ def test_a_damaged_result_is_reported_and_made_again(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-5])
     again = session(net, work=tmp_path)
     with pytest.warns(UserWarning, match="damaged and is made again"):
-        assert_same_set(again.load(photos()), made.material.inspected.features)
+        assert_same_set(again.load(photos()), made.data.inspected.features)
     with pytest.warns(UserWarning, match="damaged and is made again"):
         assert_same_illusions(again.visualize([1], [0], **QUICK), expected)
 

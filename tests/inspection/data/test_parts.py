@@ -13,25 +13,25 @@ from session_examples import NAMES, SIZE, CountedNet, photos, write_photos
 from captum_neuroinspect import collect_features
 from captum_neuroinspect.edit import compare_heads
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
+from captum_neuroinspect.inspection.data.parts import InspectionData, load_inspection_data
 from captum_neuroinspect.inspection.session.arguments import loaded_model, model_key
-from captum_neuroinspect.inspection.session.data_parts import Material, load_material
 
 ROLES = ("train", "deployment", "validation", "test")
 
 
 def _load(
     folder: Path, data: Any = None, train: Any = None, test: Any = None, **options: Any
-) -> Material:
+) -> InspectionData:
     net = options.pop("net", None) or CountedNet()
     model = loaded_model(net, None, NAMES, SIZE)
     defaults = {"on_error": "raise", "seed": 0, "fresh": False, "progress": False}
     options = {"held_out": 0.5, **defaults, **options}
     key, work = model_key(model, net.head), WorkFolder(folder / "work")
     given = photos() if data is None else data
-    return load_material(model, net.head, given, train, test, key=key, work=work, **options)
+    return load_inspection_data(model, net.head, given, train, test, key=key, work=work, **options)
 
 
-def _counts(found: Material) -> dict[str, int]:
+def _counts(found: InspectionData) -> dict[str, int]:
     return {role: len(getattr(found, role).features) for role in ROLES}
 
 

@@ -8,7 +8,7 @@ import warnings
 import pytest
 import typer
 
-from captum_neuroinspect.inspection.commands._safely import (
+from captum_neuroinspect.inspection.commands._output import (
     FAILED,
     INTERRUPTED,
     finish,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from captum_neuroinspect.inspection.report.data import NeuronCard, ReportData
+from captum_neuroinspect.inspection.report.report_data import NeuronCard, ReportData
 
 
 def check_data(data: ReportData) -> None:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from captum_neuroinspect._core.files import check_file
 from captum_neuroinspect._core.locks import locked
-from captum_neuroinspect.inspection.session.identity import report_identity
 
 if TYPE_CHECKING:
     from captum_neuroinspect.inspection.session.session import NeuroInspect
@@ -36,7 +35,7 @@ def mark_of(session: NeuroInspect, settings: Mapping[str, Any]) -> str:
         session: which has explained its mistakes.
         settings: of the run, by name.
     """
-    return settings_digest(settings) + _short(report_identity(session))
+    return settings_digest(settings) + _short(session.report_identity)
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:

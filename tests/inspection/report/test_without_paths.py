@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from session_examples import QUICK, loaded, write_model, write_photos
 
-from captum_neuroinspect.inspection.report.public import public, public_source
+from captum_neuroinspect.inspection.report.without_paths import source_without_paths, without_paths
 from captum_neuroinspect.models import load_model
 
 
@@ -23,20 +23,20 @@ from captum_neuroinspect.models import load_model
     ],
 )
 def test_only_absolute_paths_lose_their_folders(text: str, expected: str) -> None:
-    assert public(text) == expected
+    assert without_paths(text) == expected
 
 
 def test_specs_with_paths(tmp_path: Path, monkeypatch) -> None:
     folder = tmp_path / "my (old) nets"
     folder.mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert public_source(f"{folder}/net.py:f") == ("net.py:f",)
+    assert source_without_paths(f"{folder}/net.py:f") == ("net.py:f",)
     for spec in (f"hf:{folder}", "hf:~/my (old) nets"):
-        assert public_source(spec, f"transformers {folder}") == (
+        assert source_without_paths(spec, f"transformers {folder}") == (
             "hf:my (old) nets",
             "transformers my (old) nets",
         )
-    assert public_source(f"timm:local-dir:{folder}") == ("timm:local-dir:my (old) nets",)
+    assert source_without_paths(f"timm:local-dir:{folder}") == ("timm:local-dir:my (old) nets",)
 
 
 @pytest.mark.parametrize("name", ["plain", "with (a) space, and more"])

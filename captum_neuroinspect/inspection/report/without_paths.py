@@ -10,14 +10,14 @@ _LOCAL = ("hf:", "timm:local-dir:", "local-dir:")
 _PATH = re.compile(r"(?<![\w.~/\\-])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\,;:'\"()]+){2,}")
 
 
-def public_source(spec: str, *texts: str) -> tuple[str, ...]:
+def source_without_paths(spec: str, *texts: str) -> tuple[str, ...]:
     """A model's spec and texts about it, with the last part of each path alone.
 
     Examples::
 
-        >>> public_source("/home/ann/my nets/net.py:net", "as net.py:net made them")
+        >>> source_without_paths("/home/ann/my nets/net.py:net", "as net.py:net made them")
         ('net.py:net', 'as net.py:net made them')
-        >>> public_source("hf:microsoft/resnet-50")
+        >>> source_without_paths("hf:microsoft/resnet-50")
         ('hf:microsoft/resnet-50',)
     """
     path = _path_in(spec)
@@ -26,16 +26,16 @@ def public_source(spec: str, *texts: str) -> tuple[str, ...]:
         # Longest first: a path is part of the one with its home folder written out.
         for known in sorted({path, str(Path(path).expanduser())}, key=len, reverse=True):
             named = tuple(text.replace(known, _last_part(known)) for text in named)
-    return tuple(map(public, named))
+    return tuple(map(without_paths, named))
 
 
-def public(text: str) -> str:
+def without_paths(text: str) -> str:
     r"""A text with the last part of each absolute path alone.
 
     Examples::
 
-        >>> public("weights of C:\\Users\\ann\\net.pt"), public("openclip:ViT-B-32/openai")
-        ('weights of net.pt', 'openclip:ViT-B-32/openai')
+        >>> without_paths("weights of C:\\Users\\ann\\net.pt, openclip:ViT-B-32/openai")
+        'weights of net.pt, openclip:ViT-B-32/openai'
     """
     return _PATH.sub(lambda found: _last_part(found[0]), text)
 

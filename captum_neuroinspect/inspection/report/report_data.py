@@ -10,15 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from captum_neuroinspect.edit.verdict import Verdict
-from captum_neuroinspect.inspection.report.card_data import ClassWeight as ClassWeight
-from captum_neuroinspect.inspection.report.card_data import IllusionPicture as IllusionPicture
-from captum_neuroinspect.inspection.report.card_data import NeuronCard as NeuronCard
-from captum_neuroinspect.inspection.report.card_data import Phrase as Phrase
-from captum_neuroinspect.inspection.report.card_data import Picture as Picture
-from captum_neuroinspect.inspection.report.card_data import SaliencyPicture as SaliencyPicture
-from captum_neuroinspect.inspection.report.card_data import TopPhoto as TopPhoto
+from PIL import Image
+from torch import Tensor
 
+from captum_neuroinspect.edit.verdict import Verdict
+
+Picture = Image.Image | Tensor
 Kind = Literal["insufficient", "excessive", "both"]
 
 
@@ -42,7 +39,7 @@ class ClassResult:
 
 
 @dataclass(frozen=True, eq=False)
-class Confusion:
+class ConfusedPair:
     """How many photos of one class are taken for another.
 
     Attributes:
@@ -80,7 +77,7 @@ class Mistake:
 
 
 @dataclass(frozen=True, eq=False)
-class BlamedNeuron:
+class RankedNeuron:
     """A line of the ranking; each neuron has at most one.
 
     Attributes:
@@ -100,6 +97,105 @@ class BlamedNeuron:
     score: float
     precision: float
     n_mistakes: int
+
+
+@dataclass(frozen=True, eq=False)
+class IllusionPicture:
+    """What a neuron looks for in a class.
+
+    Attributes:
+        class_index: the class.
+        picture: the illusion.
+        masked: the same with the regions dimmed that leave the neuron quiet.
+        activation: of the neuron on it.
+        logit: of the class on it.
+        similarity: of the picture and the class's name, for a second network.
+    """
+
+    class_index: int
+    picture: Picture
+    masked: Picture | None = None
+    activation: float | None = None
+    logit: float | None = None
+    similarity: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TopPhoto:
+    """A photo that excites a neuron much.
+
+    Attributes:
+        picture: the whole photo.
+        file: its name.
+        label: its class.
+        activation: of the neuron.
+        crop: the part that excites it.
+    """
+
+    picture: Picture
+    file: str
+    label: int
+    activation: float
+    crop: Picture | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SaliencyPicture:
+    """Where in a mistake the neuron gets its activation from.
+
+    Attributes:
+        overlay: the photo with the saliency drawn over it.
+        file: its name.
+        label: the right class.
+        predicted: what the model says.
+        picture: the photo without the overlay, to compare.
+    """
+
+    overlay: Picture
+    file: str
+    label: int
+    predicted: int
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Phrase:
+    """Words for what a neuron looks for, and how well they fit (larger is better)."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class ClassWeight:
+    """The decision layer's weight from a neuron to a class."""
+
+    class_index: int
+    weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronCard:
+    """All that is shown of one neuron; its kind and score stand in the ranking.
+
+    Attributes:
+        neuron: index of the feature.
+        illusions: one a class, the right class first.
+        top_photos: most exciting first.
+        saliency: on mistakes.
+        phrases: best first.
+        weights: to the classes of interest, in the order to show.
+        core_relevance: similarity to the class of the illusion's unmasked part less that of
+            the whole; well below 0: probably not core to the class. None where unknown.
+    """
+
+    neuron: int
+    illusions: tuple[IllusionPicture, ...] = ()
+    top_photos: tuple[TopPhoto, ...] = ()
+    saliency: tuple[SaliencyPicture, ...] = ()
+    phrases: tuple[Phrase, ...] = ()
+    weights: tuple[ClassWeight, ...] = ()
+    core_relevance: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +282,7 @@ class ClassMapping:
     """Which class of the model each of the photos' own class names was taken for.
 
     Attributes:
-        photos: which set they are of, such as "photos" or "training photos".
+        photos: which set they are of, such as "photos" or "train photos".
         rows: own name, class of the model, and how many photos.
         by_position: whether names that differ were taken in their order.
         is_plain: whether every name is its class's own, so that only numbers moved.
@@ -212,7 +308,7 @@ class ReportData:
         mappings: where the photos' class names are not the model's, which is which.
         confusions: pairs of classes that are mixed up.
         mistakes: photos that go wrong.
-        ranking: the neurons to blame, in the order to show.
+        ranking: the neurons behind the mistakes, in the order to show.
         n_explained: number of mistakes that the ranking explains.
         neurons: a card for each neuron worth a look, in the order to show.
         edit: of the decision layer.
@@ -231,9 +327,9 @@ class ReportData:
     classes: tuple[ClassResult, ...]
     facts: tuple[tuple[str, str], ...] = ()
     mappings: tuple[ClassMapping, ...] = ()
-    confusions: tuple[Confusion, ...] = ()
+    confusions: tuple[ConfusedPair, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
-    ranking: tuple[BlamedNeuron, ...] = ()
+    ranking: tuple[RankedNeuron, ...] = ()
     n_explained: int | None = None
     neurons: tuple[NeuronCard, ...] = ()
     edit: EditResult | None = None

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from captum_neuroinspect._core.class_names import by_position_note, shortened
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.shares import FEW
-from captum_neuroinspect.inspection.cache.work_folder import WorkFolder, collect_in_parts
-from captum_neuroinspect.inspection.session.arguments import n_classes_of
-from captum_neuroinspect.inspection.session.roles import (
+from captum_neuroinspect.inspection.cache.collect_in_parts import collect_in_parts
+from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
+from captum_neuroinspect.inspection.data.roles import (
     dealt_roles,
     seen_apart,
     set_apart,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class PhotoSet:
     """Photos and what the decision layer sees of them; row i is of photo ``indices[i]``.
 
     Attributes:
@@ -53,7 +53,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class InspectionData:
     """The photos of an inspection, in four roles; no photo has two of them.
 
     Attributes:
@@ -66,16 +66,16 @@ class Material:
         seed: dealt the photos out.
     """
 
-    inspected: Part
-    train: Part
-    deployment: Part
-    validation: Part
-    test: Part
+    inspected: PhotoSet
+    train: PhotoSet
+    deployment: PhotoSet
+    validation: PhotoSet
+    test: PhotoSet
     given: frozenset[str] = frozenset()
     seed: int = 0
 
     @property
-    def held_out(self) -> Part:
+    def held_out(self) -> PhotoSet:
         """Photos of ``data`` that are not explained: for validation, and for test if it has none.
 
         They are the only ones that choose or judge, so that what people pick by looking at the
@@ -124,7 +124,7 @@ class Material:
         return f"{', '.join(counts)} ({where} from data)"
 
 
-def load_material(
+def load_inspection_data(
     model: LoadedModel,
     head: nn.Linear,
     data: Any,
@@ -139,7 +139,7 @@ def load_material(
     fresh: bool,
     progress: bool,
     by_position: bool = False,
-) -> Material:
+) -> InspectionData:
     """Read photos, collect their features, and deal out the four roles."""
     _check_share(held_out)
     # All arguments are looked at before the backbone runs over any of them.
@@ -151,7 +151,8 @@ def load_material(
     }
     photos = _with_one_list(photos, model.class_names, by_position)
     for name, found in photos.items():
-        _check_classes(name, found, model.class_names, n_classes_of(model, head))
+        # One output decides between two classes.
+        _check_classes(name, found, model.class_names, max(head.out_features, 2))
     if model.class_names is None:
         _say_by_position(photos)
     photos = set_apart(photos)
@@ -165,7 +166,9 @@ def load_material(
     shares = shares_of(held_out, parts)
     dealt = dealt_roles(inspected.features, inspected.photos.digests(), shares, seed)
     parts |= {role: replace(inspected, features=features) for role, features in dealt.items()}
-    return Material(inspected, **parts, given=frozenset(given) & set(photos) - {"data"}, seed=seed)
+    return InspectionData(
+        inspected, **parts, given=frozenset(given) & set(photos) - {"data"}, seed=seed
+    )
 
 
 def _photos(
@@ -223,7 +226,7 @@ def _part(
     work: WorkFolder,
     fresh: bool,
     progress: bool,
-) -> Part:
+) -> PhotoSet:
     fingerprint = photos.fingerprint()
     features = collect_in_parts(
         work,
@@ -236,7 +239,7 @@ def _part(
     )
     if features.is_multi_hot:
         raise ValueError(f"{name} has multi-hot labels, expected one class a photo")
-    return Part(photos, features, fingerprint)
+    return PhotoSet(photos, features, fingerprint)
 
 
 def _check_share(held_out: float) -> None:

@@ -8,11 +8,11 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from captum_neuroinspect.inspection.report.data import (
-    BlamedNeuron,
+from captum_neuroinspect.inspection.report.report_data import (
     ClassResult,
-    Confusion,
+    ConfusedPair,
     NeuronCard,
+    RankedNeuron,
     ReportData,
 )
 
@@ -40,7 +40,7 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
-class View:
+class PageValues:
     """What the templates read beside the data.
 
     Attributes:
@@ -53,7 +53,7 @@ class View:
         predicted: classes the mistakes are taken for, most frequent first.
         outcomes: what became of the photos that an edit changed, as far as they are shown.
         counts: the true number of each, "25 broken, 24 of 37 mended".
-        blame: the ranking by neuron.
+        ranked: the ranking by neuron.
         kinds: kinds that the cards have.
         sorts: orders that the cards have values for.
         block: what the script reads.
@@ -62,23 +62,23 @@ class View:
     classes: list[tuple[int, ClassResult]]
     n_hidden: int
     max_rows: int
-    pairs: list[Confusion]
+    pairs: list[ConfusedPair]
     matrix: list[list[Cell]] | None
     predicted: list[Choice]
     outcomes: list[Choice]
     counts: str
-    blame: dict[int, BlamedNeuron]
+    ranked: dict[int, RankedNeuron]
     kinds: list[str]
     sorts: list[tuple[str, str]]
     block: dict[str, Any]
 
 
-def view_of(data: ReportData) -> View:
+def page_values_of(data: ReportData) -> PageValues:
     """Work it out."""
-    blame = {row.neuron: row for row in data.ranking}
-    entries = [_entry(data, card, blame.get(card.neuron)) for card in data.neurons]
+    ranked = {row.neuron: row for row in data.ranking}
+    entries = [_entry(data, card, ranked.get(card.neuron)) for card in data.neurons]
     classes = _classes(data)
-    return View(
+    return PageValues(
         classes=classes,
         n_hidden=len(data.classes) - len(classes),
         max_rows=_MAX_ROWS,
@@ -87,7 +87,7 @@ def view_of(data: ReportData) -> View:
         predicted=_predicted(data),
         outcomes=_outcomes(data),
         counts=_counts(data),
-        blame=blame,
+        ranked=ranked,
         kinds=[kind for kind in _KINDS if any(entry["kind"] == kind for entry in entries)],
         sorts=_sorts(entries),
         block={
@@ -166,7 +166,7 @@ def _counts(data: ReportData) -> str:
     return "; ".join(texts)
 
 
-def _entry(data: ReportData, card: NeuronCard, row: BlamedNeuron | None) -> dict[str, Any]:
+def _entry(data: ReportData, card: NeuronCard, row: RankedNeuron | None) -> dict[str, Any]:
     return {
         "neuron": card.neuron,
         "kind": row and row.kind,
@@ -177,7 +177,7 @@ def _entry(data: ReportData, card: NeuronCard, row: BlamedNeuron | None) -> dict
     }
 
 
-def _search_text(data: ReportData, card: NeuronCard, row: BlamedNeuron | None) -> str:
+def _search_text(data: ReportData, card: NeuronCard, row: RankedNeuron | None) -> str:
     classes = [picture.class_index for picture in card.illusions]
     classes += [photo.label for photo in card.top_photos]
     texts = [f"neuron {card.neuron}", row.kind if row else ""]

@@ -13,7 +13,7 @@ from session_examples import assert_one_sentence, inspect_arguments, write_photo
 from typer.testing import CliRunner, Result
 
 from captum_neuroinspect.inspection.commands import _run_folder as runs
-from captum_neuroinspect.inspection.commands._together import is_of_another
+from captum_neuroinspect.inspection.commands._run_lock import is_of_another
 from captum_neuroinspect.inspection.commands.main import app
 
 runner = CliRunner()

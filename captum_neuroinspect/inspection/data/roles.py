@@ -1,8 +1,8 @@
 """Four roles of photos, none in two of them: train, deployment, validation and test.
 
-*Train*: what the head was or is trained on, the contrast for mistakes. *Deployment*: met in use;
-their mistakes are explained and may teach an edit. *Validation*: chooses, such as epochs and
-whether an edit is worth it. *Test*: judges, and serves for nothing else.
+*Train*: what the head was or is trained on, the contrast for mistakes. *Deployment*: labelled
+photos of its use; their mistakes are explained and may teach an edit. *Validation*: chooses, such
+as epochs and whether an edit is worth it. *Test*: judges, and serves for nothing else.
 """
 
 from __future__ import annotations
