@@ -14,9 +14,8 @@ from captum_neuroinspect._core.feature_set import FeatureSet, check_dtypes
 from captum_neuroinspect._core.kept_file import read_kept, reading, write_kept
 from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect._core.modules import as_indices, check_indices
-from captum_neuroinspect.edit._candidates import Candidate
 from captum_neuroinspect.edit._epoch_choice import EpochRecord
-from captum_neuroinspect.edit._mend_rounds import MendRound
+from captum_neuroinspect.edit._mend_choice import MendCandidate
 from captum_neuroinspect.edit.evaluation import Evaluation
 from captum_neuroinspect.edit.judged import Judged
 from captum_neuroinspect.edit.verdict import Verdict
@@ -28,8 +27,7 @@ _TOO_MANY = 2**53  # samples; a float counts no further
 _HEADS = ("head", "original")
 _RECORDS: dict[str, Any] = {
     "history": EpochRecord,
-    "rounds": MendRound,
-    "candidates": Candidate,
+    "candidates": MendCandidate,
 }
 _PLAIN = (
     "scope",
@@ -61,8 +59,6 @@ def save_edit(edit: HeadEdit, path: str | Path) -> Path:
     record["ratio"] = _plain_ratio(edit.ratio)
     record |= {name: asdict(getattr(edit, name)) for name in ("before", "after")}
     record |= {name: [asdict(one) for one in getattr(edit, name)] for name in _RECORDS}
-    for candidate in record["candidates"]:
-        candidate["ratio"] = _plain_ratio(candidate["ratio"])
     return write_kept(path, "HeadEdit", tensors, record)
 
 
@@ -84,7 +80,7 @@ def read_edit(path: str | Path) -> dict[str, Any]:
         for name in ("before", "after"):
             record[name] = Evaluation(**{k: _tupled(v) for k, v in record[name].items()})
         for name, kind in _RECORDS.items():
-            record[name] = tuple(kind(**_restored(one)) for one in record[name])
+            record[name] = tuple(kind(**one) for one in record[name])
         record["verdict"] = Verdict.from_dict(record["verdict"])
         record["seen"] = tensors.get("seen")
         record["judged"] = _judged(tensors, record["judged"], record["class_names"])
@@ -92,7 +88,6 @@ def read_edit(path: str | Path) -> dict[str, Any]:
         check_kinds(record, HeadEdit)
         _check_indices(record)
         _check_results(record)
-        _check_rounds(record)
         verdict = record["verdict"]
         if (verdict.p_value is None) != (verdict.overall_change is None):
             raise ValueError("its verdict has a test without a change, or a change without a test")
@@ -150,15 +145,6 @@ def _check_shares(name: str, shares: tuple[float, ...], counts: tuple[int, ...] 
             raise ValueError(f"`{name}` is {share} of {n} samples, expected 0..1")
 
 
-def _check_rounds(record: dict[str, Any]) -> None:
-    settings = record["settings"]
-    if record["rounds"] and not (
-        isinstance(settings.get("stopped"), str)
-        and all(isinstance(settings.get(f"held_out_{n}_before"), float) for n in ("target", "mean"))
-    ):
-        raise ValueError("it has rounds, but its settings do not say where they began and ended")
-
-
 def _check_samples(record: dict[str, Any]) -> None:
     """Names of samples that can be looked up, and judged samples of this head's classes."""
     seen, judged, n_outputs = record["seen"], record["judged"], record["head"].out_features
@@ -200,10 +186,6 @@ def _judged(
 
 def _plain_ratio(value: Any) -> Any:
     return {"classes": list(value.items())} if isinstance(value, dict) else value
-
-
-def _restored(record: dict[str, Any]) -> dict[str, Any]:
-    return {n: _ratio(value) if n == "ratio" else _tupled(value) for n, value in record.items()}
 
 
 def _ratio(value: Any) -> Any:

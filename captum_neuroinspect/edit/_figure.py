@@ -16,15 +16,15 @@ _BEFORE, _AFTER, _LOSS = "#9aa5b1", "#1f77b4", "#d1495b"
 
 
 def edit_figure(edit: HeadEdit) -> Figure:
-    """Accuracy by class before and after, beside the course of the training or the rounds."""
+    """Accuracy by class before and after, beside the course of the training or the candidates."""
     from matplotlib.figure import Figure  # an import that takes long, for those who draw
 
     classes = classes_to_show(edit)
     figure = Figure((10, max(3.0, 0.3 * len(classes) + 1)), layout="constrained")
     left, right = figure.subplots(1, 2)
     _draw_classes(left, edit, classes)
-    if edit.rounds:
-        _draw_rounds(right, edit)
+    if edit.candidates:
+        _draw_candidates(right, edit)
     else:
         _draw_history(right, edit)
     return figure
@@ -65,13 +65,11 @@ def _draw_history(axes: Axes, edit: HeadEdit) -> None:
     losses.set_ylabel("loss", color=_LOSS)
 
 
-def _draw_rounds(axes: Axes, edit: HeadEdit) -> None:
+def _draw_candidates(axes: Axes, edit: HeadEdit) -> None:
+    names = [f"{one.name}{' (chosen)' if one.is_chosen else ''}" for one in edit.candidates]
     for name, label, style in (("mean", "mean over classes", "-"), ("target", "target", "--")):
-        before = edit.settings[f"held_out_{name}_before"]
-        values = [before, *(getattr(one, f"held_out_{name}") for one in edit.rounds)]
+        values = [getattr(one, f"held_out_{name}") for one in edit.candidates]
         axes.plot(range(len(values)), values, f"o{style}", color=_AFTER, label=label)
-    axes.axvline(edit.best_epoch, color=_BEFORE, linestyle=":", label="kept")
-    axes.set_xticks(range(len(edit.rounds) + 1))
-    axes.set(title="rounds", xlabel="round (0: the original)")
-    axes.set(ylim=(0, 1.02), ylabel="accuracy on samples kept from the fit")
+    axes.set_xticks(range(len(names)), names)
+    axes.set(title="candidates", ylim=(0, 1.02), ylabel="accuracy on samples kept from the fit")
     axes.legend(loc="lower right")

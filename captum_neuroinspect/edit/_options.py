@@ -111,6 +111,8 @@ class FitOptions:
 
 
 def _check_number(name: str, value: float, *, may_be_zero: bool) -> None:
+    if isinstance(value, str):
+        raise TypeError(f"{name}={value!r}, expected a number")
     if math.isfinite(value) and (value > 0 or (may_be_zero and value == 0)):
         return
     expected = "a finite number, 0 or more" if may_be_zero else "a positive number"

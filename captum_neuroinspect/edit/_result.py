@@ -15,13 +15,12 @@ from captum_neuroinspect._core.exclusive import exclusive
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.kept_file import reading
 from captum_neuroinspect._core.undisturbed import undisturbed
-from captum_neuroinspect.edit._candidates import Candidate
 from captum_neuroinspect.edit._edit_file import read_edit, save_edit
 from captum_neuroinspect.edit._epoch_choice import EpochRecord
 from captum_neuroinspect.edit._figure import edit_figure
 from captum_neuroinspect.edit._layers import copy_of, same_values
 from captum_neuroinspect.edit._link import Link
-from captum_neuroinspect.edit._mend_rounds import MendRound
+from captum_neuroinspect.edit._mend_choice import MendCandidate
 from captum_neuroinspect.edit._options import Scope
 from captum_neuroinspect.edit._seen import is_in
 from captum_neuroinspect.edit._summary import as_html, as_text
@@ -59,8 +58,7 @@ class HeadEdit:
         settings: the other settings of the training.
         class_names: one name a class, or ``None``.
         group_shares: share of each group of the training set, or ``None``.
-        rounds: of :func:`mend`, with the neurons that each one found.
-        candidates: the settings among which :func:`edit_head` chose.
+        candidates: the two heads between which :func:`mend` chose.
         verdict: whether to keep the edit; it cannot tell until :meth:`judge` was called.
         is_kept: whether the edited head is to be used. A session puts the original back,
             ``False``, unless the verdict is "keep" or its user insists.
@@ -84,8 +82,7 @@ class HeadEdit:
     settings: dict[str, Setting] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
     group_shares: tuple[float, ...] | None = None
-    rounds: tuple[MendRound, ...] = ()
-    candidates: tuple[Candidate, ...] = ()
+    candidates: tuple[MendCandidate, ...] = ()
     verdict: Verdict = UNJUDGED
     is_kept: bool = True
     seen: Tensor | None = None
@@ -124,18 +121,19 @@ class HeadEdit:
         return before, after
 
     @undisturbed()
-    def judge(self, features: FeatureSet) -> HeadEdit:
+    def judge(self, features: FeatureSet, *, max_cost: float | None = None) -> HeadEdit:
         """This edit with a verdict, by samples that served for nothing else.
 
         Args:
             features: samples that the edit was neither fitted to nor chosen by, at least 20.
                 Those that it was are left out, as far as the edit knows them.
+            max_cost: cap on the cost for all other classes together: :func:`verdict_on`.
 
         Returns:
             The edit with :attr:`judged` and :attr:`verdict`; all else is as it was.
 
         Raises:
-            ValueError: for features of another length.
+            ValueError: for features of another length, or a cap outside 0..1.
 
         Warns:
             UserWarning: when samples are left out.
@@ -158,9 +156,11 @@ class HeadEdit:
                 stacklevel=3,
             )
         judged = judged_by(self.original, self.head, untouched)
-        return replace(self, judged=judged).with_verdict()
+        return replace(self, judged=judged).with_verdict(max_cost=max_cost)
 
-    def with_verdict(self, controls: Iterable[Control] = ()) -> HeadEdit:
+    def with_verdict(
+        self, controls: Iterable[Control] = (), *, max_cost: float | None = None
+    ) -> HeadEdit:
         """This edit with the verdict that follows from :attr:`judged`.
 
         With multi-hot labels, whose decisions hang together, there is none.
@@ -168,6 +168,7 @@ class HeadEdit:
         Args:
             controls: the same fit without the neurons, on the same samples:
                 :func:`run_controls`.
+            max_cost: as in :meth:`judge`; ``None``: the cap of the verdict so far.
         """
         if self.judged is None or self.judged.before.is_multi_hot:
             return replace(self, verdict=UNJUDGED if self.judged is None else MULTI_HOT)
@@ -178,6 +179,7 @@ class HeadEdit:
             controls=controls,
             rests_on=self.judged.how,
             is_original=self.is_original,
+            max_cost=self.verdict.max_cost if max_cost is None else max_cost,
         )
         return replace(self, verdict=verdict)
 
@@ -211,7 +213,7 @@ class HeadEdit:
         return as_text(self)
 
     def plot(self) -> Figure:
-        """Accuracy by class before and after, and the course of the training or of the rounds.
+        """Accuracy by class before and after, and the course of the training or the candidates.
 
         Returns:
             A matplotlib ``Figure`` that belongs to no window: ``.savefig(path)`` it,

@@ -1,4 +1,4 @@
-"""How an edit came about, as a table: the candidates that competed, or the rounds."""
+"""How an edit came about, as a table: the candidates that competed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 from captum_neuroinspect._core.tables import html_table
 
 if TYPE_CHECKING:
-    from captum_neuroinspect.edit._candidates import Candidate, PlainRatio
-    from captum_neuroinspect.edit._mend_rounds import MendRound
+    from captum_neuroinspect.edit._mend_choice import MendCandidate
     from captum_neuroinspect.edit._result import HeadEdit
 
 Cells = tuple[str, ...]
 
-_MAX_CANDIDATES = 8
-_OF_CANDIDATES = ("neurons", "strength", "ratio", "scope", "epoch", "target", "others", "")
-_OF_ROUNDS = ("round", "neurons found", "target, kept from the fit", "mean, kept from it", "")
+_OF_CANDIDATES = ("head", "target, kept from the fit", "mean over classes, kept from it", "")
 
 
 def steps_as_text(edit: HeadEdit) -> list[str]:
@@ -40,42 +37,16 @@ def steps_as_html(edit: HeadEdit) -> str:
 
 
 def _tables(edit: HeadEdit) -> list[tuple[str, list[Cells]]]:
-    tables = []
-    if edit.candidates:
-        best = sorted(edit.candidates, key=lambda one: one.rank, reverse=True)
-        shown = [_candidate(one) for one in best[:_MAX_CANDIDATES]]
-        title = f"{len(edit.candidates)} candidates, on the data that chose; the best {len(shown)}:"
-        tables.append((title, [_OF_CANDIDATES, *shown]))
-    if edit.rounds:
-        shown = [_round(number, one) for number, one in enumerate(edit.rounds, start=1)]
-        tables.append((f"Rounds, until: {edit.settings['stopped']}", [_OF_ROUNDS, *shown]))
-    return tables
+    if not edit.candidates:
+        return []
+    title = f"Candidates, with a cap of {edit.settings['max_cost']:g} on the cost in the mean:"
+    return [(title, [_OF_CANDIDATES, *map(_candidate, edit.candidates)])]
 
 
-def _candidate(one: Candidate) -> Cells:
+def _candidate(one: MendCandidate) -> Cells:
     return (
-        str(one.n_neurons),
-        f"{one.strength:.3g}",
-        _ratio(one.ratio),
-        one.scope,
-        str(one.epoch),
-        f"{one.target_accuracy:.3f}",
-        f"{one.others_accuracy:.3f}",
-        "" if one.epoch else "the original",
-    )
-
-
-def _ratio(ratio: PlainRatio) -> str:
-    if isinstance(ratio, dict):
-        return "one a class"
-    return "one a neuron" if isinstance(ratio, tuple) else f"{ratio:.4g}"
-
-
-def _round(number: int, one: MendRound) -> Cells:
-    return (
-        str(number),
-        str(len(one.neurons)),
+        one.name,
         f"{one.held_out_target:.3f}",
         f"{one.held_out_mean:.3f}",
-        "kept" if one.kept else "not kept",
+        "chosen" if one.is_chosen else "",
     )

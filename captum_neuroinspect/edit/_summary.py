@@ -41,8 +41,6 @@ _MAX_ROWS = 20  # of classes, groups or neurons each
 # head that was not fitted to it.
 _HELD_OUT = {
     "target": "target, kept from the fit",
-    "mistakes": "target's mistakes, kept from the fit",
-    "others": "other classes, kept from the fit",
     "mean": "mean over classes, kept from the fit",
 }
 _ABOUT_HELD_OUT = (
@@ -150,7 +148,7 @@ def _title(edit: HeadEdit) -> str:
     names = ", ".join(edit.class_name(target) for target in edit.targets)
     how = f"scope {edit.scope}, strength {edit.strength:g}, epoch {edit.best_epoch}"
     if edit.settings.get("method") == "mend":
-        how = f"mend, {edit.best_epoch} round{'' if edit.best_epoch == 1 else 's'}{_fitted(edit)}"
+        how = f"mend{_fitted(edit)}"
     change = (
         f"{diff.n_changed} of {diff.d_weight.numel()} coefficients changed, by {diff.norm:.4g} "
         "in norm"

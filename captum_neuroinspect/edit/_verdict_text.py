@@ -98,12 +98,16 @@ def _changes(found: Verdict) -> list[str]:
     gain = "no photo judges it"
     if found.target_gain is not None:
         gain = interval(found.target_gain)
-    return [
+    lines = [
         f"{found.n_mended} mended, {found.n_broken} broken of {n_photos(found.n_judged)} (exact "
         f"McNemar test, {p_text(found.p_value)})",
         f"the class: {gain}",
         f"all photos: {interval(found.overall_change)}",
     ]
+    if found.max_cost is not None and found.others_change is not None:
+        cap = f"{points(-found.max_cost)} points allowed"
+        lines.append(f"all other classes: {interval(found.others_change)}, {cap}")
+    return lines
 
 
 def control_rows(found: Verdict) -> list[Row]:

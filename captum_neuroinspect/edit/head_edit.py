@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast
-
 from torch import nn
 
 from captum_neuroinspect._core.exclusive import exclusive
@@ -11,18 +9,12 @@ from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import check_head
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.edit._arguments import apart_from
-from captum_neuroinspect.edit._choosing import Asked, chosen_edit
 from captum_neuroinspect.edit._fitting import as_edit, checked_problem, warn_of_failure
 from captum_neuroinspect.edit._link import Link
 from captum_neuroinspect.edit._options import Anchor, Decay, FitOptions, Penalty, Scope, Select
 from captum_neuroinspect.edit._result import HeadEdit
 from captum_neuroinspect.edit._targets import Neurons, Ratio
 from captum_neuroinspect.edit._training import fit_head
-
-if TYPE_CHECKING:
-    from captum_neuroinspect.attr import NeuronRanking
-
-Auto = Literal["auto"]
 
 
 @undisturbed()
@@ -32,17 +24,16 @@ def edit_head(
     validation: FeatureSet,
     *,
     target: int | None = None,
-    neurons: Neurons | Auto,
-    scope: Scope | None = None,
-    strength: float | Auto = 1.0,
-    ratio: Ratio | None = None,
+    neurons: Neurons,
+    scope: Scope = "head",
+    strength: float = 1.0,
+    ratio: Ratio = 1.0,
     penalty: Penalty = "ratio",
     anchor: Anchor | None = None,
     anchor_weight: float = 1.0,
     mistakes: FeatureSet | None = None,
     mistake_weight: float = 0.3,
-    ranking: NeuronRanking | None = None,
-    select: Select | None = None,
+    select: Select = "accuracy",
     max_cost: float = 0.005,
     link: Link = "softmax",
     n_epochs: int = 20,
@@ -63,15 +54,6 @@ def edit_head(
     given is never changed. Features, labels and groups are used as they are; images
     with augmentation are for :func:`edit_through_images`.
 
-    With ``neurons="auto"``, ``strength="auto"`` or both, the settings that are not given by
-    value are chosen: how many of the ranked neurons, ``strength``, ``scope`` and ``ratio``.
-    A third of ``mistakes`` teaches; another third and half of ``validation`` choose among some
-    twenty candidates, and among their epochs, by the target's accuracy at a cost for the others
-    of at most ``max_cost``; all results are on what is left. Where no candidate gains, the
-    original head is returned. Measured, the target gained as much as with fixed settings or
-    more, but the other classes less, where they met the cue and ``validation`` lacked it;
-    :func:`mend` did better for both.
-
     Args:
         head: the decision layer, F features to C classes.
         train: features with labels to train on.
@@ -81,18 +63,16 @@ def edit_head(
         target: index of the class ``c`` whose false correlation is weakened.
         neurons: the features that carry it; or, instead of ``target``, a mapping from
             several classes to the features of each, such as ``{3: [7, 8], 5: [1]}``.
-            All classes are mended at once: their constraints add up. ``"auto"``: those
-            that ``ranking``, or the mistakes to learn from, blame most.
+            All classes are mended at once: their constraints add up.
         scope: what may change: the whole ``"head"`` (the paper), the targets' rows and
             biases (``"class"``), or the targets' coefficients of these neurons
-            (``"neurons"``). A head without bias stays without. None: ``"head"``, or
-            with ``"auto"`` the best.
-        strength: lambda3, 0 or more, or ``"auto"``.
+            (``"neurons"``). A head without bias stays without.
+        strength: lambda3, 0 or more.
         ratio: ``o``, the ratio asked for: 1 (treat the neurons as the other classes
             do), a little above, or ``"rule"``: ``(min_j r_c - 1)/3 + 1`` at the mean
             training features of the target. With one value a neuron, each is masked by
             itself and the constraints add up. For several classes also a mapping from
-            the class to one of these. None: 1, or with ``"auto"`` 1 or by the rule.
+            the class to one of these.
         penalty: ``"ratio"``: the norm of r - o over the batch, as above;
             ``"mean_ratio"``: ``|mean of r - o|`` over the batch (the paper on
             Waterbirds); ``"coefficients"``: the norm of the class's own coefficients
@@ -104,18 +84,12 @@ def edit_head(
         anchor_weight: weight of the anchor, 0 or more.
         mistakes: samples that the model got wrong, such as photos met in use; their
             cross entropy is added with ``mistake_weight``. Not in the paper, which
-            trains on the original data only. ``"auto"`` needs six or more of each
-            target. Give samples that the head gets right beside them, if you have some:
-            then what the others lose is judged on those as well, not on ``validation``
-            alone, which may lack the cue.
+            trains on the original data only.
         mistake_weight: weight of the mistakes beside the training data, above 0.
-        ranking: of the neurons, for ``neurons="auto"``; None: made from the mistakes to
-            learn from. One made from all mistakes has seen those that are reported on.
         select: what the best epoch is best in, on ``validation``: the ``"accuracy"``
             (the paper), the accuracy of the worst class (``"min_class"``, the paper's
             "C") or of the worst ``"group"``, or the ``"target"``'s accuracy (mean of
             several) among the epochs that cost the other classes at most ``max_cost``.
-            None: ``"accuracy"``, or with ``"auto"`` ``"target"``, the only rule there.
         max_cost: loss of accuracy on all other classes together that ``"target"``
             puts up with, 0..1.
         link: ``"softmax"``, or ``"sigmoid"`` for outputs that are decisions of their
@@ -128,31 +102,25 @@ def edit_head(
         schedule: ``"constant"``, or ``"cosine"``: ``lr`` falls to 0 over the epochs.
         warmup: epochs in which ``lr`` rises from 0, less than ``n_epochs``.
         patience: epochs without a better result on validation before stopping.
-        seed: draws the order of the samples, and the parts for ``"auto"``.
-        progress: show a progress bar over epochs, or candidates.
+        seed: draws the order of the samples.
+        progress: show a progress bar over epochs.
 
     Returns:
-        A :class:`HeadEdit` with the new head and both heads' results on ``validation``. With
-        ``"auto"`` on the half of it that did not choose; ``candidates`` has what was tried,
-        and ``settings`` what was kept for the report, before and after:
-        ``held_out_target_...`` (the targets there and in the last third of the mistakes),
-        ``held_out_mistakes_...`` (only the latter) and ``held_out_others_...``. Its ``verdict``
-        cannot tell before :meth:`HeadEdit.judge` is called with samples that served for nothing
-        else.
+        A :class:`HeadEdit` with the new head and both heads' results on ``validation``. Its
+        ``verdict`` cannot tell before :meth:`HeadEdit.judge` is called with samples that served
+        for nothing else.
 
     Raises:
-        TypeError: when ``head`` is not linear, indices are not whole numbers, or
-            ``strength`` is another text than ``"auto"``.
+        TypeError: when ``head`` is not linear or indices are not whole numbers.
         ValueError: when an index is out of range, ``neurons`` is empty or repeats
             one, a target is absent from ``train`` or alone in it, sets are empty, do
             not fit the head or were judged by another head, a sample of ``validation`` is
-            in another one, or an option is out of its range; with ``"auto"`` when there are
-            no mistakes or too few.
+            in another one, or an option is out of its range.
 
     Warns:
         RuntimeWarning: when every epoch was worse than the original by ``select``, so
             that the original is returned (``best_epoch`` 0), or when the loss became
-            infinite or NaN and training stopped; with ``"auto"`` when no candidate gains.
+            infinite or NaN and training stopped.
         UserWarning: when samples of ``train`` are in ``mistakes`` too, and are left out of it.
 
     Examples::
@@ -166,15 +134,13 @@ def edit_head(
         >>> edit.after.accuracy >= edit.before.accuracy
         True
     """
-    _check_auto(neurons, strength, ranking, select)
-    auto = _is_auto(neurons) or _is_auto(strength)
     options = FitOptions(
-        scope="head" if scope is None else scope,
-        strength=1.0 if isinstance(strength, str) else strength,
+        scope=scope,
+        strength=strength,
         penalty=penalty,
         anchor=anchor,
         anchor_weight=anchor_weight,
-        select=select or ("target" if auto else "accuracy"),
+        select=select,
         max_cost=max_cost,
         mistake_weight=mistake_weight,
         link=link,
@@ -188,46 +154,17 @@ def edit_head(
         progress=progress,
     )
     with exclusive(check_head(head)):  # no edit that another thread tries is read
-        if auto:
-            asked = Asked(
-                target,
-                neurons=None if _is_auto(neurons) else cast("Neurons", neurons),
-                strength=None if isinstance(strength, str) else strength,
-                ratio=ratio,
-                scope=scope,
-                options=options,
-            )
-            return chosen_edit(head, train, validation, mistakes, asked, ranking)
         train = apart_from(train, mistakes=mistakes)
         problem = checked_problem(
             head,
             train,
             validation,
             target,
-            cast("Neurons", neurons),
-            1.0 if ratio is None else ratio,
+            neurons,
+            ratio,
             options,
             mistakes=mistakes,
         )
         fit = fit_head(problem, train, validation, mistakes)
         warn_of_failure(fit, options)
         return as_edit(head, fit, problem, train, validation, mistakes)
-
-
-def _is_auto(value: Any) -> bool:
-    return isinstance(value, str) and value == "auto"  # == alone asks each entry of a tensor
-
-
-def _check_auto(
-    neurons: Any, strength: Any, ranking: NeuronRanking | None, select: Select | None
-) -> None:
-    """Refuse what goes with ``"auto"`` only, or not with it."""
-    if isinstance(strength, str) and strength != "auto":
-        raise TypeError(f"strength={strength!r}, expected a number or 'auto'")
-    if ranking is not None and not _is_auto(neurons):
-        raise ValueError("ranking goes with neurons='auto', expected None beside other neurons")
-    if (_is_auto(neurons) or _is_auto(strength)) and select not in (None, "target"):
-        raise ValueError(
-            f"select={select!r} with 'auto', which chooses by the target's accuracy: "
-            "expected 'target' or None"
-        )

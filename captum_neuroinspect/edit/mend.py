@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 from torch import nn
 
 from captum_neuroinspect._core.exclusive import exclusive
@@ -20,7 +19,7 @@ from captum_neuroinspect.edit._arguments import (
     check_training,
 )
 from captum_neuroinspect.edit._layers import copy_of
-from captum_neuroinspect.edit._mend_rounds import Mending, MendRound, worthwhile_rounds
+from captum_neuroinspect.edit._mend_choice import MendCandidate, Mending
 from captum_neuroinspect.edit._outcomes import LARGEST_WHOLE, with_logits_of
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
 from captum_neuroinspect.edit._seen import names_of
@@ -42,7 +41,6 @@ def mend(
     n_neurons: int = 50,
     target_weight: float = 3.0,
     max_cost: float = 0.01,
-    n_rounds: int = 1,
     max_classes: int | None = None,
     seed: int = 0,
 ) -> HeadEdit:
@@ -58,11 +56,6 @@ def mend(
     such as its mistakes, count as met only.
     Where the mean accuracy of the classes falls there by more than ``max_cost``, or too few
     samples of the target were met, the original head is returned with a warning.
-
-    With more rounds the neurons are looked for again, in what heads fitted without a sample
-    still get wrong of the target, and the head is fitted anew with all that were found. A round
-    is kept if the target gains on held-out samples and the mean over classes does not fall;
-    the first that is not ends it. Measured, further rounds did not help with 50 neurons in each.
 
     Most of the gain comes from the labelled samples met in use; the measurements in the
     documentation say what the neurons add to them.
@@ -89,24 +82,23 @@ def mend(
             head gets right. No group labels are needed.
         target: the class to mend.
         neurons: to move; ``None``: those that the mistakes blame.
-        n_neurons: how many of the neurons that the mistakes blame are moved, of those found in
-            each round; 0: none.
+        n_neurons: how many of the neurons that the mistakes blame are moved; 0: none.
         target_weight: weight of the target beside 1 for each other class, above 0.
         max_cost: how much mean accuracy over the classes may fall on held-out samples, 0..1.
-        n_rounds: at most so many rounds; takes some seconds a round from the second on.
         max_classes: fit at most so many classes' rows, at least 2; the others stay. ``None``:
             all, or 200 of more than 1,000.
         seed: deals out the held-out parts, and draws the samples for a large head.
 
     Returns:
-        A :class:`HeadEdit`, judged on ``validation``; ``settings`` has the held-out
-        accuracies: ``held_out_target_before``, ``held_out_target_after``,
-        ``held_out_mean_before`` and ``held_out_mean_after``, and why the rounds ended
-        (``stopped``); ``rounds`` has one record each. These samples were not fitted to, but they
-        decide what is kept, and neurons that were given may have been found in them: judge the
-        edit on others (:func:`fit_and_judge`, :func:`cross_fit`). ``best_epoch`` is 0 where the
-        original stayed, else the number of rounds that were kept. Its ``verdict`` cannot tell
-        before :meth:`HeadEdit.judge` is called with samples that served for nothing else.
+        A :class:`HeadEdit`, judged on ``validation``; ``candidates`` has the original and the
+        fitted head by the held-out accuracies, ``settings`` these of what is returned
+        (``held_out_target_before``, ``held_out_target_after``, ``held_out_mean_before`` and
+        ``held_out_mean_after``) and the ``objection`` to the fitted head, if there is one. These
+        samples were not fitted to, but they decide what is kept, and neurons that were given may
+        have been found in them: judge the edit on others (:func:`fit_and_judge`,
+        :func:`cross_fit`). ``best_epoch`` is 0 where the original stayed, else 1. Its ``verdict``
+        cannot tell before :meth:`HeadEdit.judge` is called with samples that served for nothing
+        else.
 
     Raises:
         TypeError: when ``head`` is not linear, or neurons are not whole numbers.
@@ -135,7 +127,7 @@ def mend(
         train = apart_from(train, met=met)
         check_disjoint(train=train, validation=validation, met=met)
         check_training(train, [int(target)])
-        _check(n_neurons, target_weight, max_cost, n_rounds)
+        _check(n_neurons, target_weight, max_cost)
         max_classes = _checked_classes(max_classes, head.out_features)
         if max_classes is not None:
             train, validation, met = (with_logits_of(one, head) for one in (train, validation, met))
@@ -152,44 +144,40 @@ def mend(
             given,
             max_classes,
         )
-        rounds, stopped = _rounds(mending, max_cost, n_rounds)
-        n_kept = sum(one.kept for one in rounds)
+        candidates, objection = _candidates(mending, max_cost)
         # Where the original stays, the record has the neurons that would have been moved.
-        moved = [n for one in rounds[: max(n_kept, 1)] for n in one.neurons]
-        if not rounds:
-            moved = mending.first(met).tolist()
-        if not n_kept:
-            warnings.warn(f"the original head is returned: {stopped}", RuntimeWarning, stacklevel=3)
+        moved = mending.neurons(met)
+        if objection:
+            warnings.warn(
+                f"the original head is returned: {objection}", RuntimeWarning, stacklevel=3
+            )
         edit = compare_heads(
             head,
-            mending.fitted(met, torch.tensor(moved, dtype=torch.int64))
-            if n_kept
-            else copy_of(head),
+            copy_of(head) if objection else mending.fitted(met, moved),
             validation,
-            {mending.target: moved},
+            {mending.target: moved.tolist()},
             train=train,
-            best_epoch=n_kept,
+            best_epoch=0 if objection else 1,
             settings={
                 "method": "mend",
                 "target_weight": target_weight,
+                "max_cost": max_cost,
                 "seed": seed,
-                "stopped": stopped,
+                **({"objection": objection} if objection else {}),
                 **({} if max_classes is None else {"fitted_classes": max_classes}),
-                **_held_out(mending, rounds, n_kept),
+                **_held_out(mending, candidates),
             },
         )
-        return replace(edit, rounds=rounds, seen=names_of(train, validation, met))
+        return replace(edit, candidates=candidates, seen=names_of(train, validation, met))
 
 
-def _check(n_neurons: int, target_weight: float, max_cost: float, n_rounds: int) -> None:
+def _check(n_neurons: int, target_weight: float, max_cost: float) -> None:
     if n_neurons < 0:
         raise ValueError(f"n_neurons={n_neurons}, expected 0 or more")
     if not target_weight > 0:
         raise ValueError(f"target_weight={target_weight}, expected a positive number")
     if not 0 <= max_cost <= 1:
         raise ValueError(f"max_cost={max_cost}, expected 0..1")
-    if n_rounds < 1:
-        raise ValueError(f"n_rounds={n_rounds}, expected at least 1")
 
 
 def _checked_classes(max_classes: int | None, n_classes: int) -> int | None:
@@ -203,25 +191,28 @@ def _checked_classes(max_classes: int | None, n_classes: int) -> int | None:
     return max_classes if max_classes < n_classes else None
 
 
-def _rounds(mending: Mending, max_cost: float, n_rounds: int) -> tuple[tuple[MendRound, ...], str]:
-    """The rounds, if there are samples to judge them on, and why they ended."""
+def _candidates(mending: Mending, max_cost: float) -> tuple[tuple[MendCandidate, ...], str | None]:
+    """Both heads, if there are samples to judge them on, and why the original is chosen, if so."""
     n_met = int((mending.met.labels == mending.target).sum())
     if n_met < _FEWEST_MET:
         return (), f"{n_met} samples of the target were met, expected at least {_FEWEST_MET}"
-    return worthwhile_rounds(mending, max_cost, n_rounds)
+    original, fitted = mending.candidates()
+    cost = original.held_out_mean - fitted.held_out_mean
+    if cost > max_cost:
+        objection = f"the edit costs {100 * cost:.1f} points of mean held-out accuracy"
+        return (replace(original, is_chosen=True), fitted), objection
+    return (original, replace(fitted, is_chosen=True)), None
 
 
-def _held_out(
-    mending: Mending, rounds: tuple[MendRound, ...], n_kept: int
-) -> dict[str, float | int]:
+def _held_out(mending: Mending, candidates: tuple[MendCandidate, ...]) -> dict[str, float | int]:
     """Accuracies of the original and of the head that is returned, on samples kept from it."""
-    if not rounds:
+    if not candidates:
         return {}
-    original = mending.before
-    returned = rounds[n_kept - 1] if n_kept else original
+    original = candidates[0]
+    chosen = next(one for one in candidates if one.is_chosen)
     counts = {"held_out_target_n": int((mending.met.labels == mending.target).sum())}
     return counts | {
         f"held_out_{name}_{when}": getattr(one, f"held_out_{name}")
-        for when, one in (("before", original), ("after", returned))
+        for when, one in (("before", original), ("after", chosen))
         for name in ("target", "mean")
     }

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from captum_neuroinspect._core.checks import check_between
 from captum_neuroinspect._core.shares import FEW
 from captum_neuroinspect.edit._verdict_text import (
     about_neurons,
@@ -21,6 +22,7 @@ from captum_neuroinspect.edit.paired import Estimate, Paired, mcnemar
 
 Decision = Literal["keep", "do not keep", "cannot tell"]
 
+_CHANGES = ("target_gain", "others_change", "overall_change")
 _LEVEL = 0.05  # of the tests
 _FEWEST_LOST = 2  # photos of a class, net: one says nothing about it
 
@@ -71,7 +73,10 @@ class Verdict:
         p_value: of the exact McNemar test, two-sided; ``None`` where nothing was judged.
         target_gain: change of the accuracy on the edited classes, ``None`` where they have
             no sample.
+        others_change: of the accuracy on all other classes together, ``None`` where they have
+            no sample.
         overall_change: of the accuracy on all samples; ``None`` where nothing was judged.
+        max_cost: by how much ``others_change`` was allowed to fall, ``None`` without a cap.
         worst_class: the class with the largest change for the worse, or ``None`` where no
             class lost.
         controls: the same fit without neurons and with random ones, on the same samples.
@@ -89,7 +94,9 @@ class Verdict:
     n_broken: int = 0
     p_value: float | None = None
     target_gain: Estimate | None = None
+    others_change: Estimate | None = None
     overall_change: Estimate | None = None
+    max_cost: float | None = None
     worst_class: ClassChange | None = None
     controls: tuple[Control, ...] = ()
     neurons_matter: bool | None = None
@@ -104,7 +111,7 @@ class Verdict:
     def as_dict(self) -> dict[str, Any]:
         """Dictionaries, lists, numbers and texts, for JSON."""
         record = asdict(self)
-        for name in ("target_gain", "overall_change"):
+        for name in _CHANGES:
             value = getattr(self, name)
             record[name] = None if value is None else value._asdict()
         record["controls"] = [asdict(control) for control in self.controls]
@@ -114,7 +121,7 @@ class Verdict:
     def from_dict(cls, record: dict[str, Any]) -> Verdict:
         """What :meth:`as_dict` gave."""
         fields = {name: value for name, value in record.items() if name != "about_neurons"}
-        for name in ("target_gain", "overall_change"):
+        for name in _CHANGES:
             fields[name] = None if fields[name] is None else Estimate(**fields[name])
         worst = fields["worst_class"]
         fields["worst_class"] = None if worst is None else ClassChange(**worst)
@@ -150,6 +157,7 @@ def verdict_on(
     controls: Iterable[Control] = (),
     rests_on: str | None = None,
     is_original: bool = False,
+    max_cost: float | None = None,
 ) -> Verdict:
     """Decide whether to keep an edit, by samples that served for nothing else.
 
@@ -172,6 +180,11 @@ def verdict_on(
         controls: the same fit without the neurons, on the same samples: :func:`run_controls`.
         rests_on: says which samples these are.
         is_original: the fit gave the original head back: there is nothing to keep.
+        max_cost: cap on the cost, 0..1: an edit that takes more than this from the accuracy of
+            all other classes together is not kept, whatever the target gains.
+
+    Raises:
+        ValueError: for a ``max_cost`` outside 0..1.
 
     Examples::
 
@@ -183,12 +196,17 @@ def verdict_on(
         >>> found.worst_class.before, found.worst_class.after
         (1.0, 0.75)
     """
+    if max_cost is not None:
+        check_between("max_cost", max_cost, 0, 1)
     edited = sorted({int(target) for target in targets})
     of_targets = judged.of_classes(edited)
+    of_others = judged.of_classes(set(judged.labels.tolist()) - set(edited))
     changes = _class_changes(judged, class_names)
     worst = next((one for one in changes if one.change < 0), None)
     who = _name(edited[0], class_names) if len(edited) == 1 else "the edited classes"
     decision, reason, named = _decided(judged, of_targets, changes, who)
+    if decision == "keep" and (cost := _excess(of_others, max_cost)):
+        decision, reason = "do not keep", f"{cost}, although {reason}"
     controls = tuple(controls)
     # Where photos took turns, the heads that judged them may be others.
     n_changed = judged.n_mended + judged.n_broken
@@ -203,7 +221,9 @@ def verdict_on(
         n_broken=judged.n_broken,
         p_value=mcnemar(judged.n_mended, judged.n_broken) if len(judged) else None,
         target_gain=of_targets.change if len(of_targets) else None,
+        others_change=of_others.change if len(of_others) else None,
         overall_change=judged.change if len(judged) else None,
+        max_cost=max_cost,
         worst_class=worst,
         controls=controls,
         neurons_matter=None if is_original else _matter(judged, of_targets, controls),
@@ -266,6 +286,17 @@ def _decided(
         return "cannot tell", f"{_lost_text(lost)}, although {tested}", lost
     gain = f"a gain of {100 * of_targets.change.value:.1f} points for {who}"
     return "keep", f"{tested}, with {gain}", None
+
+
+def _excess(of_others: Paired, max_cost: float | None) -> str | None:
+    """What the other classes lose, where that is more than the cap."""
+    if max_cost is None or not len(of_others):
+        return None
+    n_lost = of_others.n_broken - of_others.n_mended
+    if n_lost <= max_cost * len(of_others) + 1e-6:  # a cost of exactly the cap may round up
+        return None
+    cost = 100 * n_lost / len(of_others)
+    return f"the other classes lose {cost:.1f} points, more than max_cost={max_cost:g}"
 
 
 def _name(index: int, names: Sequence[str] | None) -> str:

@@ -28,7 +28,6 @@ Method = Callable[[EditCase], nn.Linear]
 
 BEFORE = "nothing"
 FEW, MANY = 6, 50
-FEWEST_MISTAKES = 6  # of the target, for "auto"
 
 
 def methods() -> dict[str, Method]:
@@ -60,7 +59,6 @@ def methods() -> dict[str, Method]:
         "plain retraining, all photos met": with_all_met(Retraining()),
         "class weights, target x 3, all photos met": with_all_met(ClassWeighting(target_factor=3)),
         "JTT, mistakes x 6, all photos met": with_all_met(JustTrainTwice(6)),
-        "`edit_head`, all chosen by itself (auto)": chosen,
         "mend": mended,
         "mend, without neurons": partial(mended, n_neurons=0),
         "DFR (knows the groups)": dfr,
@@ -109,25 +107,6 @@ def mended(case: EditCase, n_neurons: int = 50) -> nn.Linear:
             case.editing,
             target=case.target,
             n_neurons=n_neurons,
-            seed=case.seed,
-        )
-    return edit.head
-
-
-def chosen(case: EditCase) -> nn.Linear:
-    """Equation (8) with neurons, strength, ratio and scope chosen by parts of what was met."""
-    if len(case.editing.mistakes(case.target)) < FEWEST_MISTAKES:
-        return case.head
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # that the original head stayed
-        edit = edit_head(
-            case.head,
-            case.train,
-            case.selection,
-            target=case.target,
-            neurons="auto",
-            strength="auto",
-            mistakes=case.editing,
             seed=case.seed,
         )
     return edit.head

@@ -1,5 +1,7 @@
 """Mending from samples met in use: what it does, when it refuses, and its two parts."""
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,8 +9,8 @@ from torch import nn
 
 from captum_neuroinspect import FeatureSet, HeadEdit, NeuronCounterfactual, rank_neurons
 from captum_neuroinspect.edit import mend
+from captum_neuroinspect.edit._mend_choice import blamed_neurons
 from captum_neuroinspect.edit._mend_fit import Weighted, anchored_fit
-from captum_neuroinspect.edit._mend_rounds import Mending
 from captum_neuroinspect.edit._moved_samples import moved_samples
 
 N_CLASSES, N_FEATURES, CUE = 3, 12, 9
@@ -91,11 +93,13 @@ def test_an_edit_that_costs_too_much_is_refused():
     with pytest.warns(RuntimeWarning, match="points of mean held-out accuracy"):
         edit = mend(head, train, validation, wrong, target=0, target_weight=50.0)
     assert edit.head.weight.equal(head.weight)
-    # What is shown is of the head that is returned, not of the round that was refused.
+    # What is shown is of the head that is returned, not of the one that was refused.
     for name in ("target", "mean"):
         before = edit.settings[f"held_out_{name}_before"]
         assert edit.settings[f"held_out_{name}_after"] == before
-    assert edit.rounds[0].held_out_mean < edit.settings["held_out_mean_before"]
+    original, fitted = edit.candidates
+    assert fitted.held_out_mean < original.held_out_mean - edit.settings["max_cost"]
+    assert (original.is_chosen, fitted.is_chosen) == (True, False)
     assert "the verdict rests on others" in edit.summary()
 
 
@@ -106,7 +110,6 @@ def test_an_edit_that_costs_too_much_is_refused():
         ({"target": 0, "n_neurons": -1}, "n_neurons=-1"),
         ({"target": 0, "target_weight": 0.0}, "target_weight=0.0"),
         ({"target": 0, "max_cost": 2.0}, "max_cost=2.0"),
-        ({"target": 0, "n_rounds": 0}, "n_rounds=0, expected at least 1"),
         ({"target": 0, "neurons": []}, "neurons is empty"),
         ({"target": 0, "neurons": [12]}, "neuron=12 is out of range"),
     ],
@@ -117,7 +120,7 @@ def test_bad_arguments(options, message):
         mend(head, train, validation, met, **options)
 
 
-# Neurons by hand, and rounds
+# Neurons by hand, and candidates
 
 
 def test_given_neurons_are_those_that_are_moved():
@@ -128,110 +131,76 @@ def test_given_neurons_are_those_that_are_moved():
     assert given.head.weight.equal(found.head.weight)
 
 
-def hard(n_rounds, seed=0):
-    """One neuron a round, two cues, and noise that leaves some held-out mistakes in each."""
-
-    def noisy(n, owner, draw):
-        z, labels = sampled(n, lambda y: (y == owner).float(), draw)
-        rng = torch.Generator().manual_seed(draw)
-        z[:, CUE + 1] += 1.5 * (labels == owner)
-        z = (z + 0.45 * torch.randn(z.shape, generator=rng)).clamp(min=0)
-        return FeatureSet(z, head(z).detach(), labels)
-
-    head = nn.Linear(N_FEATURES, N_CLASSES)
-    with torch.no_grad():
-        head.weight.copy_(scenario()[0].weight)
-        head.weight[:, CUE + 1] = head.weight[:, CUE]
-        head.bias.copy_(scenario()[0].bias)
-    sets = noisy(150, 0, 10), noisy(60, 0, 11), noisy(45, 1, 12 + seed)
-    return head, sets, mend(head, *sets, target=0, n_rounds=n_rounds, n_neurons=1)
-
-
-def test_a_second_round_finds_the_second_cue():
-    _, _, edit = hard(2)
-    assert edit.neurons == (CUE, CUE + 1)
-    assert edit.rounds[1].held_out_target > edit.rounds[0].held_out_target
-    assert edit.best_epoch == 2
-
-
-def test_one_round_is_the_first_of_many():
-    one, many = hard(1)[2], hard(4)[2]
-    assert len(one.rounds) == 1
-    assert one.settings["stopped"] == "n_rounds=1 reached"
-    assert many.rounds[0] == one.rounds[0]
-    kept = [r for r in many.rounds if r.kept]
-    assert many.best_epoch == len(kept)
-    assert many.neurons == tuple(n for r in kept for n in r.neurons)
-    assert len(set(many.neurons)) == len(many.neurons)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_rounds_end_where_the_target_gains_no_more(seed):
-    _, _, edit = hard(4, seed)
-    last, *others = edit.rounds
-    assert last.kept
-    for number, now in enumerate(others, start=2):
-        better = now.held_out_target > last.held_out_target
-        fine = now.held_out_mean >= last.held_out_mean
-        assert now.kept == bool(now.neurons and better and fine)
-        assert now.kept or number == len(edit.rounds)
-        last = now if now.kept else last
-    assert edit.settings["held_out_target_after"] == last.held_out_target
-    assert edit.settings["held_out_mean_after"] == last.held_out_mean
-
-
-def test_a_further_round_blames_what_heads_fitted_without_a_sample_get_wrong():
-    """The second round's neuron by a literal loop over the three parts."""
-    head, (train, validation, met), edit = hard(2)
-    mending = Mending(head, train, validation, met, 0, 1, 3.0, 0)
-    parts, first = mending._parts(met), torch.tensor(edit.rounds[0].neurons)
-    ws, wrong = [], []
-    for part in range(3):
-        new = mending.fitted(met.subset(parts != part), first)
-        for sample in met.subset(parts == part).with_head(new).mistakes(0).features:
-            wrong.append(sample)
-            attributions = NeuronCounterfactual(new, new).attribute_features(
-                sample[None], torch.tensor([0])
-            )
-            ws.append(attributions[0])
-    ranking = rank_neurons(
-        torch.stack(ws),
-        features=torch.stack(wrong),
-        reference=train,
-        target=torch.zeros(len(wrong), dtype=torch.int64),
-    )
-    worst = max(ranking.rows(), key=lambda row: row["magnitude"])["neuron"]
-    assert edit.rounds[1].neurons == (worst,)
-
-
-def test_rounds_end_when_no_further_neuron_is_blamed():
+def test_the_neurons_that_are_moved_are_those_that_mistakes_blame_most():
     head, train, validation, met, _ = scenario()
-    edit = mend(head, train, validation, met, target=0, n_neurons=0, n_rounds=3)
-    assert [r.kept for r in edit.rounds] == [True, False]
-    assert edit.settings["stopped"] == "what is wrong still blames no further neuron"
+    wrong = met.mistakes(0)
+    w = NeuronCounterfactual(head, head).attribute_features(wrong.features, wrong.labels)
+    rows = rank_neurons(w, features=wrong, reference=train).rows()
+    order = [row["neuron"] for row in sorted(rows, key=lambda row: -row["magnitude"])]
+    assert mend(head, train, validation, met, target=0, n_neurons=2).neurons == tuple(order[:2])
 
 
-def test_rounds_are_saved_and_shown(tmp_path):
-    edit = hard(4)[2]
+@pytest.mark.filterwarnings("ignore:.*did not converge:RuntimeWarning")
+def test_blame_of_nothing():
+    head, train, *_ = scenario()
+    nothing = train.subset(train.labels > N_CLASSES)
+    assert blamed_neurons(head, nothing, train).tolist() == []
+    with torch.no_grad():
+        head.weight.zero_()
+    assert blamed_neurons(head, train.with_head(head).mistakes(), train).tolist() == []
+
+
+def test_the_choice_by_a_literal_loop():
+    """Three heads without a third of the samples met each, judged by hand on that third."""
+    head, train, validation, met, _ = scenario()
+    edit = mend(head, train, validation, met, target=0, neurons=[CUE])
+    original, fitted = edit.candidates
+    kind = [f"{y} {right}" for y, right in zip(met.labels, met.is_correct, strict=True)]
+    shuffled = torch.randperm(len(met), generator=torch.Generator().manual_seed(0)).tolist()
+    order = sorted(shuffled, key=lambda row: kind[row])
+    right_met, right_validation = torch.zeros(len(met)), torch.zeros(len(validation))
+    for part in range(3):
+        mine = torch.tensor(order[part::3])
+        others = torch.tensor([row for row in range(len(met)) if row not in mine])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            once = mend(
+                head, train, validation, met.subset(others), target=0, neurons=[CUE], max_cost=1.0
+            ).head
+        right_met[mine] = met.with_head(once).is_correct[mine].float()
+        right_validation += validation.with_head(once).is_correct / 3
+    target = float(right_met[met.labels == 0].mean())
+    rights, labels = (
+        torch.cat([right_met, right_validation]),
+        torch.cat([met.labels, validation.labels]),
+    )
+    means = [target, *(float(rights[labels == c].mean()) for c in (1, 2))]
+    assert fitted.held_out_target == pytest.approx(target)
+    assert fitted.held_out_mean == pytest.approx(sum(means) / 3)
+    assert original.held_out_target == pytest.approx(float(met.class_accuracy()[0]))
+    assert edit.settings["held_out_target_after"] == fitted.held_out_target
+    assert fitted.is_chosen
+    assert edit.best_epoch == 1
+
+
+def test_candidates_are_saved_and_shown(tmp_path):
+    head, train, validation, met, _ = scenario()
+    edit = mend(head, train, validation, met, target=0, n_neurons=1)
     loaded = HeadEdit.load(edit.save(tmp_path / "edit.safetensors"))
-    assert loaded.rounds == edit.rounds
+    assert loaded.candidates == edit.candidates
     assert loaded.summary() == edit.summary()
     lines = edit.summary().splitlines()
-    at = lines.index(f"Rounds, until: {edit.settings['stopped']}")
-    assert [line.split()[:2] for line in lines[at + 2 :]] == [
-        [str(number), str(len(r.neurons))] for number, r in enumerate(edit.rounds, start=1)
-    ]
+    at = lines.index("Candidates, with a cap of 0.01 on the cost in the mean:")
+    assert [line.split()[0] for line in lines[at + 2 :]] == ["original", "fitted"]
+    assert lines[-1].endswith("chosen")
     assert any(line.startswith("mean over classes, kept from the fit") for line in lines)
-    assert "<td>kept</td>" in edit._repr_html_()
-    assert "1 neurons, mend, 1 round;" in hard(1)[2].summary()
+    assert "<td>chosen</td>" in edit._repr_html_()
+    assert "1 neurons, mend;" in edit.summary()
     figure = edit.plot()
     figure.canvas.draw()
-    mean, target, _ = figure.axes[1].lines
-    assert list(target.get_ydata()) == [
-        edit.settings["held_out_target_before"],
-        *(r.held_out_target for r in edit.rounds),
-    ]
-    assert list(mean.get_ydata())[1:] == [r.held_out_mean for r in edit.rounds]
+    mean, target = figure.axes[1].lines
+    assert list(target.get_ydata()) == [one.held_out_target for one in edit.candidates]
+    assert list(mean.get_ydata()) == [one.held_out_mean for one in edit.candidates]
 
 
 # The parts
