@@ -25,6 +25,7 @@ from captum_neuroinspect.inspection.report.data import (
 )
 from captum_neuroinspect.inspection.report.fill_cards import neuron_cards
 from captum_neuroinspect.inspection.report.fill_edit import edit_result
+from captum_neuroinspect.inspection.report.fill_groups import about_groups, group_results
 from captum_neuroinspect.inspection.report.formats import share
 from captum_neuroinspect.inspection.report.public import public, public_source
 from captum_neuroinspect.inspection.session.data_parts import Part
@@ -47,16 +48,18 @@ def report_data(
     part = session.material.inspected
     names = _names(part.features)
     cards = neuron_cards(session, found)
+    groups = tuple(group_results(part.features, found.target))
     # Without a clock: the same data give the same page.
     looked = session.preflight(found.target, found.predicted, clock=None)
     return ReportData(
         title=f"Inspection of {names[found.target]}",
-        verdict=_verdict(session, found, looked.mistakes),
+        verdict=_verdict(session, found, looked.mistakes) + about_groups(groups),
         run=run,
         target=found.target,
         classes=tuple(_classes(part.features, names)),
         facts=tuple(_facts(session)),
         mappings=tuple(_mappings(session)),
+        groups=groups,
         confusions=tuple(_confusions(part.features)),
         mistakes=tuple(_mistakes(part, found)),
         ranking=tuple(_ranking(found, {card.neuron for card in cards})),
@@ -143,7 +146,7 @@ def _mistakes(part: Part, found: Explanation) -> Iterator[Mistake]:
             predicted=int(predictions[row]),
             probability=_share(certain[row]),
             label_probability=_share(shares[row, 1]),
-            group=None if wrong.groups is None else f"group {int(wrong.groups[row])}",
+            group=None if wrong.groups is None else wrong.group_name(int(wrong.groups[row])),
         )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from captum_neuroinspect.analysis.comparison import Comparison
 from captum_neuroinspect.inspection.report.data import Change, ChangedPhoto, EditResult
+from captum_neuroinspect.inspection.report.fill_groups import group_changes
 from captum_neuroinspect.inspection.session.data_parts import Part
 from captum_neuroinspect.inspection.session.edit_notes import notes_of
 
@@ -28,12 +29,16 @@ def edit_result(session: NeuroInspect) -> EditResult | None:
     found, judge = session.compare(), session.material.test
     before, after = found.edit.before, found.edit.after
     n_photos = len(found.before)
+    judged = found.before, found.after, session.material.inspected.features
+    groups = tuple(group_changes(*judged))
+    of_class = tuple(group_changes(*judged, list(found.edit.targets)))
     return EditResult(
         verdict=found.edit.verdict,
         overall=Change("all photos", before.accuracy, after.accuracy, n_photos),
         is_kept=found.edit.is_kept,
         classes=tuple(_classes(found)),
-        groups=tuple(_groups(found)),
+        groups=groups,
+        groups_of_class=of_class if _across_classes(of_class, groups) else (),
         calibration=Change("calibration", before.calibration_error, after.calibration_error),
         settings=tuple(_settings(found.edit)),
         neurons=tuple(n for neurons in found.edit.targets.values() for n in neurons),
@@ -58,15 +63,10 @@ def _classes(found: Comparison) -> Iterator[Change]:
         yield Change(found.edit.class_name(i), old[i], new[i], table[i])
 
 
-def _groups(found: Comparison) -> Iterator[Change]:
-    groups = found.before.groups
-    if groups is None:
-        return
-    counts = groups.bincount().tolist()
-    old, new = found.edit.before.group_accuracy or (), found.edit.after.group_accuracy or ()
-    for i, (was, now) in enumerate(zip(old, new, strict=True)):
-        if counts[i]:
-            yield Change(f"group {i}", was, now, counts[i])
+def _across_classes(of_class: Sequence[Change], groups: Sequence[Change]) -> bool:
+    """Whether a group has photos of the edited classes and of others."""
+    sizes = {change.name: change.n_photos for change in groups}
+    return any(change.n_photos != sizes[change.name] for change in of_class)
 
 
 def _settings(edit: HeadEdit) -> Iterator[tuple[str, str]]:
