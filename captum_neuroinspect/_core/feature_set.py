@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _FINGERPRINTS = ("head_fingerprint", "backbone_fingerprint")
 _N_SHOWN = 10  # classes in a notebook
 _TENSORS = ("features", "logits", "labels", "indices", "groups")
+_NAMES = ("class_names", "group_names")
 _KEPT = "_predictions"  # beside the fields: no copy by `replace` has it
 
 
@@ -68,6 +69,7 @@ class FeatureSet:
         labels: ``(N,)`` int64 in ``0..C-1``, or ``(N, C)`` multi-hot.
         groups: ``(N,)`` int64 group labels, or ``None``.
         class_names: one name a class, or ``None``.
+        group_names: one name a group, or ``None``.
         indices: ``(N,)`` positions in the data the set was collected from; kept by
             :meth:`subset`, :meth:`mistakes` and :meth:`split`, so that a row always
             leads back to its photo.
@@ -78,7 +80,7 @@ class FeatureSet:
     Raises:
         TypeError: when class labels are not whole numbers.
         ValueError: when shapes do not fit, values are not finite, a label is out of
-            range, or a group is negative.
+            range, or a group is negative or has no name among ``group_names``.
 
     Examples::
 
@@ -96,21 +98,22 @@ class FeatureSet:
     indices: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     head_fingerprint: str | None = None
     backbone_fingerprint: str | None = None
+    group_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         _check_shapes(self)
         for name in _TENSORS:
             object.__setattr__(self, name, _usable(getattr(self, name)))
         object.__setattr__(self, "labels", checked_labels(self.labels))
-        if self.class_names is not None:
-            object.__setattr__(self, "class_names", as_names(self.class_names))
+        for name in _NAMES:
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, as_names(given, name))
         if len(self.indices) == 0:
             object.__setattr__(self, "indices", torch.arange(len(self.labels)))
         _check_lengths(self)
         if not self.is_multi_hot:
             check_indices("label", self.labels, self.n_classes, f"{self.n_classes} classes")
-        if self.groups is not None and (self.groups < 0).any():
-            raise ValueError(f"group={int(self.groups.min())}, expected 0 or more")
+        _check_groups(self)
         for name in ("features", "logits"):
             if not all_finite(getattr(self, name)):
                 raise ValueError(f"{name} have NaN or infinite values")
@@ -178,6 +181,9 @@ class FeatureSet:
 
     def class_name(self, index: int) -> str:
         return self.class_names[index] if self.class_names else f"class {index}"
+
+    def group_name(self, index: int) -> str:
+        return self.group_names[index] if self.group_names else f"group {index}"
 
     def subset(self, which: Tensor) -> FeatureSet:
         """Rows chosen by a boolean mask ``(N,)`` or by positions in this set."""
@@ -338,7 +344,7 @@ class FeatureSet:
     def save(self, path: str | Path) -> Path:
         """Write the set as a safetensors file; the same set gives the same bytes."""
         tensors = {n: t for n in _TENSORS if (t := getattr(self, n)) is not None}
-        record = {n: getattr(self, n) for n in (*_FINGERPRINTS, "class_names")}
+        record = {n: getattr(self, n) for n in (*_FINGERPRINTS, *_NAMES)}
         return write_kept(path, "FeatureSet", tensors, record)
 
     @classmethod
@@ -351,8 +357,9 @@ class FeatureSet:
         """
         tensors, record = read_kept(path, "FeatureSet")
         with reading(path, "FeatureSet"):
-            names = record["class_names"]
-            record["class_names"] = tuple(names) if isinstance(names, list) else names
+            for name in _NAMES:
+                names = record[name]
+                record[name] = tuple(names) if isinstance(names, list) else names
             fields: dict[str, Any] = {**tensors, **record}
             check_kinds(fields, cls)
             check_dtypes(tensors)
@@ -387,6 +394,18 @@ def _check_shapes(features: FeatureSet) -> None:
         )
     if not shapes[1][1]:
         raise ValueError(f"logits {shapes[1]} have no class, expected at least one column")
+
+
+def _check_groups(features: FeatureSet) -> None:
+    groups, names = features.groups, features.group_names
+    if groups is None:
+        if names is not None:
+            raise ValueError(f"{len(names)} group_names, but groups=None")
+        return
+    if (groups < 0).any():
+        raise ValueError(f"group={int(groups.min())}, expected 0 or more")
+    if names is not None:
+        check_indices("group", groups, len(names), f"{len(names)} group_names")
 
 
 def check_dtypes(tensors: dict[str, Tensor]) -> None:

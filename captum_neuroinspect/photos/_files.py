@@ -44,6 +44,7 @@ class PhotoFiles:
         unused: numbers of the classes that have no photo.
         where: of each class in a table, the first row that has it.
         groups: a number a file, or ``None``.
+        group_names: what these numbers mean, or ``None``.
         left_out: how many files of each suffix are no photos.
         notes: what is to be said.
     """
@@ -55,6 +56,7 @@ class PhotoFiles:
     unused: frozenset[int] = frozenset()
     where: tuple[str, ...] = ()
     groups: tuple[int, ...] | None = None
+    group_names: tuple[str, ...] | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     reads_files = True

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, IterableDataset, Subset
 
-from captum_neuroinspect._core.class_names import LABEL_KEYS, ClassMatch, names_of
+from captum_neuroinspect._core.class_names import LABEL_KEYS, ClassMatch, as_names, names_of
 from captum_neuroinspect._core.items import as_group, as_label
 from captum_neuroinspect.photos._files import Item, Label
 from captum_neuroinspect.photos._folder import photos_in_folder
@@ -45,6 +45,10 @@ class PhotoSource(Protocol):
     @property
     def unused(self) -> frozenset[int]:
         """Labels that no photo has."""
+
+    @property
+    def group_names(self) -> tuple[str, ...] | None:
+        """What the numbers of groups mean, or ``None``."""
 
     @property
     def where(self) -> Sequence[str]:
@@ -83,6 +87,7 @@ class _NoFiles:
     """What is said of data that are no files."""
 
     unused: frozenset[int] = frozenset()
+    group_names: tuple[str, ...] | None = None
     where: Sequence[str] = ()
     left_out: Mapping[str, int] = MappingProxyType({})
     notes: tuple[str, ...] = ()
@@ -98,12 +103,13 @@ class DatasetSource(_NoFiles):
     label_key: str | None = None
     classes: ClassMatch = _UNNAMED
     key: str | None = None
+    group_names: tuple[str, ...] | None = None
     _labels: dict[int, Label] = field(default_factory=dict)
 
     @classmethod
     def of(cls, data: Any, key: str | None) -> DatasetSource:
         data = joined_by_name(data)
-        return cls(data, None, None, names_of(data), key)
+        return cls(data, None, None, names_of(data), key, _group_names(data))
 
     @classmethod
     def hugging_face(cls, data: Any, key: str | None) -> DatasetSource:
@@ -346,6 +352,13 @@ def _value(row: Mapping[str, Any], keys: str | tuple[str, ...]) -> Any:
         if key in row:
             return row[key]
     raise TypeError(f"an item has the keys {', '.join(map(str, row))}, expected {keys[0]!r}")
+
+
+def _group_names(data: Any) -> tuple[str, ...] | None:
+    """The attribute of a data set or, behind a ``Subset`` or wrapper, of its ``dataset``."""
+    while (names := getattr(data, "group_names", None)) is None and hasattr(data, "dataset"):
+        data = data.dataset
+    return None if names is None else as_names(names, "group_names")
 
 
 def _file_name(data: Any, index: int) -> str | None:

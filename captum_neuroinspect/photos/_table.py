@@ -68,7 +68,7 @@ def photos_in_table(
     where = [rows[labels.index(i)][0] for i in range(len(classes.given or ()))]
     if classes.given is None and class_names:
         _check_numbers(path, rows, labels, len(class_names))
-    groups = _groups(path, rows, columns.get(_GROUP))
+    groups, group_names = _groups(path, rows, columns.get(_GROUP))
     return PhotoFiles(
         path.parent,
         tuple(names[i] for i in kept),
@@ -76,6 +76,7 @@ def photos_in_table(
         classes,
         where=tuple(where),
         groups=groups,
+        group_names=group_names,
         notes=notes,
     )
 
@@ -205,9 +206,12 @@ def _check_numbers(path: Path, rows: Sequence[_Row], labels: Sequence[int], n: i
             )
 
 
-def _groups(path: Path, rows: Sequence[_Row], column: str | None) -> tuple[int, ...] | None:
+def _groups(
+    path: Path, rows: Sequence[_Row], column: str | None
+) -> tuple[tuple[int, ...] | None, tuple[str, ...] | None]:
+    """Names in sorted order; or numbers, where all are numbers."""
     if column is None:
-        return None
+        return None, None
     values = []
     for where, row in rows:
         value = "" if row[column] is None else str(row[column]).strip()
@@ -215,9 +219,10 @@ def _groups(path: Path, rows: Sequence[_Row], column: str | None) -> tuple[int, 
             raise ValueError(f"data={str(path)!r}, {where} has no group")
         values.append(value)
     if all(value.isdecimal() for value in values):
-        return tuple(map(int, values))
-    number = {value: i for i, value in enumerate(sorted(set(values)))}
-    return tuple(number[value] for value in values)
+        return tuple(map(int, values)), None
+    names = sorted(set(values))
+    number = {name: i for i, name in enumerate(names)}
+    return tuple(number[value] for value in values), tuple(names)
 
 
 def _once(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from captum_neuroinspect._core.class_names import ClassMatch, as_names
+from captum_neuroinspect._core.class_names import ClassMatch, as_names, shortened
 from captum_neuroinspect._core.modules import as_indices, check_indices
 from captum_neuroinspect.photos._files import Item, Label
 from captum_neuroinspect.photos._reading import UnfitError
@@ -37,6 +37,7 @@ class Photos:
             ``on_error="skip"``.
         left_out: how many files of each suffix in the folders are no photos.
         match: which of the data's own class names each of ``class_names`` is.
+        group_names: in the order of the groups' numbers, or ``None``.
 
     Examples::
 
@@ -52,9 +53,13 @@ class Photos:
         view: View,
         match: ClassMatch,
         skipped: tuple[tuple[str, str], ...] = (),
+        group_names: tuple[str, ...] | None = None,
     ) -> None:
         self._source, self._positions, self._view = source, positions, view
         self.match, self.skipped = match, skipped
+        own = source.group_names
+        self.group_names = own if group_names is None else group_names
+        self._to_group = tuple(map((self.group_names or ()).index, own or ()))
         self._digests: dict[int, str] = {}  # by position in the source
 
     @classmethod
@@ -82,8 +87,10 @@ class Photos:
                 - a table (``.csv``, ``.tsv``, ``.parquet``) with a column ``path``,
                   ``file`` or ``filename`` (relative to the table's folder), one called
                   ``label``, ``class`` or ``target`` (names, or numbers from 0), and
-                  perhaps ``group`` and ``split``, of which ``"labels.csv:val"`` takes one;
-                - a ``Dataset`` of ``(image, label)``, ``(image, label, group)`` or
+                  perhaps ``group`` (names or numbers) and ``split``, of which
+                  ``"labels.csv:val"`` takes one;
+                - a ``Dataset`` of ``(image, label)``, ``(image, label, group)`` (its
+                  ``group_names``, if it has them, are the groups' names) or
                   mappings; images are Pillow's, arrays ``(H, W, C)``, or tensors in
                   0..1 (or uint8), before normalisation;
                 - a ``DataLoader``: its dataset, in the dataset's order, or the part that a
@@ -179,6 +186,22 @@ class Photos:
         )
         return self._copy(self._positions, match)
 
+    def with_groups(self, group_names: Iterable[str]) -> Photos:
+        """The same photos with the numbers of their groups in the order of these names.
+
+        Args:
+            group_names: those of the photos, and perhaps others.
+
+        Raises:
+            ValueError: when a group of the photos is not among them, or has no name.
+        """
+        names = as_names(group_names, "group_names")
+        missing = sorted(set(self._source.group_names or ()) - set(names))
+        if missing or self._source.group_names is None:
+            what = f"the photos' group {missing[0]!r}" if missing else "the photos' groups, numbers"
+            raise ValueError(f"group_names are {shortened(names)}, without {what}")
+        return self._copy(self._positions, self.match, names)
+
     def __len__(self) -> int:
         return len(self._positions)
 
@@ -236,7 +259,11 @@ class Photos:
         """The photo as :meth:`image` gives it, its label, and its group or ``None``."""
         item = self._source.item(self._position(index))
         of_kind = self._view.of_tensor if item.is_tensor else self._view.of_picture
-        return item._replace(image=of_kind(item.image), label=self._checked(item.label, index))
+        return item._replace(
+            image=of_kind(item.image),
+            label=self._checked(item.label, index),
+            group=self._group(item.group, index),
+        )
 
     def digest(self, index: int) -> str:
         """A hash of the photo's content, to find the same photo in two sets.
@@ -293,15 +320,21 @@ class Photos:
         takes); for tensors from their bytes; for a ``Dataset`` from ``key``, a Hugging
         Face dataset's own fingerprint, or else its contents, which reads every item.
         """
-        view = repr((self._view, self.class_names, self.match.to_class))
+        view = repr((self._view, self.class_names, self.match.to_class, self._to_group))
         digest = hashlib.sha256(view.encode(errors="surrogateescape"))
         digests = self.digests() if self._source.reads_files else ()
         for part in self._source.identity(self._positions, digests):
             digest.update(part)
         return digest.hexdigest()[:16]
 
-    def _copy(self, positions: Sequence[int], match: ClassMatch) -> Photos:
-        copy = Photos(self._source, positions, self._view, match, self.skipped)
+    def _copy(
+        self,
+        positions: Sequence[int],
+        match: ClassMatch,
+        group_names: tuple[str, ...] | None = None,
+    ) -> Photos:
+        names = group_names or self.group_names
+        copy = Photos(self._source, positions, self._view, match, self.skipped, names)
         copy._digests = self._digests
         return copy
 
@@ -314,6 +347,16 @@ class Photos:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index={index} is out of range: there are {len(self)} photos")
         return self._positions[index]
+
+    def _group(self, group: int | None, index: int) -> int | None:
+        if group is None or self._source.group_names is None:
+            return group
+        if group >= len(self._to_group):
+            raise ValueError(
+                f"photo {self.name(index)} has group {group}, but there are only "
+                f"{len(self._to_group)} group_names"
+            )
+        return self._to_group[group]
 
     def _checked(self, label: Label, index: int) -> Label:
         try:

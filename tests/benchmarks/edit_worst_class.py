@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from captum_neuroinspect import FeatureSet
-from captum_neuroinspect.inspection.demo.data import folder_data
 from captum_neuroinspect.models import train_decision_layer
+from captum_neuroinspect.photos import Photos
 
 SPLITS = ("train", "validation", "test")
 MAX_COST = 0.5  # points of average accuracy
@@ -51,13 +51,13 @@ Labelled = tuple[Tensor, Tensor]  # features (N, F), labels (N,)
 
 def folder_features(folder: Path, cache: Path | None) -> tuple[dict[str, Labelled], list[str]]:
     """Features and labels of the three folders, and the names of the classes."""
-    data, collector = folder_data(folder), Collector(cache)
-    found = {}
+    collector, names, found = Collector(cache), None, {}
     for name in SPLITS:
-        photos = data.sets[name]
-        z = collector.named(f"{folder.name}-{name}-{len(photos)}", photos)
-        found[name] = z, torch.tensor(photos.targets)
-    return found, list(data.class_names)
+        photos = Photos.of(folder / name, resize_size=256, class_names=names)
+        names = photos.class_names
+        z = collector.named(f"{folder.name}-{name}-{len(photos)}", photos.dataset())
+        found[name] = z, photos.labels
+    return found, list(names or ())
 
 
 def redrawn(found: dict[str, Labelled], seed: int) -> dict[str, Labelled]:

@@ -150,6 +150,7 @@ def load_inspection_data(
         if one is not None
     }
     photos = _with_one_list(photos, model.class_names, by_position)
+    photos = _with_one_list_of_groups(photos)
     for name, found in photos.items():
         # One output decides between two classes.
         _check_classes(name, found, model.class_names, max(head.out_features, 2))
@@ -210,6 +211,21 @@ def _with_one_list(
     }
 
 
+def _with_one_list_of_groups(photos: Mapping[str, Photos]) -> dict[str, Photos]:
+    """A number means the same group in all sets, as long as the groups have names."""
+    names = list(dict.fromkeys(name for one in photos.values() for name in one.group_names or ()))
+    found = dict(photos)
+    for what, one in photos.items() if names else ():
+        if one.group_names is not None:
+            found[what] = one.with_groups(names)
+        elif one.item(0).group is not None:
+            raise ValueError(
+                f"the groups of {what} are numbers, those of another set are names "
+                f"({shortened(names)}): expected names in all sets, or in none"
+            )
+    return found
+
+
 def _say_by_position(photos: Mapping[str, Photos]) -> None:
     named = {what: p for what, p in photos.items() if p.match.given is not None}
     if named:
@@ -239,6 +255,8 @@ def _part(
     )
     if features.is_multi_hot:
         raise ValueError(f"{name} has multi-hot labels, expected one class a photo")
+    if features.groups is not None:
+        features = replace(features, group_names=photos.group_names)
     return PhotoSet(photos, features, fingerprint)
 
 

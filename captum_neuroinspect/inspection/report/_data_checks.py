@@ -41,6 +41,12 @@ def _check_counts(data: ReportData) -> None:
             raise ValueError(f"{pair}: expected two different classes and at least one photo")
         if 0 <= pair.label < len(wrong):
             wrong[pair.label] += pair.n_photos
+    for group in data.groups:
+        right, rest = group.n_correct_of_class, group.n_photos - group.n_of_class
+        if not (0 <= right <= group.n_of_class and 0 <= group.n_correct - right <= rest):
+            raise ValueError(f"{group}: expected no more right photos than photos")
+        if not group.n_photos:
+            raise ValueError(f"{group}: expected at least one photo")
     for result, n_wrong in zip(data.classes, wrong, strict=True):
         if not 0 <= result.n_correct <= result.n_photos - n_wrong:
             raise ValueError(
@@ -109,7 +115,7 @@ def _shares(data: ReportData) -> Iterator[tuple[str, float]]:
     if edit is None:
         return
     calibration = () if edit.calibration is None else (edit.calibration,)
-    for change in (edit.overall, *edit.classes, *edit.groups, *calibration):
+    for change in (edit.overall, *edit.classes, *edit.groups, *edit.groups_of_class, *calibration):
         for name, share in (("before", change.before), ("after", change.after)):
             if share is not None:
                 yield f"`{name}` of {change.name!r}", share

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from captum_neuroinspect.inspection.report.report_data import (
     ClassResult,
     ConfusedPair,
+    GroupResult,
     NeuronCard,
     RankedNeuron,
     ReportData,
@@ -48,6 +49,8 @@ class PageValues:
             classes the first thousand, and the inspected one.
         n_hidden: classes that are not among them.
         max_rows: of a table of classes.
+        groups: worst accuracy first, of the inspected class if it has some in them.
+        groups_cross: whether a group has photos of the inspected class and of others.
         pairs: the most frequent confusions.
         matrix: a row for each class; None when it would say nothing or too much.
         predicted: classes the mistakes are taken for, most frequent first.
@@ -62,6 +65,8 @@ class PageValues:
     classes: list[tuple[int, ClassResult]]
     n_hidden: int
     max_rows: int
+    groups: list[GroupResult]
+    groups_cross: bool
     pairs: list[ConfusedPair]
     matrix: list[list[Cell]] | None
     predicted: list[Choice]
@@ -82,6 +87,8 @@ def page_values_of(data: ReportData) -> PageValues:
         classes=classes,
         n_hidden=len(data.classes) - len(classes),
         max_rows=_MAX_ROWS,
+        groups=sorted(data.groups, key=_worst_group_first)[:_MAX_ROWS],
+        groups_cross=any(0 < group.n_of_class < group.n_photos for group in data.groups),
         pairs=sorted(data.confusions, key=lambda pair: -pair.n_photos)[:_N_PAIRS],
         matrix=_matrix(data),
         predicted=_predicted(data),
@@ -120,6 +127,11 @@ def _classes(data: ReportData) -> list[tuple[int, ClassResult]]:
 def _worst_first(item: tuple[int, ClassResult]) -> tuple[float, int]:
     index, result = item
     return (2.0 if result.accuracy is None else result.accuracy, index)
+
+
+def _worst_group_first(group: GroupResult) -> tuple[float, float]:
+    of_class = group.class_accuracy
+    return 2.0 if of_class is None else of_class, group.accuracy
 
 
 def _matrix(data: ReportData) -> list[list[Cell]] | None:

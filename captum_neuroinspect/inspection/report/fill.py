@@ -17,6 +17,7 @@ from captum_neuroinspect.inspection.data.parts import InspectionData, PhotoSet
 from captum_neuroinspect.inspection.preflight_checks.preflight import MistakeCount
 from captum_neuroinspect.inspection.report.fill_cards import neuron_cards
 from captum_neuroinspect.inspection.report.fill_edit import edit_result
+from captum_neuroinspect.inspection.report.fill_groups import about_groups, group_results
 from captum_neuroinspect.inspection.report.findings import Findings
 from captum_neuroinspect.inspection.report.number_formats import share
 from captum_neuroinspect.inspection.report.report_data import (
@@ -47,20 +48,22 @@ def report_data(
     found, part = findings.explanation, findings.data.inspected
     names = _names(part.features)
     cards = neuron_cards(findings)
+    groups = tuple(group_results(part.features, found.target))
     return ReportData(
         title=f"Inspection of {names[found.target]}",
-        verdict=_verdict(part.features, found, findings.preflight.mistakes),
+        verdict=_verdict(part.features, found, findings.preflight.mistakes) + about_groups(groups),
         run=run,
         target=found.target,
         classes=tuple(_classes(part.features, names)),
         facts=tuple(_facts(findings)),
         mappings=tuple(_mappings(findings.data)),
+        groups=groups,
         confusions=tuple(_confusions(part.features)),
         mistakes=tuple(_mistakes(part, found)),
         ranking=tuple(_ranking(found, {card.neuron for card in cards})),
         n_explained=len(found.mistakes),
         neurons=cards,
-        edit=edit_result(findings.comparison, findings.data.test),
+        edit=edit_result(findings.comparison, findings.data),
         cautions=tuple(map(without_paths, findings.preflight.warnings)),
         command=command,
         digest=findings.digest,
@@ -140,7 +143,7 @@ def _mistakes(part: PhotoSet, found: Explanation) -> Iterator[Mistake]:
             predicted=int(predictions[row]),
             probability=_share(certain[row]),
             label_probability=_share(shares[row, 1]),
-            group=None if wrong.groups is None else f"group {int(wrong.groups[row])}",
+            group=None if wrong.groups is None else wrong.group_name(int(wrong.groups[row])),
         )
 
 

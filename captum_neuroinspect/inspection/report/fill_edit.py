@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
 from captum_neuroinspect.analysis.comparison import Comparison
-from captum_neuroinspect.inspection.data.parts import PhotoSet
+from captum_neuroinspect.inspection.data.parts import InspectionData, PhotoSet
 from captum_neuroinspect.inspection.report.edit_notes import notes_of
+from captum_neuroinspect.inspection.report.fill_groups import group_changes
 from captum_neuroinspect.inspection.report.report_data import Change, ChangedPhoto, EditResult
 
 if TYPE_CHECKING:
@@ -20,22 +21,26 @@ _MAX_CLASSES = 30
 _SHOWN_SETTINGS = ("method", "scope", "strength", "target_weight", "seed")
 
 
-def edit_result(found: Comparison | None, test: PhotoSet) -> EditResult | None:
-    """An edit, judged on test photos; ``None`` without one."""
+def edit_result(found: Comparison | None, data: InspectionData) -> EditResult | None:
+    """An edit, judged on the test photos; ``None`` without one."""
     if found is None:
         return None
     before, after = found.edit.before, found.edit.after
     n_photos = len(found.before)
+    judged = found.before, found.after, data.inspected.features
+    groups = tuple(group_changes(*judged))
+    of_class = tuple(group_changes(*judged, list(found.edit.targets)))
     return EditResult(
         verdict=found.edit.verdict,
         overall=Change("all photos", before.accuracy, after.accuracy, n_photos),
         is_kept=found.edit.is_kept,
         classes=tuple(_classes(found)),
-        groups=tuple(_groups(found)),
+        groups=groups,
+        groups_of_class=of_class if _across_classes(of_class, groups) else (),
         calibration=Change("calibration", before.calibration_error, after.calibration_error),
         settings=tuple(_settings(found.edit)),
         neurons=tuple(n for neurons in found.edit.targets.values() for n in neurons),
-        photos=tuple(_photos(found, test)),
+        photos=tuple(_photos(found, data.test)),
         n_mended=len(found.rows("mended")),
         n_broken=len(found.rows("broken")),
         n_still_wrong=len(found.rows("still wrong")),
@@ -56,15 +61,10 @@ def _classes(found: Comparison) -> Iterator[Change]:
         yield Change(found.edit.class_name(i), old[i], new[i], table[i])
 
 
-def _groups(found: Comparison) -> Iterator[Change]:
-    groups = found.before.groups
-    if groups is None:
-        return
-    counts = groups.bincount().tolist()
-    old, new = found.edit.before.group_accuracy or (), found.edit.after.group_accuracy or ()
-    for i, (was, now) in enumerate(zip(old, new, strict=True)):
-        if counts[i]:
-            yield Change(f"group {i}", was, now, counts[i])
+def _across_classes(of_class: Sequence[Change], groups: Sequence[Change]) -> bool:
+    """Whether a group has photos of the edited classes and of others."""
+    sizes = {change.name: change.n_photos for change in groups}
+    return any(change.n_photos != sizes[change.name] for change in of_class)
 
 
 def _settings(edit: HeadEdit) -> Iterator[tuple[str, str]]:

@@ -39,6 +39,33 @@ class ClassResult:
 
 
 @dataclass(frozen=True, eq=False)
+class GroupResult:
+    """How the model does on the photos of one group, and on those of the inspected class in it.
+
+    Attributes:
+        name: the group's name ("on grass").
+        n_photos: photos of the group.
+        n_correct: how many of them are recognised.
+        n_of_class: photos of the group that are of the inspected class.
+        n_correct_of_class: how many of these are recognised.
+    """
+
+    name: str
+    n_photos: int
+    n_correct: int
+    n_of_class: int
+    n_correct_of_class: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.n_correct / self.n_photos
+
+    @property
+    def class_accuracy(self) -> float | None:
+        return self.n_correct_of_class / self.n_of_class if self.n_of_class else None
+
+
+@dataclass(frozen=True, eq=False)
 class ConfusedPair:
     """How many photos of one class are taken for another.
 
@@ -250,6 +277,8 @@ class EditResult:
         is_kept: whether the edited head is in use; else the original is.
         classes: accuracy by class, in the order to show.
         groups: accuracy by group.
+        groups_of_class: the same of the edited classes' photos alone; empty where each group
+            is of one class.
         calibration: calibration error, where smaller is better.
         settings: names and values, as texts.
         neurons: that were constrained.
@@ -266,6 +295,7 @@ class EditResult:
     is_kept: bool = False
     classes: tuple[Change, ...] = ()
     groups: tuple[Change, ...] = ()
+    groups_of_class: tuple[Change, ...] = ()
     calibration: Change | None = None
     settings: tuple[tuple[str, str], ...] = ()
     neurons: tuple[int, ...] = ()
@@ -306,6 +336,7 @@ class ReportData:
         classes: every class of the model, in its order.
         facts: names and values about model, data and seed, as texts.
         mappings: where the photos' class names are not the model's, which is which.
+        groups: of the photos, where they are known.
         confusions: pairs of classes that are mixed up.
         mistakes: photos that go wrong.
         ranking: the neurons behind the mistakes, in the order to show.
@@ -327,6 +358,7 @@ class ReportData:
     classes: tuple[ClassResult, ...]
     facts: tuple[tuple[str, str], ...] = ()
     mappings: tuple[ClassMapping, ...] = ()
+    groups: tuple[GroupResult, ...] = ()
     confusions: tuple[ConfusedPair, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
     ranking: tuple[RankedNeuron, ...] = ()
