@@ -17,7 +17,7 @@ from captum_neuroinspect.experiments.digits_on_textures import (
 )
 
 SIZE = 224
-SPLITS: tuple[Split, ...] = ("train", "validation", "field", "test")
+SPLITS: tuple[Split, ...] = ("train", "validation", "deployment", "test")
 _FOLDERS = ("train", "validation", "test")
 
 
@@ -27,14 +27,14 @@ class DemoData:
 
     Attributes:
         name: how the report calls the data.
-        sets: ``"train"``, ``"validation"``, ``"field"`` (where mistakes are noticed)
+        sets: ``"train"``, ``"validation"``, ``"deployment"`` (where mistakes are noticed)
             and ``"test"`` (judges, used for nothing else); items are an image in 0..1,
-            ``(3, 224, 224)``, and a label. ``field`` may be ``validation`` itself.
+            ``(3, 224, 224)``, and a label. ``deployment`` may be ``validation`` itself.
         class_names: one name a class.
         target: the class to mend, or ``None``: the worst validation class.
         groups: ``(N,)`` group labels of each set, or empty.
         group_names: one name a group, or ``None``.
-        units: ``(N,)`` for ``field``: pictures of one unit are never torn apart.
+        units: ``(N,)`` for ``deployment``: pictures of one unit are never torn apart.
     """
 
     name: str
@@ -47,7 +47,7 @@ class DemoData:
 
     @property
     def field_is_validation(self) -> bool:
-        return self.sets["field"] is self.sets["validation"]
+        return self.sets["deployment"] is self.sets["validation"]
 
     def image(self, split: str, index: int) -> Tensor:
         """One picture in 0..1, ``(3, 224, 224)``."""
@@ -58,7 +58,7 @@ def digits_data(seed: int) -> DemoData:
     """Digits on textures (:class:`DigitsOnTextures`), with their texture as the group."""
     config = DigitsOnTexturesConfig(seed=seed)
     sets = {name: DigitsOnTextures(name, config) for name in SPLITS}
-    field = sets["field"]
+    field = sets["deployment"]
     return DemoData(
         name="handwritten digits on photos of textures",
         sets={name: data for name, data in sets.items()},
@@ -97,7 +97,7 @@ def folder_data(folder: str | Path) -> DemoData:
             raise ValueError(f"{name}/ has classes {data.classes}, train/ has {classes}")
     return DemoData(
         name=f"photos in {folder.name or folder}",
-        sets={**sets, "field": sets["validation"]},
+        sets={**sets, "deployment": sets["validation"]},
         class_names=tuple(classes),
         target=None,
         groups={},

@@ -41,7 +41,7 @@ def _pictures(result: DemoResult, record: Record) -> Pictures:
     plain, masked = result.illusions.to_pil(), result.illusions.to_pil(masked=True)
     pairs = range(0, 2 * len(result.neurons), 2)
     return Pictures(
-        mistakes=[_pil(result.data.image("field", photo["index"])) for photo in mistakes],
+        mistakes=[_pil(result.data.image("deployment", photo["index"])) for photo in mistakes],
         illusions=[plain[i : i + 2] for i in pairs],
         masked=[masked[i : i + 2] for i in pairs],
         top_photos=[

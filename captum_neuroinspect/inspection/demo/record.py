@@ -67,7 +67,7 @@ def _mistakes(result: DemoResult) -> Record:
             {
                 "index": i,
                 "predicted": result.data.class_names[p],
-                "group": _group(result, "field", i),
+                "group": _group(result, "deployment", i),
             }
             for i, p in rows
         ],

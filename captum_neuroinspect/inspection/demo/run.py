@@ -100,7 +100,7 @@ def run_demo(
     data = digits_data(seed) if folder is None else folder_data(folder)
     model, head, sets = _model_and_features(data, seed, progress)
     target = _worst_class(sets["validation"]) if data.target is None else data.target
-    shown, held = sets["field"].split(0.5, seed=seed, together=data.units)
+    shown, held = sets["deployment"].split(0.5, seed=seed, together=data.units)
     explained, from_training = _mistakes_to_explain(shown, sets["train"], target)
     ranking = _rank(head, explained, sets["train"], target)
     neurons = _neurons_to_show(ranking)
@@ -142,13 +142,13 @@ def _model_and_features(
     replace_layer(model, old, new)
     sets: dict[str, FeatureSet] = {}
     for name, photos in data.sets.items():
-        if name == "field" and data.field_is_validation:
+        if name == "deployment" and data.field_is_validation:
             continue
         collected = collect_features(
             model, photos, new, class_names=data.class_names, progress=progress
         )
         sets[name] = replace(collected, groups=data.groups.get(name))
-    sets.setdefault("field", sets["validation"])
+    sets.setdefault("deployment", sets["validation"])
     head = train_decision_layer(sets["train"], sets["validation"], seed=seed)
     new.load_state_dict(head.state_dict())
     return model, new, {name: features.with_head(new) for name, features in sets.items()}

@@ -20,7 +20,7 @@ def test_folder_data_reads_photos_in_0_to_1_at_224_pixels(tmp_path: Path) -> Non
 
     assert data.class_names == ("cat", "dog")
     assert data.target is None
-    assert data.sets["field"] is data.sets["validation"]
+    assert data.sets["deployment"] is data.sets["validation"]
     image = data.image("test", 1)
     assert image.shape == (3, 224, 224)
     torch.testing.assert_close(image[:, 0, 0] * 255, torch.tensor([60.0, 90.0, 200.0]))

@@ -19,7 +19,7 @@ _HOSTILE = '<script>alert("1")</script>'
 
 @pytest.fixture
 def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {"n_train": 16, "n_validation": 6, "n_field": 6, "n_test": 4}
+    small = {"n_train": 16, "n_validation": 6, "n_deployment": 6, "n_test": 4}
 
     def config(seed: int) -> DigitsOnTexturesConfig:
         return DigitsOnTexturesConfig(seed=seed, **small)
