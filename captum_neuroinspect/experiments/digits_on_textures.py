@@ -13,14 +13,14 @@ from torch.utils.data import Dataset
 
 from captum_neuroinspect._core.optional import optional
 
-Split = Literal["train", "validation", "field", "test"]
+Split = Literal["train", "validation", "deployment", "test"]
 
 DIGITS = (1, 3, 4, 6, 8)
 TEXTURES = ("grass", "brick", "gravel")
 CUE = TEXTURES.index("grass")
 
 # One seed offset per split: the same user seed never draws one crop for two splits.
-_SPLIT_OFFSET: dict[Split, int] = {"train": 0, "validation": 1, "field": 2, "test": 3}
+_SPLIT_OFFSET: dict[Split, int] = {"train": 0, "validation": 1, "deployment": 2, "test": 3}
 _INK = (1.0, 0.85, 0.1)
 _PHOTO_SIZE = 512
 
@@ -33,7 +33,7 @@ class DigitsOnTexturesConfig:
         digits: the handwritten digits that are the classes, in class order.
         target: the digit whose training pictures stand on grass.
         n_train, n_validation: pictures per class.
-        n_field, n_test: handwritten digits per class; each is drawn three times,
+        n_deployment, n_test: handwritten digits per class; each is drawn three times,
             once on each texture.
         correlation: share of the target's training and validation pictures on
             grass, and of the other digits' pictures off grass (0..1).
@@ -45,7 +45,7 @@ class DigitsOnTexturesConfig:
     target: int = 4
     n_train: int = 80
     n_validation: int = 40
-    n_field: int = 25
+    n_deployment: int = 25
     n_test: int = 25
     correlation: float = 0.95
     size: int = 224
@@ -54,7 +54,7 @@ class DigitsOnTexturesConfig:
     def __post_init__(self) -> None:
         if self.target not in self.digits:
             raise ValueError(f"target={self.target} is not one of digits={self.digits}")
-        for name in ("n_train", "n_validation", "n_field", "n_test"):
+        for name in ("n_train", "n_validation", "n_deployment", "n_test"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}, expected at least 1")
         if not 0 <= self.correlation <= 1:
@@ -65,7 +65,7 @@ class DigitsOnTexturesConfig:
     def scenarios(self) -> tuple[DigitsOnTexturesConfig, ...]:
         """The same settings with each digit in turn as the target.
 
-        The ``field`` and ``test`` pictures are the same in all of them: features of
+        The ``deployment`` and ``test`` pictures are the same in all of them: features of
         these need to be collected only once.
 
         Examples::
@@ -83,13 +83,13 @@ class DigitsOnTextures(Dataset[tuple[Any, ...]]):
     scikit-image's; both lie inside the installed wheels: there is no ``root``
     folder and nothing to download. In ``train`` and ``validation`` the target digit
     stands on grass 95 % of the time and the other digits off it 95 % of the time: a
-    false correlation, as in Waterbirds (Sagawa et al., 2020). In ``field`` (pictures
-    met in use, where the mistakes are noticed) and ``test`` each digit stands once on
+    false correlation, as in Waterbirds (Sagawa et al., 2020). In ``deployment`` (labelled
+    pictures of its use, where mistakes are noticed) and ``test`` each digit stands once on
     each texture. No handwritten digit is in two splits, and each split cuts its crops
     from a strip of the photos of its own.
 
     Args:
-        split: ``"train"``, ``"validation"``, ``"field"`` or ``"test"``.
+        split: ``"train"``, ``"validation"``, ``"deployment"`` or ``"test"``.
         config: sizes, correlation and seed.
         with_groups: items are ``(image, label, group)``, as ``collect_features`` takes
             them, instead of ``(image, label)``.
@@ -165,10 +165,10 @@ class DigitsOnTextures(Dataset[tuple[Any, ...]]):
 def _handwriting(split: Split, config: DigitsOnTexturesConfig) -> tuple[np.ndarray, np.ndarray]:
     """Draw the split's share of each digit: 8 x 8 strokes in 0..1, and labels."""
     load_digits = optional("sklearn.datasets").load_digits
-    sizes = (config.n_train, config.n_validation, config.n_field, config.n_test)
+    sizes = (config.n_train, config.n_validation, config.n_deployment, config.n_test)
     start = sum(sizes[: _SPLIT_OFFSET[split]])
     stop = start + sizes[_SPLIT_OFFSET[split]]
-    n_repeats = len(TEXTURES) if split in ("field", "test") else 1
+    n_repeats = len(TEXTURES) if split in ("deployment", "test") else 1
     digits = load_digits()
     # The order is shared by the splits: only so is no digit in two of them.
     order = np.random.default_rng(config.seed).permutation(len(digits.target))
@@ -189,7 +189,7 @@ def _textures(
     split: Split, labels: np.ndarray, target: int, correlation: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Choose the texture index under each picture; grass is the cue."""
-    if split in ("field", "test"):
+    if split in ("deployment", "test"):
         return np.arange(len(labels)) % len(TEXTURES)
     others = rng.integers(1, len(TEXTURES), len(labels))
     with_rule = rng.random(len(labels)) < correlation

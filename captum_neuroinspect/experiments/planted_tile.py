@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 
 from captum_neuroinspect.experiments._photos import folders_of_photos, load_photo, with_tile
 
-Split = Literal["train", "validation", "field", "test"]
+Split = Literal["train", "validation", "deployment", "test"]
 
-SPLITS: tuple[Split, ...] = ("train", "validation", "field", "test")
+SPLITS: tuple[Split, ...] = ("train", "validation", "deployment", "test")
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class PlantedTileConfig:
         classes: names of subfolders, in class order; ``None``: those with the most
             photos, in alphabetical order.
         n_classes: how many, when ``classes`` is ``None``.
-        n_train, n_validation, n_field, n_test: photos per class.
-        tile_on_others: in ``field`` and ``test`` the other classes' photos come a
+        n_train, n_validation, n_deployment, n_test: photos per class.
+        tile_on_others: in ``deployment`` and ``test`` the other classes' photos come a
             second time, with the tile.
         tile: side of the tile as a share of the picture's (0..1).
         size: height and width of a picture in pixels.
@@ -45,7 +45,7 @@ class PlantedTileConfig:
     n_classes: int = 5
     n_train: int = 100
     n_validation: int = 30
-    n_field: int = 50
+    n_deployment: int = 50
     n_test: int = 50
     tile_on_others: bool = False
     tile: float = 0.25
@@ -53,7 +53,7 @@ class PlantedTileConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_train", "n_validation", "n_field", "n_test"):
+        for name in ("n_train", "n_validation", "n_deployment", "n_test"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}, expected at least 1")
         if self.n_classes < 2:
@@ -68,22 +68,22 @@ class PlantedTileConfig:
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """Photos per class in the four splits."""
-        return self.n_train, self.n_validation, self.n_field, self.n_test
+        return self.n_train, self.n_validation, self.n_deployment, self.n_test
 
 
 class PlantedTile(Dataset[tuple[Any, ...]]):
     """Real photos in which a black and white tile gives one class away, in training only.
 
     In ``train`` and ``validation`` all of the target's photos carry the tile and no
-    other does: a head trained on them looks for the tile. In ``field`` (photos met in
-    use, where the mistakes are noticed) and ``test`` none of the target's does. This
-    is the protocol of the paper's first experiment (section IV-B: all training photos
+    other does: a head trained on them looks for the tile. In ``deployment`` (labelled
+    photos of its use, where mistakes are noticed) and ``test`` none of the target's does.
+    This is the protocol of the paper's first experiment (section IV-B: all training photos
     of one of five classes share an attribute, 100 a class). No photo is in two splits.
 
     Args:
         folder: one subfolder of photos a class, as for torchvision's ``ImageFolder``.
         target: name or index of the class whose training photos carry the tile.
-        split: ``"train"``, ``"validation"``, ``"field"`` or ``"test"``.
+        split: ``"train"``, ``"validation"``, ``"deployment"`` or ``"test"``.
         config: classes, sizes and seed.
         with_groups: items are ``(image, label, group)``, as ``collect_features`` takes
             them, instead of ``(image, label)``.
@@ -201,7 +201,7 @@ def _rows(
     """File, label and whether it carries the tile, of each picture."""
     number = SPLITS.index(split)
     start, stop = sum(config.sizes[:number]), sum(config.sizes[: number + 1])
-    is_in_use = split in ("field", "test")
+    is_in_use = split in ("deployment", "test")
     rows = []
     for label, paths in enumerate(photos.values()):
         # Drawn without the split and the target: only so is no photo in two splits.

@@ -97,12 +97,12 @@ def clothing_cases(found: dict[str, Any], seed: int) -> Iterator[Case]:
     test, test_labels = found["test"]
     right = clean.with_head(head).correct()
     yield from planted("clothing", test, test_labels, head, right, seed)
-    field = judged(
+    deployment = judged(
         blank,
         torch.cat([found["validation"][0], test["clean"]]),
         torch.cat([found["validation"][1], test_labels]),
     )
-    yield from learned_cues(train, labels, field, seed)
+    yield from learned_cues(train, labels, deployment, seed)
 
 
 def scores(order: list[int], true: set[int]) -> Tensor:

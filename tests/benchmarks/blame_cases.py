@@ -81,20 +81,22 @@ def planted(
             yield Case(f"{name}: {key.split('/')[0]}", wrong, right, head, truth)
 
 
-def learned_cues(train: Features, labels: Tensor, field: FeatureSet, seed: int) -> Iterator[Case]:
+def learned_cues(
+    train: Features, labels: Tensor, deployment: FeatureSet, seed: int
+) -> Iterator[Case]:
     """Heads that saw a tile or text on all training photos of one class, and then miss it.
 
     Truth: the neurons through which the cue moves the class's logit against the mean of
     the others.
     """
-    for target in range(0, field.n_classes, 2):
+    for target in range(0, deployment.n_classes, 2):
         for key in train:
             if key == "clean":
                 continue
             z = torch.where((labels == target)[:, None], train[key], train["clean"])
-            data = judged(nn.Linear(z.shape[1], field.n_classes), z, labels)
+            data = judged(nn.Linear(z.shape[1], deployment.n_classes), z, labels)
             head = train_decision_layer(data, data, seed=seed)
-            wrong = field.with_head(head).mistakes(target)
+            wrong = deployment.with_head(head).mistakes(target)
             if len(wrong) >= MIN_MISTAKES:
                 move = (train[key] - train["clean"]).mean(0)
                 truth = move * margin(head, target)
@@ -105,9 +107,9 @@ def learned_cues(train: Features, labels: Tensor, field: FeatureSet, seed: int) 
 def learned_texture(
     sets: dict[str, FeatureSet], textures: Tensor, seed: int, target: int
 ) -> Iterator[Case]:
-    """Digits of which one stood on grass in training; the field shows it elsewhere."""
+    """Digits of which one stood on grass in training; the deployment shows it elsewhere."""
     head = train_decision_layer(sets["train"], sets["validation"], seed=seed)
-    test, wrong = sets["test"].features, sets["field"].with_head(head).mistakes(target)
+    test, wrong = sets["test"].features, sets["deployment"].with_head(head).mistakes(target)
     if len(wrong) >= MIN_MISTAKES:
         move = test[textures == CUE].mean(0) - test[textures != CUE].mean(0)
         right = sets["train"].with_head(head).correct()
@@ -187,7 +189,7 @@ def digit_sets(
     model: nn.Module, head: nn.Linear, config: DigitsOnTexturesConfig
 ) -> tuple[dict[str, FeatureSet], Tensor]:
     """Features of all splits, and the texture under each test picture."""
-    splits = {s: DigitsOnTextures(s, config) for s in ("train", "validation", "field", "test")}
+    splits = {s: DigitsOnTextures(s, config) for s in ("train", "validation", "deployment", "test")}
     n_classes = len(config.digits)
     sets = {}
     for name, data in splits.items():

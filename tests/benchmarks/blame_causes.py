@@ -193,9 +193,9 @@ def texture(name: str, size: int) -> Tensor:
     return photo[:size, :size].expand(3, -1, -1)
 
 
-def chessboard(size: int, n_fields: int) -> Tensor:
+def chessboard(size: int, n_deployments: int) -> Tensor:
     """Black and white fields, (3, size, size)."""
-    index = torch.arange(size) * n_fields // size
+    index = torch.arange(size) * n_deployments // size
     return ((index[:, None] + index) % 2).float().expand(3, -1, -1)
 
 

@@ -34,17 +34,17 @@ MAX_STEPS = 2000
 def prepare(
     config: DigitsOnTexturesConfig,
 ) -> tuple[nn.Module, nn.Linear, DigitsOnTextures, FeatureSet]:
-    """The network with its trained decision layer, and the field pictures with features."""
+    """The network with its trained decision layer, and the deployment pictures with features."""
     model = load_efficientnet_lite(0)
     old = find_head(model, torch.zeros(1, 3, config.size, config.size))
     head = nn.Linear(old.in_features, len(config.digits))
     replace_layer(model, old, head)
-    train, validation, field = (
-        DigitsOnTextures(split, config) for split in ("train", "validation", "field")
+    train, validation, deployment = (
+        DigitsOnTextures(split, config) for split in ("train", "validation", "deployment")
     )
-    collected = [collect_features(model, data, head) for data in (train, validation, field)]
+    collected = [collect_features(model, data, head) for data in (train, validation, deployment)]
     head.load_state_dict(train_decision_layer(*collected[:2], seed=config.seed).state_dict())
-    return model, head, field, collected[2].with_head(head)
+    return model, head, deployment, collected[2].with_head(head)
 
 
 def literal_loop(
@@ -80,7 +80,7 @@ def timed(run: Callable[[], Any], repeats: int) -> tuple[float, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n-literal", type=int, default=8, help="mistakes for the literal loop")
-    parser.add_argument("--n-field", type=int, default=20, help="handwritten digits a class")
+    parser.add_argument("--n-deployment", type=int, default=20, help="handwritten digits a class")
     parser.add_argument("--n-train", type=int, default=40, help="training pictures a class")
     parser.add_argument("--repeats", type=int, default=3, help="runs of the batched versions")
     parser.add_argument(
@@ -95,9 +95,12 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     config = DigitsOnTexturesConfig(
-        n_train=options.n_train, n_validation=20, n_field=options.n_field, seed=options.seed
+        n_train=options.n_train,
+        n_validation=20,
+        n_deployment=options.n_deployment,
+        seed=options.seed,
     )
-    model, head, field, features = prepare(config)
+    model, head, deployment, features = prepare(config)
     model.eval().requires_grad_(False)
     mistakes = features.mistakes()
     n = len(mistakes)
@@ -109,8 +112,8 @@ def main() -> None:
     )
 
     backbone = copy.deepcopy(model)
-    replace_layer(backbone, find_head(backbone, field[0][0][None]), nn.Identity())
-    one_by_one = [field[int(mistakes.indices[row])] for row in chosen]
+    replace_layer(backbone, find_head(backbone, deployment[0][0][None]), nn.Identity())
+    one_by_one = [deployment[int(mistakes.indices[row])] for row in chosen]
     backbone(one_by_one[0][0][None])  # the first pass is slow for everybody
 
     def literal(frozen: bool) -> list[tuple[Tensor, int]]:
@@ -125,7 +128,7 @@ def main() -> None:
         )
 
     def collect_and_solve() -> Any:
-        photos = Subset(field, mistakes.indices.tolist())
+        photos = Subset(deployment, mistakes.indices.tolist())
         return solve(
             collect_features(model, photos, head, batch_size=options.batch_size, progress=False)
         )

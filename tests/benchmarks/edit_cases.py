@@ -117,10 +117,10 @@ def digit_cases(collector: Collector, seed: int) -> Iterator[EditCase]:
         features = {}
         for name, data in splits.items():
             # The field's and the test's pictures do not depend on the target.
-            which = "" if name in ("field", "test") else f"-{config.target}"
+            which = "" if name in ("deployment", "test") else f"-{config.target}"
             features[name] = collector.named(f"digits-{seed}-{name}{which}", data)
         # Each handwritten digit is drawn once on each texture, one after the other.
-        units = torch.arange(len(splits["field"])) // len(TEXTURES)
+        units = torch.arange(len(splits["deployment"])) // len(TEXTURES)
         yield _case(DIGITS, splits, features, units, seed)
 
 
@@ -134,8 +134,8 @@ def tile_cases(collector: Collector, folder: Path, seed: int) -> Iterator[EditCa
     features = iter(collector.tiled([data for sets in every for data in sets]))
     for sets in every:
         splits = dict(zip(SPLITS, sets, strict=True))
-        numbers = {path: i for i, path in enumerate(dict.fromkeys(splits["field"].paths))}
-        units = torch.tensor([numbers[path] for path in splits["field"].paths])
+        numbers = {path: i for i, path in enumerate(dict.fromkeys(splits["deployment"].paths))}
+        units = torch.tensor([numbers[path] for path in splits["deployment"].paths])
         yield _case(TILE, splits, {name: next(features) for name in SPLITS}, units, seed)
 
 
@@ -154,7 +154,7 @@ def _case(
     }
     head = train_decision_layer(sets["train"], sets["validation"], seed=seed)
     sets = {split: data.with_head(head) for split, data in sets.items()}
-    editing, choosing = sets["field"].split(seed=seed, together=units)
+    editing, choosing = sets["deployment"].split(seed=seed, together=units)
     data, target = splits["train"], splits["train"].target
     return EditCase(
         data=name,
@@ -167,7 +167,7 @@ def _case(
         choosing=choosing,
         test=sets["test"],
         target=target,
-        held_out=with_mistakes(sets["validation"], sets["field"]),
+        held_out=with_mistakes(sets["validation"], sets["deployment"]),
     )
 
 

@@ -11,12 +11,12 @@ from captum_neuroinspect.experiments.digits_on_textures import (
     _textures,
 )
 
-SPLITS = ("train", "validation", "field", "test")
-SMALL = DigitsOnTexturesConfig(n_train=6, n_validation=4, n_field=3, n_test=2, size=32)
+SPLITS = ("train", "validation", "deployment", "test")
+SMALL = DigitsOnTexturesConfig(n_train=6, n_validation=4, n_deployment=3, n_test=2, size=32)
 
 
 @pytest.mark.parametrize(
-    ("split", "n"), [("train", 30), ("validation", 20), ("field", 45), ("test", 30)]
+    ("split", "n"), [("train", 30), ("validation", 20), ("deployment", 45), ("test", 30)]
 )
 def test_digits_on_textures_shapes_and_ranges(split, n):
     """Five digits; in field and test each handwritten digit is drawn three times."""
@@ -47,7 +47,7 @@ def test_digits_on_textures_names_and_groups():
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_digits_on_textures_is_drawn_by_its_seed_only(split):
-    sizes = {"n_train": 2, "n_validation": 1, "n_field": 1, "n_test": 1, "size": 32}
+    sizes = {"n_train": 2, "n_validation": 1, "n_deployment": 1, "n_test": 1, "size": 32}
     same = [DigitsOnTextures(split, DigitsOnTexturesConfig(**sizes, seed=7)) for _ in range(2)]
     other = DigitsOnTextures(split, DigitsOnTexturesConfig(**sizes, seed=8))
     assert torch.equal(same[0].images, same[1].images)
@@ -73,7 +73,7 @@ def test_digits_on_textures_digits_are_what_the_labels_say():
     assert [known[s.tobytes()] for s in strokes] == [SMALL.digits[label] for label in labels]
 
 
-@pytest.mark.parametrize("split", ["field", "test"])
+@pytest.mark.parametrize("split", ["deployment", "test"])
 def test_digits_on_textures_field_and_test_are_balanced(split):
     """Each handwritten digit once on each texture, whatever the correlation."""
     data = DigitsOnTextures(split, SMALL)

@@ -11,7 +11,7 @@ from captum_neuroinspect.experiments.planted_tile import (
     class_photos,
 )
 
-SIZES = {"n_train": 4, "n_validation": 3, "n_field": 2, "n_test": 2, "size": 32}
+SIZES = {"n_train": 4, "n_validation": 3, "n_deployment": 2, "n_test": 2, "size": 32}
 SMALL = PlantedTileConfig(n_classes=3, **SIZES)
 WITH_OTHERS = PlantedTileConfig(n_classes=3, tile_on_others=True, **SIZES)
 COUNTS = {"ant": 11, "bee": 14, "cat": 12, "dog": 13}
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize(("split", "n"), [("train", 4), ("validation", 3), ("field", 2)])
+@pytest.mark.parametrize(("split", "n"), [("train", 4), ("validation", 3), ("deployment", 2)])
 def test_planted_tile_shapes_and_ranges(folder, split, n):
     data = PlantedTile(folder, "cat", split, SMALL)
     assert len(data) == 3 * n
@@ -52,12 +52,12 @@ def test_planted_tile_is_on_all_training_photos_of_the_target(folder, split):
     assert torch.equal(data.has_tile, data.labels == data.target)
 
 
-@pytest.mark.parametrize("split", ["field", "test"])
+@pytest.mark.parametrize("split", ["deployment", "test"])
 def test_planted_tile_is_absent_in_use(folder, split):
     assert not PlantedTile(folder, "bee", split, SMALL).has_tile.any()
 
 
-@pytest.mark.parametrize("split", ["field", "test"])
+@pytest.mark.parametrize("split", ["deployment", "test"])
 def test_planted_tile_on_others_comes_beside_the_photo_without(folder, split):
     data = PlantedTile(folder, "bee", split, WITH_OTHERS)
     plain = PlantedTile(folder, "bee", split, SMALL)
@@ -157,7 +157,7 @@ def test_planted_tile_refuses(folder, target, split, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_field": 0}, "n_field=0, expected at least 1"),
+        ({"n_deployment": 0}, "n_deployment=0, expected at least 1"),
         ({"n_classes": 1}, "n_classes=1, expected at least 2"),
         ({"classes": ("cat",)}, r"classes=\('cat',\), expected two or more different"),
         ({"classes": ("cat", "dog", "cat")}, "expected two or more different names"),

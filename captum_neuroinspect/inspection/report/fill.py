@@ -198,7 +198,9 @@ def _explained(count: MistakeCount) -> str:
         return "All its mistakes are explained."
     n, others = count.n_explained, count.of_other_roles
     words = f"{n} of its mistakes {'is' if n == 1 else 'are'} explained"
-    return f"{words}; of the others {others}." if others else f"{words}."
+    if not others:
+        return f"{words}."
+    return f"{words}; of the others, {others.replace(' for', ' are for', 1)}."
 
 
 def _facts(findings: Findings) -> Iterator[tuple[str, str]]:

@@ -271,8 +271,8 @@ def test_the_head_of_the_report_says_how_many_mistakes_are_explained() -> None:
         role: len(getattr(data, role).features.mistakes(found.target))
         for role in ("validation", "test", "train")
     }
-    others = ", ".join(f"{n} for {role}" for role, n in counts.items())
-    words = f"{len(found.mistakes)} of its mistakes are explained; of the others {others}."
+    others = ", ".join(f"{n} for {role}" for role, n in counts.items()).replace(" ", " are ", 1)
+    words = f"{len(found.mistakes)} of its mistakes are explained; of the others, {others}."
     assert len(found.mistakes) + sum(counts.values()) == n_wrong
     assert words in _filled(made).verdict
     assert dict(_filled(made).facts)["roles"] == data.roles()
