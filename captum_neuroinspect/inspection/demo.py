@@ -91,7 +91,9 @@ def make_digits(
     target = f"digit {config.target}"
     made = Digits(folder / _TABLE, folder / _MODEL, names, target)
     # The checkpoint is written last: with it everything is there.
-    if fresh or not made.model.is_file():
+    if fresh:
+        made.model.unlink(missing_ok=True)
+    if not made.model.is_file():
         _write_photos(made.table, config)
         _train(made, config.seed, progress)
     return made
