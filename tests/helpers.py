@@ -111,6 +111,7 @@ def feature_set(
 def assert_same_set(one: FeatureSet, other: FeatureSet) -> None:
     """Equal bit by bit, in every field."""
     assert one.class_names == other.class_names
+    assert one.group_names == other.group_names
     for name in ("features", "logits", "labels", "indices", "groups"):
         left, right = getattr(one, name), getattr(other, name)
         if left is None or right is None:

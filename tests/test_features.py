@@ -584,6 +584,12 @@ def test_feature_set_with_head_rejudges(six):
         ({"labels": torch.zeros(3).long()}, ValueError, "lengths differ"),
         ({"groups": torch.zeros(3).long()}, ValueError, "lengths differ"),
         ({"groups": torch.tensor([0, -1])}, ValueError, "group=-1, expected 0 or more"),
+        ({"group_names": ("a",)}, ValueError, "1 group_names, but groups=None"),
+        (
+            {"groups": torch.tensor([0, 1]), "group_names": ("a",)},
+            ValueError,
+            r"group=1 is out of range: expected 0..0 \(1 group_names\)",
+        ),
         ({"features": torch.zeros(2)}, ValueError, r"expected \(N, F\), \(N, C\) and \(N,\)"),
         ({"features": torch.tensor([[torch.nan], [0]])}, ValueError, "features have NaN"),
         ({"logits": torch.full((2, 3), torch.nan)}, ValueError, "logits have NaN"),
@@ -692,7 +698,9 @@ def test_save_load_round_trip(tmp_path, groups, class_names):
         groups=groups,
         class_names=class_names,
         indices=torch.tensor([7, 3, 11]),
+        group_names=None if groups is None else ("snow", "grass", "sand"),
     )
+    assert data.group_name(1) == ("group 1" if groups is None else "grass")
     path = data.save(tmp_path / "new folder" / "set.safetensors")
     assert_same_set(FeatureSet.load(path), data)
 

@@ -40,7 +40,7 @@ _CLEAR = 0.8  # share of these that show grass, where a third of all photos do
 _SPLITS: dict[str, Split] = {
     "train": "train",
     "validation": "validation",
-    "deployment": "field",
+    "deployment": "deployment",
     "test": "test",
 }
 _TABLE, _MODEL = "photos.csv", "model.safetensors"
@@ -91,7 +91,9 @@ def make_digits(
     target = f"digit {config.target}"
     made = Digits(folder / _TABLE, folder / _MODEL, names, target)
     # The checkpoint is written last: with it everything is there.
-    if fresh or not made.model.is_file():
+    if fresh:
+        made.model.unlink(missing_ok=True)
+    if not made.model.is_file():
         _write_photos(made.table, config)
         _train(made, config.seed, progress)
     return made

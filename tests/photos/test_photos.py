@@ -257,9 +257,29 @@ def test_a_loader_that_splits_gives_its_part(folder: Path) -> None:
 def test_groups_and_multi_hot_labels_come_through() -> None:
     grouped = Photos.of(Listed([(_picture(0), 1, 5)]), image_size=8).dataset()
     assert grouped[0][1:] == (1, 5)
+    assert Photos.of(Listed([(_picture(0), 1, 5)])).group_names is None
     rows = torch.tensor([[1, 0, 1], [0, 0, 1]])
     photos = Photos.of((torch.rand(2, 3, 8, 8), rows), image_size=8)
     assert torch.equal(photos.labels, rows)
+
+
+def test_groups_have_the_names_of_their_data_set_in_any_order() -> None:
+    data = Listed([(_picture(0), 1, 1), (_picture(1), 0, 0)])
+    data.group_names = ["snow", "grass"]
+    photos = Photos.of(Subset(data, [0, 1]), image_size=8)
+    assert photos.group_names == ("snow", "grass")
+    assert [photos.item(i).group for i in range(2)] == [1, 0]
+    other = photos.with_groups(["grass", "sand", "snow"]).subset([1, 0])
+    assert other.group_names == ("grass", "sand", "snow")
+    assert [other.item(i).group for i in range(2)] == [2, 0]
+    assert other.subset([1, 0]).fingerprint() != photos.fingerprint()
+    with pytest.raises(ValueError, match="group_names are grass, without the photos' group 'snow'"):
+        photos.with_groups(["grass"])
+    with pytest.raises(ValueError, match="without the photos' groups, numbers"):
+        Photos.of(Listed([(_picture(0), 1, 5)])).with_groups(["grass"])
+    data.group_names = ["snow"]
+    with pytest.raises(ValueError, match="photo 0 has group 1, but there are only 1 group_names"):
+        Photos.of(data).item(0)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,8 @@ def test_groups(folder: Path) -> None:
     assert [first.item(i).group for i in range(2)] == [3, 1]
     texts = _write(folder, "path,label,group", "deep/0.png,a,snow", "deep/1.png,a,grass")
     assert [Photos.of(texts).item(i).group for i in range(2)] == [1, 0]
+    assert Photos.of(texts).group_names == ("grass", "snow")
+    assert first.group_names is None
     assert Photos.of(texts).fingerprint() != first.fingerprint()
 
 

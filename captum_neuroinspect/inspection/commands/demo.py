@@ -11,6 +11,7 @@ import typer
 from captum_neuroinspect._core.files import write_text
 from captum_neuroinspect.inspection.commands import _shared_options as options
 from captum_neuroinspect.inspection.commands._output import caution, finish, safely
+from captum_neuroinspect.inspection.commands._run_lock import writing_together
 
 if TYPE_CHECKING:
     from captum_neuroinspect.inspection.commands._run_folder import RunSettings
@@ -57,7 +58,8 @@ def demo(
             caution(text)
         runs.retrace(session, settings)
         verdict = session.edit().verdict
-        runs.save_edit(session, out)
+        with writing_together(out):
+            runs.save_edit(session, out)
         report = runs.save_run(session, settings, out)
         found = {"report": str(report), **digits.finding(session)}
         write_text(out / "result.json", json.dumps(found, indent=2, allow_nan=False) + "\n")

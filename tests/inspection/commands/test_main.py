@@ -134,15 +134,13 @@ def test_nothing_to_do_and_unknown_options_are_usage_errors() -> None:
 def test_a_bad_folder_is_one_sentence_and_a_traceback_only_with_debug(
     tmp_path: Path, option: list[str]
 ) -> None:
-    result = runner.invoke(app, ["demo", "--data", str(tmp_path), *option])
+    result = runner.invoke(app, ["report", "--run", str(tmp_path), *option])
 
     assert result.exit_code == 1
     if option:
-        assert isinstance(result.exception, ValueError)
+        assert isinstance(result.exception, FileNotFoundError)
     else:
-        assert result.stderr.startswith("Error: data=")
-        assert "expected a folder with train/, validation/ and test/" in result.stderr
-        assert "Traceback" not in result.stderr
+        assert_one_sentence(result, "is no run, as it has no run.json: make one with")
 
 
 # The whole way

@@ -70,6 +70,34 @@ def test_all_arguments_are_looked_at_before_the_backbone_runs(tmp_path: Path) ->
     assert net.n_images <= len(bad)  # the pass that names the model
 
 
+def _table(folder: Path, name: str, groups: list[str], seed: int) -> Path:
+    """A table of photos with a group each, as given in turn."""
+    write_photos(folder / name, n=30, seed=seed)
+    files = sorted((folder / name).rglob("*.png"))
+    rows = [
+        f"{file.relative_to(folder).as_posix()},{file.parent.name},{groups[i % len(groups)]}"
+        for i, file in enumerate(files)
+    ]
+    path = folder / f"{name}.csv"
+    path.write_text("\n".join(["path,label,group", *rows]), encoding="utf-8")
+    return path
+
+
+def test_a_group_has_one_number_in_all_sets(tmp_path: Path) -> None:
+    tables = (
+        _table(tmp_path, "data", ["snow", "grass"], 1),
+        _table(tmp_path, "train", ["snow"], 2),
+        _table(tmp_path, "test", ["sand", "snow"], 3),
+    )
+    found = _load(tmp_path, *tables)
+    for part, names in ((found.train, {"snow"}), (found.test, {"sand", "snow"})):
+        features = part.features
+        assert features.group_names == found.inspected.features.group_names
+        assert {features.group_name(i) for i in features.groups.tolist()} == names
+    with pytest.raises(ValueError, match="the groups of test are numbers, those of another set"):
+        _load(tmp_path, tables[0], test=_table(tmp_path, "test", ["0", "1"], 3))
+
+
 # Roles
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from markupsafe import escape
 from session_examples import NAMES, QUICK, SIZE, CountedNet, loaded, photos, session
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from captum_neuroinspect.describe import Descriptions, NeuronDescription
 from captum_neuroinspect.edit import compare_heads
@@ -18,7 +21,7 @@ from captum_neuroinspect.inspection.report._data_checks import check_data
 from captum_neuroinspect.inspection.report._page_values import page_values_of
 from captum_neuroinspect.inspection.report.fill import report_data
 from captum_neuroinspect.inspection.report.fill_cards import overlay
-from captum_neuroinspect.inspection.report.report_data import ReportData
+from captum_neuroinspect.inspection.report.report_data import GroupResult, ReportData
 
 
 def _explained() -> NeuroInspect:
@@ -280,6 +283,81 @@ def test_the_head_of_the_report_says_how_many_mistakes_are_explained() -> None:
     with_test.load(photos(), test=photos(30, seed=5))
     with_test.explain()
     assert " for test" not in _filled(with_test).verdict
+
+
+class _Grouped(Dataset[Any]):
+    """The photos of three classes, each with one of the groups in turn."""
+
+    def __init__(self, group_names: tuple[str, ...], n: int = 90, seed: int = 1) -> None:
+        self.images, self.labels = photos(n, seed=seed)
+        self.group_names = group_names
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
+        return self.images[index], int(self.labels[index]), index // 3 % len(self.group_names)
+
+
+def test_groups_are_counted_before_and_after_an_edit(tmp_path: Path) -> None:
+    made = session()
+    made.load(_Grouped(("wood", "<b>stone")), test=_Grouped(("<b>stone", "wood"), 60, 5))
+    target = made.explain().target
+    made.edit(method="equation8", n_epochs=1)
+    data, features = _filled(made), made.data.inspected.features
+
+    for group in data.groups:
+        rows = features.groups == ("wood", "<b>stone").index(group.name)
+        of_class = rows & (features.labels == target)
+        assert (group.n_photos, group.n_of_class) == (int(rows.sum()), int(of_class.sum()))
+        assert group.n_correct == int(features.is_correct[rows].sum())
+        assert group.n_correct_of_class == int(features.is_correct[of_class].sum())
+    low, high = sorted(data.groups, key=lambda one: one.class_accuracy)
+    assert data.verdict.endswith(
+        f"By group: {low.n_correct_of_class} of {low.n_of_class} in \u201c{low.name}\u201d, "
+        f"{high.n_correct_of_class} of {high.n_of_class} in \u201c{high.name}\u201d."
+    )
+    assert {mistake.group for mistake in data.mistakes} <= {"wood", "<b>stone"}
+
+    # In the test photos the names came in the other order.
+    found, edit = made.compare(), data.edit
+    assert edit is not None
+    of_stone = torch.arange(60) // 3 % 2 == 0
+    for changes, chosen in (
+        (edit.groups, of_stone.new_ones(60)),
+        (edit.groups_of_class, found.before.labels == target),
+    ):
+        stone = next(change for change in changes if change.name == "<b>stone")
+        rows = of_stone[found.before.indices] & chosen
+        assert stone.n_photos == int(rows.sum())
+        assert stone.before == pytest.approx(float(found.before.is_correct[rows].float().mean()))
+        assert stone.after == pytest.approx(float(found.after.is_correct[rows].float().mean()))
+    page = made.report(tmp_path / "report.html").read_text("utf-8")
+    assert page.count("before and after, by group</caption>") == 2
+    assert "of the class" in page
+    assert "&lt;b&gt;stone" in page
+    assert "<b>stone" not in page
+
+
+def test_groups_within_classes_have_one_column(tmp_path: Path) -> None:
+    data = _Grouped(("wood",))
+    rows = [(image, label, label) for image, label, _ in (data[i] for i in range(90))]
+    made = loaded(data=rows)
+    made.explain()
+    made.edit(method="equation8", n_epochs=1)
+    shown = _filled(made)
+    assert [group.name for group in shown.groups] == ["group 0", "group 1", "group 2"]
+    assert shown.edit is not None
+    assert shown.edit.groups_of_class == ()
+    assert "By group" not in shown.verdict
+    page = made.report(tmp_path / "report.html").read_text("utf-8")
+    assert "of the class" not in page
+    assert page.count("by group</caption>") == 2
+    worst = min(shown.groups, key=lambda group: group.accuracy)
+    with pytest.raises(ValueError, match="expected no more right photos than photos"):
+        check_data(replace(shown, groups=(replace(worst, n_correct=worst.n_photos + 1),)))
+    with pytest.raises(ValueError, match="expected at least one photo"):
+        check_data(replace(shown, groups=(GroupResult("sand", 0, 0, 0, 0),)))
 
 
 def test_what_the_preflight_warns_of_stands_in_the_report() -> None:
