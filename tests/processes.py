@@ -21,7 +21,7 @@ import json, os, signal, sys
 # Shells start what runs in the background with this signal ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import torch
-from captum_neuroinspect.inspection.commands.main import main
+from captum_neuroinspect.inspection.commands.cli import main
 from captum_neuroinspect.inspection.session import session
 from captum_neuroinspect.inspection.commands import _run_folder
 from captum_neuroinspect.inspection.report import selection, write

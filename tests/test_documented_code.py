@@ -23,7 +23,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from captum_neuroinspect import LabelSpaceEncoder, collect_features
-from captum_neuroinspect.inspection.commands.main import app
+from captum_neuroinspect.inspection.commands.cli import app
 from captum_neuroinspect.models import train_decision_layer
 from captum_neuroinspect.photos import Photos
 

@@ -141,7 +141,7 @@ def test_the_session_and_the_commands_run_without_extras(tmp_path: Path) -> None
         from pathlib import Path
         from typer.testing import CliRunner
         from session_examples import inspect_arguments, write_model, write_photos
-        from captum_neuroinspect.inspection.commands.main import app
+        from captum_neuroinspect.inspection.commands.cli import app
 
         place = Path({str(tmp_path)!r})
         write_photos(place / "photos")

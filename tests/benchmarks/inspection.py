@@ -19,7 +19,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.v2.functional import to_pil_image
 
-MAIN = "from captum_neuroinspect.inspection.commands.main import main; main()"
+MAIN = "from captum_neuroinspect.inspection.commands.cli import main; main()"
 COMMAND = [sys.executable, "-c", MAIN]
 SMALL_NET = """
 import torch

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from captum_neuroinspect.edit import HeadEdit
 from captum_neuroinspect.experiments import digits_on_textures
-from captum_neuroinspect.inspection.commands.main import app
+from captum_neuroinspect.inspection.commands.cli import app
 from captum_neuroinspect.inspection.demo import GROUPS, finding, make_digits
 from captum_neuroinspect.photos import Photos
 

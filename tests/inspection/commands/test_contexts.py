@@ -15,7 +15,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from captum_neuroinspect import HeadEdit, Illusions
-from captum_neuroinspect.inspection.commands.main import app
+from captum_neuroinspect.inspection.commands.cli import app
 
 pytestmark = pytest.mark.filterwarnings("ignore:the original head is returned")
 

@@ -16,7 +16,7 @@ from session_examples import inspect_arguments, write_model, write_photos
 from typer.testing import CliRunner
 
 from captum_neuroinspect.edit import HeadEdit, _result
-from captum_neuroinspect.inspection.commands.main import app
+from captum_neuroinspect.inspection.commands.cli import app
 
 runner = CliRunner()
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from captum_neuroinspect.inspection.commands import _run_folder as runs
 from captum_neuroinspect.inspection.commands._run_lock import is_of_another
-from captum_neuroinspect.inspection.commands.main import app
+from captum_neuroinspect.inspection.commands.cli import app
 
 runner = CliRunner()
 EDIT = ("--method", "equation8", "--quiet")

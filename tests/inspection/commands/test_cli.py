@@ -35,7 +35,7 @@ from typer.testing import CliRunner, Result
 
 from captum_neuroinspect import __version__
 from captum_neuroinspect.edit import HeadEdit
-from captum_neuroinspect.inspection.commands.main import app, main
+from captum_neuroinspect.inspection.commands.cli import app, main
 from captum_neuroinspect.optvis import Illusions
 from captum_neuroinspect.photos import Photos
 
@@ -102,7 +102,7 @@ def test_help_names_every_option_and_does_not_load_torch() -> None:
     code = (
         "import sys\n"
         "from typer.testing import CliRunner\n"
-        "from captum_neuroinspect.inspection.commands.main import app\n"
+        "from captum_neuroinspect.inspection.commands.cli import app\n"
         f"for command in {COMMANDS}:\n"
         "    result = CliRunner().invoke(app, [command, '--help'], env={'COLUMNS': '200'})\n"
         "    assert result.exit_code == 0, result.stderr\n"
