@@ -19,8 +19,10 @@ from helpers import Boom, ConvNet, SmallEncoder, left_unchanged
 from torch import Tensor, nn
 
 from captum_neuroinspect import (
+    FeatureSet,
     NeuronCounterfactual,
     collect_features,
+    edit_head,
     find_head,
     neuron_saliency,
     render_illusions,
@@ -229,6 +231,42 @@ def test_an_edit_that_is_tried_is_seen_by_nobody_else(name: str, tmp_path: Path)
 
     with left_unchanged(model):
         assert same(together(applied, other), [None, right])
+
+
+@pytest.mark.filterwarnings("ignore:every epoch was worse")
+@pytest.mark.parametrize("name", ["compare", "edit"])
+def test_a_large_head_is_read_while_nobody_tries_an_edit_in_it(name: str) -> None:
+    torch.manual_seed(0)
+    head, other = nn.Linear(16, 1200), nn.Linear(16, 1200)
+    z = torch.rand(900, 16)
+    logits = head(z).detach()
+    labels = torch.where(torch.arange(900) % 3 == 0, 1, logits.argmax(1))
+    data = FeatureSet(z, logits, labels)
+    train, held = data.split()
+    edit, done = compare_heads(head, other, data, {1: [0]}), threading.Event()
+    calls = {
+        "compare": lambda: compare_heads(head, other, data, {1: [0]}),
+        "edit": lambda: edit_head(head, train, held, target=1, neurons=[1], n_epochs=1, lr=1e-6),
+    }
+
+    def numbers() -> list[Any]:
+        found = calls[name]()
+        return [found.head.weight.detach(), found.before.accuracy, found.after.accuracy]
+
+    def applied_and_not() -> None:
+        while not done.is_set():
+            with edit.applied(head):
+                time.sleep(5e-4)
+            time.sleep(5e-4)
+
+    def several() -> list[bool]:
+        try:
+            return [same(numbers(), right) for _ in range(5)]
+        finally:
+            done.set()
+
+    right = numbers()
+    assert together(applied_and_not, several) == [None, [True] * 5]
 
 
 class Meeting(nn.Module):

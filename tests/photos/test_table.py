@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from captum_neuroinspect.photos import Photos
+from captum_neuroinspect.photos._table import photos_in_table
 
 
 @pytest.fixture
@@ -166,3 +167,15 @@ def test_parquet(folder: Path) -> None:
     (folder / "x.parquet").write_bytes(b"no table")
     with pytest.raises(ValueError, match="cannot be read"):
         Photos.of(folder / "x.parquet")
+
+
+def test_values_that_python_cannot_hold_are_told_with_the_table(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    no_text = pyarrow.array([b"\x80.png"]).view(pyarrow.string())
+    no_date = pyarrow.array([2**60], pyarrow.int64()).cast(pyarrow.timestamp("us"))
+    for column, values in {"path": no_text, "taken": no_date}.items():
+        plain = {"path": pyarrow.array(["a.png"]), "label": pyarrow.array(["cat"])}
+        parquet.write_table(pyarrow.table({**plain, column: values}), tmp_path / "t.parquet")
+        with pytest.raises(ValueError, match=r"t\.parquet' cannot be read"):
+            photos_in_table(tmp_path / "t.parquet", None, (), must_exist=False)
