@@ -9,7 +9,7 @@ from torch import nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect.edit import HeadEdit, edit_head
-from captum_neuroinspect.edit._options import Scope
+from captum_neuroinspect.edit.edit_options import Scope
 
 MAX_COST = 0.01
 

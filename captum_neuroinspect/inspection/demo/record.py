@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from captum_neuroinspect._core.feature_set import FeatureSet
-from captum_neuroinspect.edit import Evaluation
+from captum_neuroinspect.edit import ConstraintRecord, Evaluation
 from captum_neuroinspect.inspection.demo.edits import MAX_COST, Candidate
 from captum_neuroinspect.inspection.demo.run import DemoResult
 
@@ -115,6 +115,7 @@ def _group(result: DemoResult, split: str, index: int) -> str | None:
 def _edit(result: DemoResult, candidate: Candidate) -> Record:
     recipe, edit = candidate.recipe, candidate.edit
     before, after = edit.evaluate(result.sets["test"])
+    assert isinstance(edit.method, ConstraintRecord)
     return {
         "name": recipe.name,
         "n_neurons": len(edit.neurons),
@@ -125,7 +126,7 @@ def _edit(result: DemoResult, candidate: Candidate) -> Record:
         "is_comparison": recipe.is_comparison,
         "is_chosen": candidate is result.chosen,
         "is_best": candidate is result.best,
-        "best_epoch": edit.best_epoch,
+        "best_epoch": edit.method.best_epoch,
         "held_out": {
             "target_gain": candidate.target_gain,
             "others_gain": candidate.others_gain,

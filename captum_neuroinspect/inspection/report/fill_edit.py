@@ -13,12 +13,10 @@ from captum_neuroinspect.inspection.session.data_parts import Part
 from captum_neuroinspect.inspection.session.edit_notes import notes_of
 
 if TYPE_CHECKING:
-    from captum_neuroinspect.edit import HeadEdit
     from captum_neuroinspect.inspection.session.session import NeuroInspect
 
 _MAX_PHOTOS = 24  # that are mended or still wrong, each; of those that are broken none is hidden
 _MAX_CLASSES = 30
-_SHOWN_SETTINGS = ("method", "scope", "strength", "target_weight", "seed")
 
 
 def edit_result(session: NeuroInspect) -> EditResult | None:
@@ -35,13 +33,13 @@ def edit_result(session: NeuroInspect) -> EditResult | None:
         classes=tuple(_classes(found)),
         groups=tuple(_groups(found)),
         calibration=Change("calibration", before.calibration_error, after.calibration_error),
-        settings=tuple(_settings(found.edit)),
+        settings=tuple(found.edit.method.facts().items()),
         neurons=tuple(n for neurons in found.edit.targets.values() for n in neurons),
         photos=tuple(_photos(found, judge)),
         n_mended=len(found.rows("mended")),
         n_broken=len(found.rows("broken")),
         n_still_wrong=len(found.rows("still wrong")),
-        note=str(found.edit.settings.get("note", "")),
+        note=str(found.edit.remarks.get("note", "")),
         notes=notes_of(found.edit),
     )
 
@@ -67,15 +65,6 @@ def _groups(found: Comparison) -> Iterator[Change]:
     for i, (was, now) in enumerate(zip(old, new, strict=True)):
         if counts[i]:
             yield Change(f"group {i}", was, now, counts[i])
-
-
-def _settings(edit: HeadEdit) -> Iterator[tuple[str, str]]:
-    known = {"scope": edit.scope, "strength": f"{edit.strength:g}", **edit.settings}
-    if known.get("method") == "mend":  # which knows no lambda
-        known.pop("strength")
-    for name in _SHOWN_SETTINGS:
-        if name in known:
-            yield name.replace("_", " "), str(known[name])
 
 
 def _photos(found: Comparison, judge: Part) -> Iterator[ChangedPhoto]:
