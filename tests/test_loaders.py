@@ -48,7 +48,7 @@ def _feature_set() -> FeatureSet:
 def _edit() -> HeadEdit:
     torch.manual_seed(0)
     one, other = nn.Linear(3, 2), nn.Linear(3, 2)
-    edit = compare_heads(one, other, _feature_set(), {1: [0, 2]}, settings={"seed": 3})
+    edit = compare_heads(one, other, _feature_set(), {1: [0, 2]})
     z = torch.rand(30, 3)
     labels, groups = torch.arange(30) % 2, torch.arange(30) % 3
     judge = FeatureSet(z, one(z).detach(), labels, groups, ("ä", "b"))
@@ -453,13 +453,13 @@ def test_kept_json_of_other_kinds_is_made_again(tmp_path_factory, data) -> None:
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_notes_of_an_edit_are_checked(data) -> None:
-    edit = replace(_EDIT, settings=with_notes({}, {0: "a", 2: "b"}))
+    edit = replace(_EDIT, remarks=with_notes({}, {0: "a", 2: "b"}))
     assert notes_of(edit) == ((0, "a"), (2, "b"))
-    changed = _changed({"notes": json.loads(edit.settings["notes"])}, data).get("notes")
+    changed = _changed({"notes": json.loads(edit.remarks["notes"])}, data).get("notes")
     text = data.draw(st.sampled_from([json.dumps(changed), "[[1", "7", "[" * 9999, 7, None]))
     with contextlib.suppress(ValueError):
-        found = notes_of(replace(edit, settings={"notes": text}))
+        found = notes_of(replace(edit, remarks={"notes": text}))
         assert all(0 <= neuron < 3 and isinstance(note, str) for neuron, note in found)
     for wrong in ("[[3, 'a']]", '[[3, "a"]]', '[[true, "a"]]', '[["0", "a"]]', "[[0]]", 7, "{}"):
-        with pytest.raises(ValueError, match="`notes` in its settings"):
-            notes_of(replace(edit, settings={"notes": wrong}))
+        with pytest.raises(ValueError, match="`notes` in its remarks"):
+            notes_of(replace(edit, remarks={"notes": wrong}))

@@ -90,3 +90,61 @@ def _fits_plain(value: Any, hint: Any) -> bool:
     if not is_dataclass(value):
         return True
     return all(fits(getattr(value, name), one) for name, one in hints_of(kind).items())
+
+
+def as_plain(value: Any) -> Any:
+    """A value as JSON knows it: dataclasses and tuples with named fields by their fields.
+
+    Dictionaries by other keys than texts become pairs. :func:`from_plain` takes it back.
+
+    Examples::
+
+        >>> as_plain({1: (2, 3)})
+        [[1, [2, 3]]]
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: as_plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, tuple) and (names := getattr(value, "_fields", ())):
+        return dict(zip(names, map(as_plain, value), strict=True))
+    if isinstance(value, dict):
+        pairs = [[key, as_plain(item)] for key, item in value.items()]
+        return dict(pairs) if all(isinstance(key, str) for key in value) else pairs
+    return [as_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def from_plain(value: Any, hint: Any) -> Any:
+    """What :func:`as_plain` made plain, of the kind that a hint says.
+
+    What does not fit is returned as it is, for :func:`check_kinds` to refuse.
+
+    Raises:
+        TypeError: when a dataclass lacks a field, or has another.
+        ValueError: as the dataclass.
+
+    Examples::
+
+        >>> from_plain([[1, [2, 3]]], dict[int, tuple[int, ...]])
+        {1: (2, 3)}
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        made = (from_plain(value, one) for one in arguments if _may_be(value, one))
+        return next((one for one in made if fits(one, hint)), value)
+    if origin is tuple and isinstance(value, list):
+        kinds = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+        return tuple(map(from_plain, value, kinds)) if len(kinds) == len(value) else value
+    if origin is dict and isinstance(value, list):
+        return {from_plain(k, arguments[0]): from_plain(v, arguments[1]) for k, v in value}
+    if isinstance(value, dict) and origin is None and isinstance(hint, type) and _is_record(hint):
+        hints = hints_of(hint) if is_dataclass(hint) else get_type_hints(hint)
+        return hint(**{k: from_plain(v, hints[k]) if k in hints else v for k, v in value.items()})
+    return value
+
+
+def _is_record(hint: type) -> bool:
+    return is_dataclass(hint) or hasattr(hint, "_fields")
+
+
+def _may_be(value: Any, hint: Any) -> bool:
+    """Whether a dataclass is tried: only on fields, so that its own errors are told."""
+    return isinstance(value, dict) or not (isinstance(hint, type) and _is_record(hint))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +11,14 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet, check_dtypes
 from captum_neuroinspect._core.kept_file import read_kept, reading, write_kept
-from captum_neuroinspect._core.kinds import check_kinds
+from captum_neuroinspect._core.kinds import as_plain, check_kinds, from_plain, hints_of
 from captum_neuroinspect._core.modules import as_indices, check_indices
-from captum_neuroinspect.edit._epoch_choice import EpochRecord
-from captum_neuroinspect.edit._mend_choice import MendCandidate
-from captum_neuroinspect.edit.evaluation import Evaluation
 from captum_neuroinspect.edit.judged import Judged
+from captum_neuroinspect.edit.method_records import (
+    ComparisonRecord,
+    ConstraintRecord,
+    MendRecord,
+)
 from captum_neuroinspect.edit.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -25,19 +26,16 @@ if TYPE_CHECKING:
 
 _TOO_MANY = 2**53  # samples; a float counts no further
 _HEADS = ("head", "original")
-_RECORDS: dict[str, Any] = {
-    "history": EpochRecord,
-    "candidates": MendCandidate,
-}
+_METHODS = {"edit_head": ConstraintRecord, "mend": MendRecord, "comparison": ComparisonRecord}
 _PLAIN = (
-    "scope",
-    "strength",
+    "targets",
+    "before",
+    "after",
     "link",
-    "settings",
-    "best_epoch",
     "class_names",
     "group_shares",
     "is_kept",
+    "remarks",
 )
 
 
@@ -51,14 +49,11 @@ def save_edit(edit: HeadEdit, path: str | Path) -> Path:
     if edit.seen is not None:
         tensors["seen"] = edit.seen
     tensors |= _tensors_of(edit.judged)
-    record: dict[str, Any] = {name: getattr(edit, name) for name in _PLAIN}
+    record: dict[str, Any] = {name: as_plain(getattr(edit, name)) for name in _PLAIN}
+    (method,) = (name for name, kind in _METHODS.items() if type(edit.method) is kind)
+    record["method"] = [method, as_plain(edit.method)]
     record["verdict"] = edit.verdict.as_dict()
     record["judged"] = None if edit.judged is None else edit.judged.how
-    # Pairs, because JSON's keys are text.
-    record["targets"] = list(edit.targets.items())
-    record["ratio"] = _plain_ratio(edit.ratio)
-    record |= {name: asdict(getattr(edit, name)) for name in ("before", "after")}
-    record |= {name: [asdict(one) for one in getattr(edit, name)] for name in _RECORDS}
     return write_kept(path, "HeadEdit", tensors, record)
 
 
@@ -73,14 +68,10 @@ def read_edit(path: str | Path) -> dict[str, Any]:
 
     tensors, record = read_kept(path, "HeadEdit")
     with reading(path, "HeadEdit"):
-        record["targets"] = {target: tuple(neurons) for target, neurons in record["targets"]}
-        record["ratio"] = _ratio(record["ratio"])
-        for name in ("class_names", "group_shares"):
-            record[name] = None if record[name] is None else tuple(record[name])
-        for name in ("before", "after"):
-            record[name] = Evaluation(**{k: _tupled(v) for k, v in record[name].items()})
-        for name, kind in _RECORDS.items():
-            record[name] = tuple(kind(**one) for one in record[name])
+        hints = hints_of(HeadEdit)
+        record |= {name: from_plain(record[name], hints[name]) for name in _PLAIN}
+        method, of_method = record["method"]
+        record["method"] = from_plain(of_method, _METHODS[method])
         record["verdict"] = Verdict.from_dict(record["verdict"])
         record["seen"] = tensors.get("seen")
         record["judged"] = _judged(tensors, record["judged"], record["class_names"])
@@ -129,10 +120,6 @@ def _check_results(record: dict[str, Any]) -> None:
         _check_shares("accuracy", (one.accuracy,), (one.n_samples,))
         _check_shares("class_accuracy", one.class_accuracy, one.class_samples)
         _check_shares("group_accuracy", one.group_accuracy or (), one.group_samples)
-    for key, value in record["settings"].items():
-        if key.startswith("held_out_") and isinstance(value, float):
-            counts = record["settings"].get(f"{key.rpartition('_')[0]}_n")
-            _check_shares(key, (value,), (counts,) if isinstance(counts, int) else None)
 
 
 def _check_shares(name: str, shares: tuple[float, ...], counts: tuple[int, ...] | None) -> None:
@@ -182,20 +169,6 @@ def _judged(
         for when in ("before", "after")
     )
     return Judged(before, after, how)
-
-
-def _plain_ratio(value: Any) -> Any:
-    return {"classes": list(value.items())} if isinstance(value, dict) else value
-
-
-def _ratio(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {target: _tupled(of_class) for target, of_class in value["classes"]}
-    return _tupled(value)
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value  # JSON knows lists only
 
 
 def _linear(tensors: dict[str, Tensor], name: str) -> nn.Linear:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_neuroinspect._core.feature_set import FeatureSet
-from captum_neuroinspect.edit._options import Select
+from captum_neuroinspect.edit.edit_options import Select
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from torch import nn
 
@@ -14,7 +14,6 @@ from captum_neuroinspect.edit._arguments import check_disjoint, check_sets, chec
 from captum_neuroinspect.edit._layers import changed
 from captum_neuroinspect.edit._link import n_classes_of
 from captum_neuroinspect.edit._objective import Problem
-from captum_neuroinspect.edit._options import FitOptions
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
 from captum_neuroinspect.edit._seen import names_of
 from captum_neuroinspect.edit._targets import (
@@ -25,6 +24,8 @@ from captum_neuroinspect.edit._targets import (
     plain_ratios,
 )
 from captum_neuroinspect.edit._training import Fit
+from captum_neuroinspect.edit.edit_options import EditSettings
+from captum_neuroinspect.edit.method_records import ConstraintRecord
 
 
 def checked_problem(
@@ -34,7 +35,7 @@ def checked_problem(
     target: int | None,
     neurons: Neurons,
     ratio: Ratio,
-    options: FitOptions,
+    settings: EditSettings,
     *,
     mistakes: FeatureSet | None = None,
 ) -> Problem:
@@ -45,15 +46,16 @@ def checked_problem(
         ValueError: as :func:`edit_head`.
     """
     weight, bias = head_tensors(check_head(head))
-    n_classes = n_classes_of(head.out_features, options.link)
+    link = settings.options.link
+    n_classes = n_classes_of(head.out_features, link)
     targets = checked_targets(target, neurons, n_classes, head.in_features)
-    check_sets(head, options.link, train=train, validation=validation, mistakes=mistakes)
+    check_sets(head, link, train=train, validation=validation, mistakes=mistakes)
     # Both teach: a sample may be among both, as each epoch's crops of it are.
     check_disjoint(train=train, validation=validation)
     check_disjoint(validation=validation, mistakes=mistakes)
     check_training(train, targets)
-    ratios = checked_ratios(ratio, targets, weight, bias, train, options.link)
-    return Problem(weight, bias, head.bias is not None, targets, ratios, options)
+    ratios = checked_ratios(ratio, targets, weight, bias, train, link)
+    return Problem(weight, bias, head.bias is not None, targets, ratios, settings)
 
 
 def as_edit(
@@ -65,27 +67,21 @@ def as_edit(
     mistakes: FeatureSet | None = None,
 ) -> HeadEdit:
     """What a fit means for a head: both judged on ``validation``, which has chosen the epoch."""
-    settings = asdict(problem.options)
-    for name in ("scope", "strength", "link", "progress"):
-        del settings[name]
     edit = compare_heads(
         head,
         changed(head, fit.d_weight, fit.d_bias),
         validation,
         {target: neurons.tolist() for target, neurons in problem.targets.items()},
         train=train,
-        scope=problem.options.scope,
-        strength=problem.options.strength,
-        ratio=plain_ratios(problem.ratios),
-        history=fit.history,
-        best_epoch=fit.best_epoch,
-        link=problem.options.link,
-        settings=settings,
+        link=problem.settings.options.link,
     )
-    return replace(edit, seen=names_of(train, validation, mistakes))
+    record = ConstraintRecord(
+        problem.settings, plain_ratios(problem.ratios), fit.history, fit.best_epoch
+    )
+    return replace(edit, method=record, seen=names_of(train, validation, mistakes))
 
 
-def warn_of_failure(fit: Fit, options: FitOptions) -> None:
+def warn_of_failure(fit: Fit, settings: EditSettings) -> None:
     """Say at the line of who called the caller that training failed, if it did."""
     kept = f"epoch {fit.best_epoch}" if fit.best_epoch else "the original head"
     if fit.diverged:
@@ -95,15 +91,15 @@ def warn_of_failure(fit: Fit, options: FitOptions) -> None:
         )
     elif fit.best_epoch == 0:
         _warn(
-            f"every epoch was worse than the original head by select={options.select!r} "
-            f"({_scores(fit, options)}): the original is returned; try fewer neurons, a smaller "
+            f"every epoch was worse than the original head by select={settings.select!r} "
+            f"({_scores(fit, settings)}): the original is returned; try fewer neurons, a smaller "
             "strength or a narrower scope"
         )
 
 
-def _scores(fit: Fit, options: FitOptions) -> str:
+def _scores(fit: Fit, settings: EditSettings) -> str:
     if fit.best is None or fit.best.score == -math.inf:
-        return f"all cost the other classes more than max_cost={options.max_cost}"
+        return f"all cost the other classes more than max_cost={settings.options.max_cost}"
     return f"best {fit.best.score:.3f}, original {fit.original.score:.3f} on validation"
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_neuroinspect.edit._link import row_of
-from captum_neuroinspect.edit._options import Scope
+from captum_neuroinspect.edit.edit_options import Scope
 
 
 @dataclass(frozen=True)

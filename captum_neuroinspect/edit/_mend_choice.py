@@ -16,28 +16,11 @@ from captum_neuroinspect.edit._layers import changed, copy_of
 from captum_neuroinspect.edit._mend_fit import anchored_fit
 from captum_neuroinspect.edit._moved_samples import moved_samples
 from captum_neuroinspect.edit._outcomes import is_right, with_logits_of
+from captum_neuroinspect.edit.method_records import HeldOutAccuracy
 
 _ANCHOR = 1e-2
 _N_FOLDS = 3
 _N_VOTES = 5  # of each mistake, in each direction
-
-
-@dataclass(frozen=True)
-class MendCandidate:
-    """One of the two heads between which :func:`mend` chooses, on samples kept from its fit.
-
-    Attributes:
-        name: ``"original"`` or ``"fitted"``.
-        held_out_target: accuracy on the target's deployment samples, 0..1.
-        held_out_mean: mean of that and of the other classes' accuracies on validation and
-            deployment samples.
-        is_chosen: whether it is the head that is returned.
-    """
-
-    name: str
-    held_out_target: float
-    held_out_mean: float
-    is_chosen: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +42,7 @@ class Mending:
     given: Tensor | None = None
     max_classes: int | None = None
 
-    def candidates(self) -> tuple[MendCandidate, MendCandidate]:
+    def candidates(self) -> tuple[HeldOutAccuracy, HeldOutAccuracy]:
         """The original head, and heads that were found and fitted without a third of the samples.
 
         Each of these is judged on the third that it was not fitted to.
@@ -67,8 +50,8 @@ class Mending:
         parts = self._parts(self.met)
         heads = (self._without(parts == part) for part in range(_N_FOLDS))  # one at a time
         return (
-            self._judged("original", [self.head] * _N_FOLDS, parts),
-            self._judged("fitted", heads, parts),
+            self._judged([self.head] * _N_FOLDS, parts),
+            self._judged(heads, parts),
         )
 
     def fitted(self, met: FeatureSet, neurons: Tensor) -> nn.Linear:
@@ -109,7 +92,7 @@ class Mending:
         met = self.met.subset(~part)
         return self.fitted(met, self.neurons(met))
 
-    def _judged(self, name: str, heads: Iterable[nn.Linear], parts: Tensor) -> MendCandidate:
+    def _judged(self, heads: Iterable[nn.Linear], parts: Tensor) -> HeldOutAccuracy:
         """Each head on validation, where their mean counts, and on its own part."""
         validation, met = self.validation, self.met
         on_validation, on_met = torch.zeros(len(validation)), torch.zeros(len(met))
@@ -124,7 +107,7 @@ class Mending:
         others = [
             float(hits[labels == c].mean()) for c in labels.unique().tolist() if c != self.target
         ]
-        return MendCandidate(name, mine, (mine + sum(others)) / (1 + len(others)))
+        return HeldOutAccuracy(mine, (mine + sum(others)) / (1 + len(others)))
 
     def _parts(self, met: FeatureSet) -> Tensor:
         """``(N,)`` part of each sample: each class's right and wrong ones are dealt out in turn."""

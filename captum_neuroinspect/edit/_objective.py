@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect.edit._free_part import FreePart, free_part
 from captum_neuroinspect.edit._link import data_loss, divergence, row_of
-from captum_neuroinspect.edit._options import FitOptions
+from captum_neuroinspect.edit.edit_options import EditSettings
 from captum_neuroinspect.edit.penalties import (
     bounded_exp,
     coefficient_penalty,
@@ -32,7 +32,7 @@ class Problem:
         targets: neurons of each class to be mended.
         ratios: for each class the ``o`` asked for: ``(1,)`` for its neurons together,
             or ``(K,)`` for each by itself.
-        options: the other settings.
+        settings: the others.
     """
 
     weight: Tensor
@@ -40,7 +40,7 @@ class Problem:
     has_bias: bool
     targets: Mapping[int, Tensor]
     ratios: Mapping[int, Tensor]
-    options: FitOptions
+    settings: EditSettings
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,11 @@ class Objective:
     """The loss of a :class:`Problem` as a function of the difference from the original."""
 
     def __init__(self, problem: Problem, mistakes: FeatureSet | None = None) -> None:
-        self.problem, self.options = problem, problem.options
+        self.problem, self.settings = problem, problem.settings
+        self.options = self.settings.options
         shape = (problem.weight.shape[0], problem.weight.shape[1])
         self.free: FreePart = free_part(
-            self.options.scope, problem.targets, shape, has_bias=problem.has_bias
+            self.settings.scope, problem.targets, shape, has_bias=problem.has_bias
         )
         self.constraints = _constraints(problem)
         self._columns = [problem.weight[:, c.neurons] for c in self.constraints]
@@ -118,7 +119,7 @@ class Objective:
         """
         free = self.free
         logits = [self.logits(difference, b) for b in (batch, drawn) if b is not None]
-        columns = self._columns_after(difference) if self.options.strength else []
+        columns = self._columns_after(difference) if self.settings.strength else []
         leaves = [leaf.requires_grad_() for leaf in (*logits, *columns)]
         loss = self._loss(batch, drawn, logits, columns)
         slopes = torch.autograd.grad(loss, leaves, allow_unused=True)
@@ -137,14 +138,14 @@ class Objective:
     ) -> Tensor:
         options = self.options
         loss = data_loss(logits[0], batch.labels, options.link)
-        if options.strength:
-            loss = loss + options.strength * self._penalty(batch, logits[0], columns)
+        if self.settings.strength:
+            loss = loss + self.settings.strength * self._penalty(batch, logits[0], columns)
         if drawn is not None:
             of_mistakes = data_loss(logits[1], drawn.labels, options.link)
             loss = loss + options.mistake_weight * of_mistakes
-        if options.anchor == "predictions":
+        if options.anchor is not None and options.anchor.to == "predictions":
             moved = divergence(batch.logits, logits[0], options.link)
-            loss = loss + options.anchor_weight * moved
+            loss = loss + options.anchor.weight * moved
         return loss
 
     def _penalty(self, batch: Batch, logits: Tensor, columns: list[Tensor]) -> Tensor:

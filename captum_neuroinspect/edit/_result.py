@@ -16,26 +16,27 @@ from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.kept_file import reading
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.edit._edit_file import read_edit, save_edit
-from captum_neuroinspect.edit._epoch_choice import EpochRecord
-from captum_neuroinspect.edit._figure import edit_figure
 from captum_neuroinspect.edit._layers import copy_of, same_values
 from captum_neuroinspect.edit._link import Link
-from captum_neuroinspect.edit._mend_choice import MendCandidate
-from captum_neuroinspect.edit._options import Scope
 from captum_neuroinspect.edit._seen import is_in
-from captum_neuroinspect.edit._summary import as_html, as_text
+from captum_neuroinspect.edit._summary import as_html, as_text, edit_figure
 from captum_neuroinspect.edit._writing import find_layer, used_once, write_head
 from captum_neuroinspect.edit.controls import Control
 from captum_neuroinspect.edit.evaluation import Evaluation, evaluate, shares_of_groups
 from captum_neuroinspect.edit.head_diff import HeadDiff
 from captum_neuroinspect.edit.judged import Judged, judged_by
+from captum_neuroinspect.edit.method_records import (
+    ComparisonRecord,
+    ConstraintRecord,
+    MendRecord,
+)
 from captum_neuroinspect.edit.paired import Paired
 from captum_neuroinspect.edit.verdict import MULTI_HOT, UNJUDGED, Verdict, verdict_on
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Setting = str | float | int | bool | None
+Remark = str | float | int | bool | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,18 +48,13 @@ class HeadEdit:
         original: a copy of the layer before.
         targets: for each class that was mended the neurons whose influence was
             constrained. :attr:`target` and :attr:`neurons` are those of a single one.
-        scope: what was allowed to change.
-        strength: lambda3.
-        ratio: ``o``: a number, one a neuron, or one of these for each of many classes.
         before: the original's results on the validation set.
         after: the edited head's.
-        history: one record an epoch.
-        best_epoch: the epoch whose head was kept; 0: the original itself.
+        method: how it was made: what belongs to :func:`edit_head`, :func:`mend` or
+            :func:`compare_heads` alone.
         link: from logits to probabilities.
-        settings: the other settings of the training.
         class_names: one name a class, or ``None``.
         group_shares: share of each group of the training set, or ``None``.
-        candidates: the two heads between which :func:`mend` chose.
         verdict: whether to keep the edit; it cannot tell until :meth:`judge` was called.
         is_kept: whether the edited head is to be used. A session puts the original back,
             ``False``, unless the verdict is "keep" or its user insists.
@@ -66,27 +62,25 @@ class HeadEdit:
             :meth:`judge` finds them again; ``None`` where they are not known.
         judged: samples that the edit was neither fitted to nor chosen by, before and after,
             as :meth:`judge`, :func:`fit_and_judge` and :func:`cross_fit` give them; else ``None``.
+        remarks: whatever those who keep the edit write beside it.
     """
 
     head: nn.Linear
     original: nn.Linear
     targets: dict[int, tuple[int, ...]]
-    scope: Scope
-    strength: float
-    ratio: float | tuple[float, ...] | dict[int, float | tuple[float, ...]]
     before: Evaluation
     after: Evaluation
-    history: tuple[EpochRecord, ...] = ()
-    best_epoch: int = 0
+    method: ConstraintRecord | MendRecord | ComparisonRecord = field(
+        default_factory=ComparisonRecord
+    )
     link: Link = "softmax"
-    settings: dict[str, Setting] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
     group_shares: tuple[float, ...] | None = None
-    candidates: tuple[MendCandidate, ...] = ()
     verdict: Verdict = UNJUDGED
     is_kept: bool = True
     seen: Tensor | None = None
     judged: Judged | None = None
+    remarks: dict[str, Remark] = field(default_factory=dict)
 
     @property
     def target(self) -> int:
@@ -338,10 +332,14 @@ class HeadEdit:
                 "or is applied already"
             ) from None
 
+    @property
+    def _how(self) -> str:
+        return self.method.describe(self.head.out_features)
+
     def __repr__(self) -> str:
         return (
-            f"HeadEdit(targets {list(self.targets)}, scope {self.scope!r}, epoch "
-            f"{self.best_epoch}, accuracy {self.before.accuracy:.3f} -> {self.after.accuracy:.3f}, "
+            f"HeadEdit(targets {list(self.targets)}, {self._how}, accuracy "
+            f"{self.before.accuracy:.3f} -> {self.after.accuracy:.3f}, "
             f"verdict {self.verdict.decision!r})"
         )
 
@@ -357,13 +355,8 @@ def compare_heads(
     targets: Mapping[int, Sequence[int]],
     *,
     train: FeatureSet | None = None,
-    scope: Scope = "head",
-    strength: float = 0.0,
-    ratio: float | tuple[float, ...] | dict[int, float | tuple[float, ...]] = 1.0,
-    history: tuple[EpochRecord, ...] = (),
-    best_epoch: int = 0,
     link: Link = "softmax",
-    settings: Mapping[str, Setting] | None = None,
+    how: str = "two heads compared",
 ) -> HeadEdit:
     """A :class:`HeadEdit` of any two heads, however the second one came about.
 
@@ -373,13 +366,8 @@ def compare_heads(
         validation: what both are judged on.
         targets: neurons of each class whose ratios are reported.
         train: its groups' shares weight the adjusted accuracy.
-        scope: what may have changed.
-        strength: of the constraint, for the record.
-        ratio: asked for, for the record.
-        history: of the training, if there was one.
-        best_epoch: of it.
         link: from logits to probabilities.
-        settings: anything else for the record.
+        how: in words, how the second head came about.
 
     Examples::
 
@@ -402,15 +390,10 @@ def compare_heads(
         head=head,
         original=original,
         targets=named,
-        scope=scope,
-        strength=float(strength),
-        ratio=ratio,
         before=before,
         after=after,
-        history=history,
-        best_epoch=best_epoch,
+        method=ComparisonRecord(how),
         link=link,
-        settings=dict(settings or {}),
         class_names=validation.class_names,
         group_shares=shares,
     )

@@ -1,4 +1,4 @@
-"""The results of an edit as a table that people can read."""
+"""The results of an edit as a table and a picture that people can read."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from captum_neuroinspect._core.shares import FEW, share_with_interval
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import shown
-from captum_neuroinspect.edit._steps_table import steps_as_html, steps_as_text
 from captum_neuroinspect.edit._verdict_text import verdict_lines
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from captum_neuroinspect.edit._result import HeadEdit
+
+_BEFORE, _AFTER = "#9aa5b1", "#1f77b4"
 
 
 class Row(NamedTuple):
@@ -37,12 +41,6 @@ class Row(NamedTuple):
 
 
 _MAX_ROWS = 20  # of classes, groups or neurons each
-# Of explained mistakes and what chose the settings, and not of the photos that judge: each by a
-# head that was not fitted to it.
-_HELD_OUT = {
-    "target": "target, kept from the fit",
-    "mean": "mean over classes, kept from the fit",
-}
 _ABOUT_HELD_OUT = (
     "(kept from the fit: explained mistakes and photos that chose, each by a head that was not "
     "fitted to it; the verdict rests on others)"
@@ -60,7 +58,8 @@ def rows_of(edit: HeadEdit) -> Iterator[Row]:
     if before.worst_group_accuracy is not None and after.worst_group_accuracy is not None:
         counts = _of_worst(before.group_accuracy, after.group_accuracy, before.group_samples)
         yield Row("worst group", before.worst_group_accuracy, after.worst_group_accuracy, counts)
-    yield from _held_out(edit)
+    for name, old, new, n_held_out in edit.method.held_out():
+        yield Row(name, old, new, None if n_held_out is None else (n_held_out, n_held_out))
     counts = _of_worst(before.class_accuracy, after.class_accuracy, before.class_samples)
     yield Row("worst class", before.worst_class_accuracy, after.worst_class_accuracy, counts)
     yield Row("calibration error", before.calibration_error, after.calibration_error)
@@ -74,15 +73,6 @@ def rows_of(edit: HeadEdit) -> Iterator[Row]:
     ratios = list(edit.neuron_ratios().items())
     for (target, neuron), (old, new) in ratios[:_MAX_ROWS]:
         yield Row(f"ratio of neuron {neuron}, {edit.class_name(target)}", old, new)
-
-
-def _held_out(edit: HeadEdit) -> Iterator[Row]:
-    """What was kept from the choice of settings, where something was."""
-    for key, name in _HELD_OUT.items():
-        before, after = (edit.settings.get(f"held_out_{key}_{w}") for w in ("before", "after"))
-        n = edit.settings.get(f"held_out_{key}_n")
-        if isinstance(before, float) and isinstance(after, float):
-            yield Row(name, before, after, (n, n) if isinstance(n, int) else None)
 
 
 def _twice(counts: tuple[int, ...] | None, index: int) -> tuple[int, int] | None:
@@ -122,7 +112,7 @@ def as_text(edit: HeadEdit) -> str:
         name, a, b, _ = row
         line = f"{name:{width}}  {a:6.3f}  {b:6.3f}  {b - a:+6.3f}  {row.counted}"
         lines.append(line.rstrip())
-    return "\n".join([*lines, *_hidden(edit), *steps_as_text(edit)])
+    return "\n".join([*lines, *_hidden(edit), *_table_as_text(edit)])
 
 
 def as_html(edit: HeadEdit) -> str:
@@ -140,15 +130,32 @@ def as_html(edit: HeadEdit) -> str:
     table = html_table(("", "before", "after", "change", "of few"), cells)
     hidden = "".join(f"<p>{html.escape(line)}</p>" for line in _hidden(edit))
     title = f"<p>{html.escape(shown(_title(edit)))}</p>"
-    return f"{title}{edit.verdict._repr_html_()}{table}{hidden}{steps_as_html(edit)}"
+    return f"{title}{edit.verdict._repr_html_()}{table}{hidden}{_table_as_html(edit)}"
+
+
+def _table_as_text(edit: HeadEdit) -> list[str]:
+    """Lines of what competed; none where nothing did."""
+    table = edit.method.table()
+    if table is None:
+        return []
+    widths = [max(map(len, column)) for column in zip(*table.rows, strict=True)]
+    lines = ["", table.title]
+    for row in table.rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _table_as_html(edit: HeadEdit) -> str:
+    table = edit.method.table()
+    if table is None:
+        return ""
+    return f"<p>{html.escape(table.title)}</p>{html_table(table.rows[0], table.rows[1:])}"
 
 
 def _title(edit: HeadEdit) -> str:
     diff = edit.diff()
     names = ", ".join(edit.class_name(target) for target in edit.targets)
-    how = f"scope {edit.scope}, strength {edit.strength:g}, epoch {edit.best_epoch}"
-    if edit.settings.get("method") == "mend":
-        how = f"mend{_fitted(edit)}"
     change = (
         f"{diff.n_changed} of {diff.d_weight.numel()} coefficients changed, by {diff.norm:.4g} "
         "in norm"
@@ -156,15 +163,8 @@ def _title(edit: HeadEdit) -> str:
     if not (diff.n_changed or diff.d_bias.any()):
         change = "the original head stayed"
     n_neurons = sum(map(len, edit.targets.values()))
+    how = shown(edit.method.describe(edit.head.out_features))
     return f"Edit of {names}: {n_neurons} neurons, {how}; {change}"
-
-
-def _fitted(edit: HeadEdit) -> str:
-    """Which part of a large head was fitted."""
-    n_fitted = edit.settings.get("fitted_classes")
-    if n_fitted is None:
-        return ""
-    return f", fitted on {n_fitted:,} of {edit.head.out_features:,} classes"
 
 
 def _hidden(edit: HeadEdit) -> Iterator[str]:
@@ -174,10 +174,40 @@ def _hidden(edit: HeadEdit) -> Iterator[str]:
         "groups": len(edit.before.group_accuracy or ()) - _MAX_ROWS,
         "ratios of neurons": len(edit.before.ratios) - _MAX_ROWS,
     }
-    if any(True for _ in _held_out(edit)):
+    if edit.method.held_out():
         yield _ABOUT_HELD_OUT
     yield from (f"({n} {what} are not shown)" for what, n in counts.items() if n > 0)
 
 
 def _n_present(edit: HeadEdit) -> int:
     return sum(not math.isnan(value) for value in edit.before.class_accuracy)
+
+
+def edit_figure(edit: HeadEdit) -> Figure:
+    """Accuracy by class before and after, beside the course of the training or the candidates."""
+    from matplotlib.figure import Figure  # an import that takes long, for those who draw
+
+    classes = classes_to_show(edit)
+    figure = Figure((10, max(3.0, 0.3 * len(classes) + 1)), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_classes(left, edit, classes)
+    edit.method.draw(right)
+    return figure
+
+
+def _draw_classes(axes: Axes, edit: HeadEdit, classes: list[int]) -> None:
+    places = range(len(classes))
+    for offset, evaluation, colour, label in (
+        (-0.2, edit.before, _BEFORE, "before"),
+        (0.2, edit.after, _AFTER, "after"),
+    ):
+        values = [evaluation.class_accuracy[index] for index in classes]
+        axes.barh([p + offset for p in places], values, 0.4, color=colour, label=label)
+    axes.set_yticks(list(places), [edit.class_name(index) for index in classes])
+    for index, tick in zip(classes, axes.get_yticklabels(), strict=True):
+        tick.set_fontweight("bold" if index in edit.targets else "normal")
+        tick.set_parse_math(False)  # a name with two dollars is no formula
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 1), xlabel="accuracy", title="classes (bold: target)")
+    # Outside, for inside there are bars anywhere.
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)

@@ -64,6 +64,8 @@ def fit_head(
     train: FeatureSet | FeaturesOf,
     validation: FeatureSet,
     mistakes: FeatureSet | None = None,
+    *,
+    progress: bool = False,
 ) -> Fit:
     """Train the free part of a head and keep the best epoch.
 
@@ -74,18 +76,20 @@ def fit_head(
         train: features with labels, or a function from the epoch (from 1) to them.
         validation: chooses the epoch.
         mistakes: samples drawn beside each batch.
+        progress: show a bar over epochs.
 
     Raises:
         ValueError: when ``validation`` lacks what the rule of selection looks at.
     """
-    options, objective = problem.options, Objective(problem, mistakes)
+    settings, objective = problem.settings, Objective(problem, mistakes)
     held = objective.batch(validation)
-    judge = Judge(validation, problem.targets, options.select, options.max_cost, held.logits)
+    max_cost, patience = settings.options.max_cost, settings.options.training.patience
+    judge = Judge(validation, problem.targets, settings.select, max_cost, held.logits)
     difference = objective.free.start()
-    adam, rng = Adam(difference), torch.Generator().manual_seed(options.seed)
+    adam, rng = Adam(difference), torch.Generator().manual_seed(settings.seed)
     best, history = _Best(difference.clone()), []
     data = objective.batch(train) if isinstance(train, FeatureSet) else None
-    for epoch in tqdm(range(1, options.n_epochs + 1), "edit", disable=not options.progress):
+    for epoch in tqdm(range(1, settings.n_epochs + 1), "edit", disable=not progress):
         batch = objective.batch(train(epoch)) if callable(train) else data
         assert batch is not None
         loss = _epoch(objective, batch, adam, epoch, rng)
@@ -97,7 +101,7 @@ def fit_head(
             EpochRecord(epoch, loss, verdict.accuracy, verdict.target_accuracy, verdict.score)
         )
         best.offer(difference, epoch, verdict)
-        if epoch - best.epoch >= options.patience:
+        if epoch - best.epoch >= patience:
             break
     return _fit(objective, best, judge.original, history, epoch)
 
@@ -106,9 +110,10 @@ def _epoch(
     objective: Objective, data: Batch, adam: Adam, epoch: int, rng: torch.Generator
 ) -> float:
     """One pass; the mean loss, or the first that is not finite."""
-    options, total = objective.options, 0.0
-    pull = options.anchor_weight if options.anchor == "weights" else 0.0
-    drawn = torch.randperm(len(data.labels), generator=rng).split(options.batch_size)
+    settings, options, total = objective.settings, objective.options, 0.0
+    anchor = options.anchor
+    pull = anchor.weight if anchor is not None and anchor.to == "weights" else 0.0
+    drawn = torch.randperm(len(data.labels), generator=rng).split(options.training.batch_size)
     for step, rows in enumerate(drawn):
         batch = data.rows(rows)
         value, gradient = objective.gradient(adam.x, batch, objective.draw(len(rows), rng))
@@ -117,7 +122,7 @@ def _epoch(
         if pull:
             value += pull * adam.x.square().sum().item()
         total += value
-        adam.step(gradient, options.rate(epoch, step, len(drawn)), pull)
+        adam.step(gradient, settings.rate(epoch, step, len(drawn)), pull)
     return total / len(drawn)
 
 

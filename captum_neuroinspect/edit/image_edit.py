@@ -16,9 +16,9 @@ from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.edit._fitting import as_edit, checked_problem, warn_of_failure
-from captum_neuroinspect.edit._options import FitOptions
 from captum_neuroinspect.edit._targets import Neurons, Ratio
 from captum_neuroinspect.edit._training import fit_head
+from captum_neuroinspect.edit.edit_options import EditSettings
 from captum_neuroinspect.features import (
     _as_loader,
     _default_batch_size,
@@ -28,9 +28,6 @@ from captum_neuroinspect.features import (
 )
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from captum_neuroinspect.edit._options import FitKeywords
     from captum_neuroinspect.edit._result import HeadEdit
 
 Augment = Callable[[Tensor], Tensor]
@@ -49,7 +46,8 @@ def edit_through_images(
     augment: Augment | None = None,
     mistakes: FeatureSet | None = None,
     image_batch_size: int | None = None,
-    **options: Unpack[FitKeywords],
+    settings: EditSettings | None = None,
+    progress: bool = False,
 ) -> HeadEdit:
     """Like :func:`edit_head`, with features computed again in each epoch.
 
@@ -72,15 +70,16 @@ def edit_through_images(
         mistakes: as in :func:`edit_head`.
         image_batch_size: images a pass through the backbone, for a ``Dataset`` or
             tensors; ``None``: as :func:`collect_features` chooses.
-        options: all other settings of :func:`edit_head`, such as ``scope``, ``strength``
-            and ``n_epochs``.
+        settings: :class:`~captum_neuroinspect.edit.EditSettings`: all other arguments of
+            :func:`edit_head`, such as ``scope``, ``strength`` and ``n_epochs``.
+        progress: show a progress bar over epochs.
 
     Returns:
         A :class:`HeadEdit`, as from :func:`edit_head`.
 
     Raises:
-        TypeError: when ``augment`` cannot be called or gives no tensor, or an option is
-            unknown.
+        TypeError: when ``augment`` cannot be called or gives no tensor, or ``settings`` are
+            something else.
         ValueError: as :func:`edit_head` and :func:`collect_features`.
 
     Warns:
@@ -94,15 +93,18 @@ def edit_through_images(
         >>> images, labels = torch.rand(12, 3, 2, 2), torch.arange(12) % 2
         >>> held = collect_features(model, (images, labels), progress=False)
         >>> edit = edit_through_images(
-        ...     model, (images, labels), held, target=0, neurons=[1], strength=0.1, lr=1e-5,
-        ...     augment=lambda image: image.flip(-1), n_epochs=2,
+        ...     model, (images, labels), held, target=0, neurons=[1],
+        ...     augment=lambda image: image.flip(-1),
+        ...     settings=EditSettings(strength=0.1, lr=1e-5, n_epochs=2),
         ... )
         >>> edit.target
         0
     """
     if augment is not None and not callable(augment):
         raise TypeError(f"augment is {type(augment).__name__}, expected a function of an image")
-    checked = FitOptions(**options)
+    if not (settings is None or isinstance(settings, EditSettings)):
+        raise TypeError(f"settings is {type(settings).__name__}, expected EditSettings")
+    checked = settings or EditSettings()
     if image_batch_size is None:
         image_batch_size = _default_batch_size(model)
     loader = _as_loader(train_data, image_batch_size)
@@ -118,7 +120,7 @@ def edit_through_images(
         head, first, validation, target, neurons, ratio, checked, mistakes=mistakes
     )
     train = first if augment is None else _Epochs(first, features_of)
-    fit = fit_head(problem, train, validation, mistakes)
+    fit = fit_head(problem, train, validation, mistakes, progress=progress)
     warn_of_failure(fit, checked)
     return as_edit(head, fit, problem, first, validation, mistakes)
 

@@ -19,10 +19,11 @@ from captum_neuroinspect.edit._arguments import (
     check_training,
 )
 from captum_neuroinspect.edit._layers import copy_of
-from captum_neuroinspect.edit._mend_choice import MendCandidate, Mending
+from captum_neuroinspect.edit._mend_choice import Mending
 from captum_neuroinspect.edit._outcomes import LARGEST_WHOLE, with_logits_of
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
 from captum_neuroinspect.edit._seen import names_of
+from captum_neuroinspect.edit.method_records import MendRecord
 from captum_neuroinspect.edit.probability_ratio import check_target, checked_neurons
 
 _FEWEST_MET = 5
@@ -68,7 +69,7 @@ def mend(
     taken for it or it for them, that were met, or that the cue raises. The others stay bit by bit.
     Their part of the cross entropy is kept exactly; of the samples those of the target are taken,
     and at most 1,000 of the other fitted classes and 1,000 of all others from each set, drawn by
-    ``seed``, which stand for the rest. The settings say so: ``fitted_classes``. Logits are made
+    ``seed``, which stand for the rest. The record says so: ``n_fitted_classes``. Logits are made
     block by block: beside the sets up to six copies of the head are held (about a gigabyte with
     21,843 classes and 2,048 features), and a copy of the logits of ``met``. Sets with a
     ``head_fingerprint`` are taken as they are, others are looked at once to see whether their
@@ -90,15 +91,12 @@ def mend(
         seed: deals out the held-out parts, and draws the samples for a large head.
 
     Returns:
-        A :class:`HeadEdit`, judged on ``validation``; ``candidates`` has the original and the
-        fitted head by the held-out accuracies, ``settings`` these of what is returned
-        (``held_out_target_before``, ``held_out_target_after``, ``held_out_mean_before`` and
-        ``held_out_mean_after``) and the ``objection`` to the fitted head, if there is one. These
-        samples were not fitted to, but they decide what is kept, and neurons that were given may
-        have been found in them: judge the edit on others (:func:`fit_and_judge`,
-        :func:`cross_fit`). ``best_epoch`` is 0 where the original stayed, else 1. Its ``verdict``
-        cannot tell before :meth:`HeadEdit.judge` is called with samples that served for nothing
-        else.
+        A :class:`HeadEdit`, judged on ``validation``; ``method`` is a :class:`MendRecord` with
+        the original and the fitted head by their held-out accuracies, and the objection to the
+        fitted one, if there is one. These samples were not fitted to, but they decide what is
+        kept, and neurons that were given may have been found in them: judge the edit on others
+        (:func:`fit_and_judge`, :func:`cross_fit`). Its ``verdict`` cannot tell before
+        :meth:`HeadEdit.judge` is called with samples that served for nothing else.
 
     Raises:
         TypeError: when ``head`` is not linear, or neurons are not whole numbers.
@@ -112,6 +110,7 @@ def mend(
 
     Examples::
 
+        >>> import torch
         >>> _ = torch.manual_seed(0)
         >>> head, labels = nn.Linear(8, 2), torch.arange(120) % 2
         >>> z = torch.rand(120, 8) + torch.nn.functional.one_hot(labels, 8)
@@ -144,31 +143,15 @@ def mend(
             given,
             max_classes,
         )
-        candidates, objection = _candidates(mending, max_cost)
-        # Where the original stays, the record has the neurons that would have been moved.
+        record = _record(mending, max_cost)
+        # Where the original stays, the edit has the neurons that would have been moved.
         moved = mending.neurons(met)
-        if objection:
-            warnings.warn(
-                f"the original head is returned: {objection}", RuntimeWarning, stacklevel=3
-            )
-        edit = compare_heads(
-            head,
-            copy_of(head) if objection else mending.fitted(met, moved),
-            validation,
-            {mending.target: moved.tolist()},
-            train=train,
-            best_epoch=0 if objection else 1,
-            settings={
-                "method": "mend",
-                "target_weight": target_weight,
-                "max_cost": max_cost,
-                "seed": seed,
-                **({"objection": objection} if objection else {}),
-                **({} if max_classes is None else {"fitted_classes": max_classes}),
-                **_held_out(mending, candidates),
-            },
-        )
-        return replace(edit, candidates=candidates, seen=names_of(train, validation, met))
+        if record.objection:
+            message = f"the original head is returned: {record.objection}"
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+        new = copy_of(head) if record.objection else mending.fitted(met, moved)
+        edit = compare_heads(head, new, validation, {mending.target: moved.tolist()}, train=train)
+        return replace(edit, method=record, seen=names_of(train, validation, met))
 
 
 def _check(n_neurons: int, target_weight: float, max_cost: float) -> None:
@@ -191,28 +174,24 @@ def _checked_classes(max_classes: int | None, n_classes: int) -> int | None:
     return max_classes if max_classes < n_classes else None
 
 
-def _candidates(mending: Mending, max_cost: float) -> tuple[tuple[MendCandidate, ...], str | None]:
-    """Both heads, if there are samples to judge them on, and why the original is chosen, if so."""
-    n_met = int((mending.met.labels == mending.target).sum())
-    if n_met < _FEWEST_MET:
-        return (), f"{n_met} samples of the target were met, expected at least {_FEWEST_MET}"
-    original, fitted = mending.candidates()
-    cost = original.held_out_mean - fitted.held_out_mean
-    if cost > max_cost:
-        objection = f"the edit costs {100 * cost:.1f} points of mean held-out accuracy"
-        return (replace(original, is_chosen=True), fitted), objection
-    return (original, replace(fitted, is_chosen=True)), None
-
-
-def _held_out(mending: Mending, candidates: tuple[MendCandidate, ...]) -> dict[str, float | int]:
-    """Accuracies of the original and of the head that is returned, on samples kept from it."""
-    if not candidates:
-        return {}
-    original = candidates[0]
-    chosen = next(one for one in candidates if one.is_chosen)
-    counts = {"held_out_target_n": int((mending.met.labels == mending.target).sum())}
-    return counts | {
-        f"held_out_{name}_{when}": getattr(one, f"held_out_{name}")
-        for when, one in (("before", original), ("after", chosen))
-        for name in ("target", "mean")
-    }
+def _record(mending: Mending, max_cost: float) -> MendRecord:
+    """Both heads on held-out samples, and why the original is chosen, if it is."""
+    n_target = int((mending.met.labels == mending.target).sum())
+    original, fitted, objection = None, None, None
+    if n_target < _FEWEST_MET:
+        objection = f"{n_target} samples of the target were met, expected at least {_FEWEST_MET}"
+    else:
+        original, fitted = mending.candidates()
+        cost = original.mean - fitted.mean
+        if cost > max_cost:
+            objection = f"the edit costs {100 * cost:.1f} points of mean held-out accuracy"
+    return MendRecord(
+        float(mending.target_weight),
+        float(max_cost),
+        int(mending.seed),
+        n_target,
+        original,
+        fitted,
+        objection,
+        mending.max_classes,
+    )

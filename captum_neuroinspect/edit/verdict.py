@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from captum_neuroinspect._core.checks import check_between
+from captum_neuroinspect._core.kinds import as_plain, from_plain
 from captum_neuroinspect._core.shares import FEW
 from captum_neuroinspect.edit._verdict_text import (
     about_neurons,
@@ -22,7 +23,6 @@ from captum_neuroinspect.edit.paired import Estimate, Paired, mcnemar
 
 Decision = Literal["keep", "do not keep", "cannot tell"]
 
-_CHANGES = ("target_gain", "others_change", "overall_change")
 _LEVEL = 0.05  # of the tests
 _FEWEST_LOST = 2  # photos of a class, net: one says nothing about it
 
@@ -110,23 +110,14 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """Dictionaries, lists, numbers and texts, for JSON."""
-        record = asdict(self)
-        for name in _CHANGES:
-            value = getattr(self, name)
-            record[name] = None if value is None else value._asdict()
-        record["controls"] = [asdict(control) for control in self.controls]
-        return record | {"about_neurons": self.about_neurons}
+        return as_plain(self) | {"about_neurons": self.about_neurons}
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Verdict:
         """What :meth:`as_dict` gave."""
         fields = {name: value for name, value in record.items() if name != "about_neurons"}
-        for name in _CHANGES:
-            fields[name] = None if fields[name] is None else Estimate(**fields[name])
-        worst = fields["worst_class"]
-        fields["worst_class"] = None if worst is None else ClassChange(**worst)
-        fields["controls"] = tuple(Control(**control) for control in fields["controls"])
-        return cls(**fields)
+        verdict: Verdict = from_plain(fields, cls)
+        return verdict
 
     def __str__(self) -> str:
         return self.sentence

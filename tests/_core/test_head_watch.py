@@ -12,7 +12,7 @@ from torch import nn
 
 from captum_neuroinspect import collect_features, edit_head, find_head
 from captum_neuroinspect._core.head_watch import check_belongs, watched
-from captum_neuroinspect.edit import edit_through_images
+from captum_neuroinspect.edit import EditSettings, edit_through_images
 from captum_neuroinspect.inspection import NeuroInspect
 from captum_neuroinspect.optvis import render_illusions
 
@@ -113,7 +113,8 @@ def test_edit_through_images_takes_a_head():
     model, data = TwoHeads(), _pictures()
     torch.manual_seed(1)  # other photos than those that it trains on
     held = collect_features(model, _pictures(), model.sex, progress=False)
-    options = {"target": 1, "neurons": [1, 2], "n_epochs": 1, "lr": 1e-4}
+    settings = EditSettings(n_epochs=1, lr=1e-4)
+    options = {"target": 1, "neurons": [1, 2], "settings": settings}
     edit = edit_through_images(model, data, held, head=model.sex, **options)
     assert torch.equal(edit.original.weight, model.sex.weight)
     with pytest.raises(ValueError, match="'inner' is not the decision layer"):

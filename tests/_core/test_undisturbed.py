@@ -35,6 +35,7 @@ from captum_neuroinspect import (
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.analysis import core_relevance, crops, top_photos
 from captum_neuroinspect.edit import (
+    EditSettings,
     calibration_error,
     compare_heads,
     cross_fit,
@@ -202,7 +203,12 @@ ENTRIES: dict[str, Callable[[dict[str, Any]], list[Tensor]]] = {
     "cross_fit": _cross_fitted,
     "through images": lambda m: [
         edit_through_images(
-            m["model"], m["other_data"], m["held"], target=m["target"], neurons=[1], n_epochs=2
+            m["model"],
+            m["other_data"],
+            m["held"],
+            target=m["target"],
+            neurons=[1],
+            settings=EditSettings(n_epochs=2),
         ).head.weight.detach()
     ],
     "compare_heads": lambda m: [

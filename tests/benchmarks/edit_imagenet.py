@@ -26,7 +26,7 @@ from torch import nn
 from tqdm import tqdm
 
 from captum_neuroinspect import edit_head, mend
-from captum_neuroinspect.edit._options import Anchor, Scope
+from captum_neuroinspect.edit import Anchor, EditOptions
 from captum_neuroinspect.edit.baselines import (
     Baseline,
     JustTrainTwice,
@@ -34,6 +34,7 @@ from captum_neuroinspect.edit.baselines import (
     Unchanged,
     Zeroing,
 )
+from captum_neuroinspect.edit.edit_options import Scope
 
 Method = Callable[[MarkedCase], nn.Linear]
 
@@ -57,7 +58,9 @@ def methods() -> dict[str, Method]:
         "zero 100 neurons, all classes": baseline(Zeroing("all"), 100),
         "equation (8), paper: whole head, 6 neurons": equation_8("head", 6, with_mistakes=False),
         "equation (8), whole head, 20 neurons, and the mistakes": equation_8("head", 20),
-        "the same, held near the original's predictions": equation_8("head", 20, "predictions"),
+        "the same, held near the original's predictions": equation_8(
+            "head", 20, Anchor("predictions")
+        ),
         "the same, scope: the missed classes' rows": equation_8("class", 20),
         "the same, scope: these classes' coefficients of 20 neurons": equation_8("neurons", 20),
         "the same, of 100 neurons": equation_8("neurons", 100),
@@ -89,7 +92,7 @@ def equation_8(
     n_neurons: int,
     anchor: Anchor | None = None,
     with_mistakes: bool = True,
-    **options: float,
+    **settings: float,
 ) -> Method:
     """All missed classes at once, lambda 1 if nothing else is said."""
 
@@ -102,11 +105,10 @@ def equation_8(
                 case.selection,
                 neurons={target: case.neurons[:n_neurons] for target in case.missed},
                 scope=scope,
-                anchor=anchor,
                 mistakes=case.mistakes if with_mistakes else None,
-                mistake_weight=1.0,
                 seed=case.seed,
-                **options,
+                options=EditOptions(anchor=anchor, mistake_weight=1.0),
+                **settings,
             ).head
 
     return inner
@@ -114,7 +116,7 @@ def equation_8(
 
 def cautious(strength: float) -> Method:
     """Little steps near the original; chosen on other splits (seeds 10 and 11)."""
-    return equation_8("head", 20, "predictions", anchor_weight=100.0, lr=1e-4, strength=strength)
+    return equation_8("head", 20, Anchor("predictions", 100.0), lr=1e-4, strength=strength)
 
 
 def mended(case: MarkedCase) -> nn.Linear:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_neuroinspect import FeatureSet, collect_features, edit_head, find_head
-from captum_neuroinspect.edit import edit_through_images
+from captum_neuroinspect.edit import EditOptions, EditSettings, Training, edit_through_images
 from captum_neuroinspect.experiments.digits_on_textures import (
     DigitsOnTextures,
     DigitsOnTexturesConfig,
@@ -100,8 +100,9 @@ class Setup:
 
     def edit(self, features: FeatureSet) -> object:
         # A patience of all epochs: none is left out.
+        options = EditOptions(training=Training(patience=N_EPOCHS))
         return edit_head(
-            self.head, features, self.held, n_epochs=N_EPOCHS, patience=N_EPOCHS, **OPTIONS
+            self.head, features, self.held, n_epochs=N_EPOCHS, options=options, **OPTIONS
         )
 
     def edit_with_flips(self) -> object:
@@ -110,7 +111,7 @@ class Setup:
             (self.images, self.labels),
             self.held,
             augment=lambda image: image.flip(-1),
-            n_epochs=2,
+            settings=EditSettings(n_epochs=2),
             **OPTIONS,
         )
 

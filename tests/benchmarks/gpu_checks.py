@@ -47,6 +47,7 @@ from captum_neuroinspect import (
     rank_neurons,
     render_illusions,
 )
+from captum_neuroinspect.edit import EditOptions
 from captum_neuroinspect.optvis import Guidance, IllusionOptions
 
 COLUMNS = ["check", "result", "note"]
@@ -585,7 +586,7 @@ def _edits(setup: Setup, sets: tuple[FeatureSet, ...]) -> str:
         edits = {
             "edit_head": edit_head(
                 net.head, train, validation, target=1, neurons=[1, 2], mistakes=met.mistakes(),
-                n_epochs=3, select="target", max_cost=1.0,
+                n_epochs=3, select="target", options=EditOptions(max_cost=1.0),
             ),
             "mend": mend(net.head, train, validation, met, target=1, n_neurons=5, max_cost=1.0),
         }  # fmt: skip
@@ -616,7 +617,7 @@ def _(setup: Setup) -> str:
     net, (train, validation, *_) = small_net(setup.device), small_sets()
     edit = edit_head(
         net.head, train, validation, target=1, neurons=[1, 2], n_epochs=1, select="target",
-        max_cost=1.0,
+        options=EditOptions(max_cost=1.0),
     )  # fmt: skip
     made = render_illusions(net, [1, 2], [0, 1], **_TINY)
     with tempfile.TemporaryDirectory() as name:

@@ -31,7 +31,7 @@ from captum_neuroinspect import (
     rank_neurons,
     render_illusions,
 )
-from captum_neuroinspect.edit import edit_through_images
+from captum_neuroinspect.edit import EditOptions, EditSettings, edit_through_images
 from captum_neuroinspect.optvis import IllusionOptions
 
 COLUMNS = ["what", "dtype", "largest relative difference", "note"]
@@ -157,6 +157,7 @@ def _saliency(setup: Setup, method: str, dtype: torch.dtype) -> Mapping[str, obj
 
 def _edits(setup: Setup, how: str, dtype: torch.dtype) -> Mapping[str, object]:
     train, validation, met, _ = small_sets()
+    options = EditOptions(max_cost=1.0)
 
     def run(device: torch.device) -> Any:
         net = small_net(device).to(dtype)
@@ -165,11 +166,12 @@ def _edits(setup: Setup, how: str, dtype: torch.dtype) -> Mapping[str, object]:
         if how == "images":
             return edit_through_images(
                 net, class_photos(64), validation, head=net.head, target=1, neurons=[1, 2],
-                mistakes=met.mistakes(), n_epochs=2, select="target", max_cost=1.0,
+                mistakes=met.mistakes(),
+                settings=EditSettings(n_epochs=2, select="target", options=options),
             )  # fmt: skip
         return edit_head(
             net.head, train, validation, target=1, neurons=[1, 2], mistakes=met.mistakes(),
-            n_epochs=5, select="target", max_cost=1.0,
+            n_epochs=5, select="target", options=options,
         )  # fmt: skip
 
     here, there = _both(setup, run)
@@ -178,7 +180,7 @@ def _edits(setup: Setup, how: str, dtype: torch.dtype) -> Mapping[str, object]:
         raise RuntimeError("the edit on the CPU changed nothing: there is nothing to compare")
     note = (
         f"of the change {difference(*change):.1e}; the head is on {here.head.weight.device}, "
-        f"best epoch {here.best_epoch} and {there.best_epoch}"
+        f"{here.method.describe(here.head.out_features)}"
     )
     return _found(here.head.weight, there.head.weight, note)
 

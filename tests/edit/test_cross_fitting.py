@@ -13,7 +13,7 @@ from helpers import feature_set, nudged
 from torch import nn
 
 from captum_neuroinspect import FeatureSet, HeadEdit, edit_head, mend
-from captum_neuroinspect.edit import Judged, compare_heads, cross_fit, fit_and_judge
+from captum_neuroinspect.edit import EditOptions, Judged, compare_heads, cross_fit, fit_and_judge
 from captum_neuroinspect.edit.cross_fitting import folds_of
 
 TARGET = 1
@@ -51,8 +51,8 @@ def _retrainer(head: nn.Linear) -> Any:
             warnings.simplefilter("ignore", RuntimeWarning)
             return edit_head(
                 head, train, validation, target=TARGET, neurons=neurons or [1, 2], lr=0.1,
-                strength=0.0, mistakes=deployment, mistake_weight=3.0, select="target",
-                max_cost=1.0,
+                strength=0.0, mistakes=deployment, select="target",
+                options=EditOptions(mistake_weight=3.0, max_cost=1.0),
             )  # fmt: skip
 
     return fit
@@ -107,8 +107,7 @@ def test_mends_own_held_out_accuracy_is_chance_on_noise() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             edit = mend(head, train, validation, met, target=TARGET, max_cost=1.0)
-        found = edit.settings
-        gains.append(found["held_out_mean_after"] - found["held_out_mean_before"])
+        gains.append(edit.method.chosen.mean - edit.method.original.mean)
     mean, half = _mean_and_half(gains)
     assert abs(mean) < half
 
@@ -278,11 +277,12 @@ def test_samples_of_train_that_were_met_teach_once() -> None:
         found = mend(head, train, validation, met, target=TARGET, max_cost=1.0)
     expected = mend(head, rest, validation, met, target=TARGET, max_cost=1.0)
     assert torch.equal(found.head.weight, expected.head.weight)
-    assert found.settings == expected.settings
+    assert found.method == expected.method
     options = {"target": TARGET, "neurons": [1], "mistakes": met, "select": "target", "lr": 0.1}
+    options["options"] = EditOptions(max_cost=1.0)
     with pytest.warns(UserWarning, match="10 of 20 samples of train are in mistakes too"):
-        found = edit_head(head, train, validation, max_cost=1.0, **options)
-    expected = edit_head(head, rest, validation, max_cost=1.0, **options)
+        found = edit_head(head, train, validation, **options)
+    expected = edit_head(head, rest, validation, **options)
     assert torch.equal(found.head.weight, expected.head.weight)
 
 

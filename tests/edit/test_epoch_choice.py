@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from edit_arguments import arguments
 from helpers import feature_set, linear, nudged
 from torch import nn
 
@@ -86,9 +87,9 @@ def test_edit_head_returns_the_original_when_all_epochs_are_worse(select):
     head, train, validation = _wrongly_labelled()
     options = dict(target=0, neurons=[1], lr=5.0, batch_size=30, n_epochs=3, select=select)
     with pytest.warns(RuntimeWarning, match=f"worse than the original head by select='{select}'"):
-        edit = edit_head(head, train, validation, **options)
-    assert edit.best_epoch == 0
-    assert len(edit.history) == 3
+        edit = edit_head(head, train, validation, **arguments(**options))
+    assert edit.method.best_epoch == 0
+    assert len(edit.method.history) == 3
     assert torch.equal(edit.head.weight, head.weight)
     assert edit.before == edit.after
 
@@ -110,10 +111,10 @@ def test_edit_head_never_scores_below_the_original(select):
         judge = Judge(data, [0], select, 0.005, data.logits)
         after = judge(data.with_head(edit.head).logits)
         assert after.score >= judge.original.score
-        if edit.best_epoch:
-            record = edit.history[edit.best_epoch - 1]
+        if edit.method.best_epoch:
+            record = edit.method.history[edit.method.best_epoch - 1]
             assert record.score == pytest.approx(after.score)
-            assert record.score == max(r.score for r in edit.history)
+            assert record.score == max(r.score for r in edit.method.history)
 
 
 def test_edit_head_keeps_an_edit_that_is_as_good():
@@ -121,4 +122,4 @@ def test_edit_head_keeps_an_edit_that_is_as_good():
     head, _, validation = _wrongly_labelled()
     edit = edit_head(head, nudged(validation), validation, target=0, neurons=[1], n_epochs=2)
     assert edit.before.accuracy == edit.after.accuracy == 1.0
-    assert edit.best_epoch == 1
+    assert edit.method.best_epoch == 1

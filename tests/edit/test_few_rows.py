@@ -57,7 +57,7 @@ def test_rows_that_are_not_fitted_stay_bit_by_bit():
     differ = (edit.head.weight != head.weight).any(1)
     assert differ[TARGET]
     assert differ.sum() <= 12
-    assert edit.settings["fitted_classes"] == 12
+    assert edit.method.n_fitted_classes == 12
     assert "fitted on 12 of 60 classes" in edit.summary()
     own = test.subset(test.labels == TARGET)
     assert own.with_head(edit.head).accuracy() > own.accuracy() + 0.2
@@ -70,14 +70,14 @@ def test_heads_of_a_thousand_classes_are_fitted_as_a_whole():
         for limit in (None, 60, 1000)
     ]
     assert all(edit.head.weight.equal(edits[0].head.weight) for edit in edits)
-    assert all("fitted_classes" not in edit.settings for edit in edits)
+    assert all(edit.method.n_fitted_classes is None for edit in edits)
     assert "fitted on" not in edits[0].summary()
 
 
 def test_a_head_of_more_classes_is_fitted_in_few_rows():
     head, train, validation, met, _ = world(n_classes=1001)
     edit = mend(head, train, validation, met, target=TARGET, max_cost=1.0)
-    assert edit.settings["fitted_classes"] == 200
+    assert edit.method.n_fitted_classes == 200
     assert (edit.head.weight != head.weight).any(1).sum() <= 200
 
 

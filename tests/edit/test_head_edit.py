@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from edit_arguments import arguments
 from helpers import Boom, assert_same_set, feature_set, left_unchanged, linear, nudged
 from torch import nn
 
 from captum_neuroinspect import FeatureSet, HeadEdit, edit_head, probability_ratio
+from captum_neuroinspect.edit import Anchor, EditOptions, EditSettings, Training
 
 TARGET, CUE = 0, 5
 
@@ -56,7 +58,7 @@ def cue():
 def _edit(cue, **options):
     head, train, validation = cue[:3]
     defaults = {"target": TARGET, "neurons": CUE, "strength": 0.1, "lr": 0.01}
-    return edit_head(head, train, validation, **(defaults | options))
+    return edit_head(head, train, validation, **arguments(**(defaults | options)))
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +139,9 @@ def test_edit_head_loss_of_one_batch_by_hand(with_mistake):
         neurons=neurons,
         strength=strength,
         ratio=o,
-        n_epochs=1,
-        batch_size=3,
-        **options,
+        **arguments(n_epochs=1, batch_size=3, **options),
     )
-    assert edit.history[0].loss == pytest.approx(expected, rel=1e-5)
+    assert edit.method.history[0].loss == pytest.approx(expected, rel=1e-5)
 
 
 def _reference_retraining(
@@ -182,7 +182,7 @@ def test_edit_head_one_step_is_torchs_adam(cue, strength, neurons):
     options = dict(neurons=neurons, strength=strength, n_epochs=1, batch_size=240, lr=0.01)
     head, train, easy = *cue[:2], _easy(cue)
     _, expected, _ = _reference_retraining(head, train, easy, **options)
-    edit = edit_head(head, train, easy, target=TARGET, **options)
+    edit = edit_head(head, train, easy, target=TARGET, **arguments(**options))
     _assert_same_values(edit.head, expected)
     assert not torch.equal(edit.head.weight, cue[0].weight)
 
@@ -193,9 +193,9 @@ def test_edit_head_equals_plain_retraining(cue, strength):
     head, train, validation = _blank(cue)
     options = dict(neurons=[CUE], strength=strength, n_epochs=6, batch_size=32, lr=0.01)
     accuracy, expected, epoch = _reference_retraining(head, train, validation, **options)
-    edit = edit_head(head, train, validation, target=TARGET, patience=6, **options)
+    edit = edit_head(head, train, validation, target=TARGET, **arguments(patience=6, **options))
     _assert_same_values(edit.head, expected)
-    assert edit.best_epoch == epoch > 1
+    assert edit.method.best_epoch == epoch > 1
     assert edit.after.accuracy == pytest.approx(accuracy)
 
 
@@ -267,24 +267,43 @@ def test_edit_head_leaves_its_arguments_alone(cue):
 def test_edit_head_keeps_the_best_epoch(cue):
     head, train, validation = _blank(cue)
     edit = edit_head(head, train, validation, target=TARGET, neurons=CUE, lr=0.01, n_epochs=8)
-    accuracies = [record.accuracy for record in edit.history]
-    assert [record.epoch for record in edit.history] == list(range(1, len(accuracies) + 1))
+    accuracies = [record.accuracy for record in edit.method.history]
+    assert [record.epoch for record in edit.method.history] == list(range(1, len(accuracies) + 1))
     assert len(set(accuracies)) > 1
-    assert edit.best_epoch == 1 + accuracies.index(max(accuracies))
-    kept = edit.history[edit.best_epoch - 1]
+    assert edit.method.best_epoch == 1 + accuracies.index(max(accuracies))
+    kept = edit.method.history[edit.method.best_epoch - 1]
     assert edit.after.accuracy == pytest.approx(kept.accuracy)
     assert edit.after.class_accuracy[TARGET] == pytest.approx(kept.target_accuracy)
     assert validation.with_head(edit.head).accuracy() == pytest.approx(kept.accuracy)
     assert edit.before.accuracy == pytest.approx(validation.accuracy())
 
 
+def test_the_papers_options_are_the_defaults(cue):
+    assert torch.equal(_edit(cue, options="paper").head.weight, _edit(cue).head.weight)
+    assert _edit(cue, options="paper").method.settings.options == EditOptions()
+
+
+@pytest.mark.parametrize("make", [Anchor, EditOptions, EditSettings, Training])
+def test_options_are_checked_when_they_are_put_together(make):
+    wrong = {
+        Anchor: {"to": "the wall"},
+        EditOptions: {"anchor": "weights"},
+        EditSettings: {"options": Training()},
+        Training: {"warmup": "long"},
+    }
+    with pytest.raises((TypeError, ValueError), match="expected"):
+        make(**wrong[make])
+    with pytest.raises(TypeError, match=r"training is 3, expected a Training"):
+        EditOptions(training=3)
+
+
 @pytest.mark.parametrize("patience", [1, 3])
 def test_edit_head_patience_stops(cue, patience):
     """No epoch is better than the first."""
     options = {"lr": 1e-5, "patience": patience, "n_epochs": 9}
-    edit = edit_head(cue[0], cue[1], _easy(cue), target=TARGET, neurons=CUE, **options)
-    assert edit.best_epoch == 1
-    assert len(edit.history) == 1 + patience
+    edit = edit_head(cue[0], cue[1], _easy(cue), target=TARGET, neurons=CUE, **arguments(**options))
+    assert edit.method.best_epoch == 1
+    assert len(edit.method.history) == 1 + patience
 
 
 def test_edit_head_is_drawn_by_its_seed_only(cue):
@@ -303,8 +322,8 @@ def test_edit_head_reports_by_hand(cue, edit):
     for result, head in ((edit.before, edit.original), (edit.after, edit.head)):
         expected = probability_ratio(head, mean, CUE, TARGET).item()
         assert result.ratios == pytest.approx((expected,))
-    assert (edit.target, edit.neurons, edit.scope) == (TARGET, (CUE,), "head")
-    assert (edit.strength, edit.ratio) == (0.1, 1.0)
+    assert (edit.target, edit.neurons) == (TARGET, (CUE,))
+    assert (edit.method.settings.strength, edit.method.ratio) == (0.1, 1.0)
 
 
 def test_edit_head_evaluate_judges_other_data(cue, edit):
@@ -322,7 +341,7 @@ def test_edit_head_ratio_by_rule(cue):
     mean = train.features[train.labels == TARGET].mean(0)[None]
     ratios = [probability_ratio(cue[0], mean, j, TARGET).item() for j in (CUE, 1)]
     edit = _edit(cue, neurons=[CUE, 1], ratio="rule")
-    assert edit.ratio == pytest.approx((min(ratios) - 1) / 3 + 1)
+    assert edit.method.ratio == pytest.approx((min(ratios) - 1) / 3 + 1)
 
 
 def test_edit_head_returns_the_original_rather_than_a_worse_head(cue):
@@ -331,8 +350,8 @@ def test_edit_head_returns_the_original_rather_than_a_worse_head(cue):
     wrong = feature_set(head, train.features, (train.labels + 1) % 3)
     with pytest.warns(RuntimeWarning, match=r"every epoch was worse than the original") as record:
         edit = edit_head(head, wrong, validation, target=TARGET, neurons=CUE, lr=0.1)
-    assert max(epoch.accuracy for epoch in edit.history) < edit.before.accuracy
-    assert edit.best_epoch == 0
+    assert max(epoch.accuracy for epoch in edit.method.history) < edit.before.accuracy
+    assert edit.method.best_epoch == 0
     assert torch.equal(edit.head.weight, head.weight)
     assert edit.after == edit.before
     assert record[0].filename == __file__
@@ -427,9 +446,8 @@ def test_save_load_round_trip(cue, tmp_path, as_double):
             one, other = (getattr(getattr(e, name), key) for e in (edit, loaded))
             assert torch.equal(one, other)
             assert one.dtype == other.dtype
-    for name in ("targets", "scope", "strength", "ratio", "best_epoch", "link", "settings"):
-        assert getattr(loaded, name) == getattr(edit, name)
-    assert loaded.history == edit.history
+    assert (loaded.targets, loaded.link) == (edit.targets, edit.link)
+    assert loaded.method == edit.method
     for name in ("before", "after"):
         one, other = (asdict(getattr(e, name)) for e in (edit, loaded))
         assert one.keys() == other.keys()
@@ -445,7 +463,7 @@ def test_save_load_round_trip(cue, tmp_path, as_double):
 def test_save_takes_torch_and_numpy_numbers(cue, tmp_path):
     edit = _edit(cue, target=torch.tensor(TARGET), strength=np.float32(0.125))
     loaded = HeadEdit.load(edit.save(tmp_path / "edit.safetensors"))
-    assert (loaded.target, loaded.strength) == (TARGET, 0.125)
+    assert (loaded.target, loaded.method.settings.strength) == (TARGET, 0.125)
 
 
 # --- bad input -----------------------------------------------------------------------
@@ -477,14 +495,23 @@ def test_save_takes_torch_and_numpy_numbers(cue, tmp_path):
             "one value a neuron needs a mapping",
         ),
         ({"penalty": "l1"}, ValueError, "penalty='l1', expected one of"),
-        ({"anchor": "head"}, ValueError, "anchor='head', expected one of"),
-        ({"anchor_weight": -1}, ValueError, "anchor_weight=-1, expected a finite number"),
+        ({"anchor": "head"}, ValueError, "anchor.to='head', expected one of"),
+        (
+            {"anchor": "weights", "anchor_weight": -1},
+            ValueError,
+            "weight=-1, expected a finite number",
+        ),
         ({"select": "best"}, ValueError, "select='best', expected one of"),
         ({"max_cost": float("nan")}, ValueError, "max_cost=nan"),
         ({"schedule": "linear"}, ValueError, "schedule='linear', expected one of"),
         ({"warmup": 20}, ValueError, "warmup=20, expected less than n_epochs=20"),
         ({"warmup": -1}, ValueError, "warmup=-1, expected a finite number, 0 or more"),
         ({"link": "probit"}, ValueError, "link='probit', expected one of"),
+        ({"strength": "auto"}, TypeError, "strength='auto', expected a number"),
+        ({"batch_size": 4.5}, TypeError, "batch_size=4.5, expected a whole number"),
+        ({"seed": 0.5}, TypeError, "seed=0.5, expected a whole number"),
+        ({"options": "fast"}, ValueError, "options='fast', expected EditOptions or 'paper'"),
+        ({"options": {}}, TypeError, "options is dict, expected EditOptions or 'paper'"),
         ({"scope": "all"}, ValueError, "scope='all', expected one of"),
         ({"strength": -1}, ValueError, "strength=-1, expected a finite number, 0 or more"),
         ({"strength": float("inf")}, ValueError, "strength=inf"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from edit_arguments import arguments
 from helpers import feature_set, linear, nudged
 from torch import nn
 
@@ -51,12 +52,10 @@ def test_loss_of_many_labels_by_hand():
         neurons=[1, 4],
         ratio=1.1,
         strength=0.5,
-        n_epochs=1,
-        batch_size=20,
         lr=1e-9,
-        **SIGMOID,
+        **arguments(n_epochs=1, batch_size=20, **SIGMOID),
     )
-    assert edit.history[0].loss == pytest.approx(expected, rel=1e-5, nan_ok=True)
+    assert edit.method.history[0].loss == pytest.approx(expected, rel=1e-5, nan_ok=True)
     assert edit.link == "sigmoid"
 
 
@@ -66,7 +65,9 @@ def test_edit_of_many_labels_brings_the_ratio_nearer():
         head.weight[2, 1] = 3.0
     data = data.with_head(head)
     options = dict(scope="neurons", strength=1.0, lr=0.1, select="target", max_cost=0.0)
-    edit = edit_head(head, data, nudged(data), target=2, neurons=[1], **options, **SIGMOID)
+    edit = edit_head(
+        head, data, nudged(data), target=2, neurons=[1], **arguments(**options, **SIGMOID)
+    )
     assert 1 < edit.after.ratios[0] < edit.before.ratios[0] - 0.1
     changed = (edit.head.weight != head.weight).any(1)
     assert changed.tolist() == [False, False, True]
@@ -81,8 +82,8 @@ def test_edit_of_many_labels_brings_the_ratio_nearer():
 def test_every_rule_takes_many_labels(select):
     head, data = _many_labels()
     options = dict(target=0, neurons=[1], strength=0.0, lr=0.05, select=select, max_cost=0.5)
-    edit = edit_head(head, data, nudged(data), **options, **SIGMOID)
-    assert edit.history[0].accuracy == pytest.approx(edit.history[0].accuracy)
+    edit = edit_head(head, data, nudged(data), **arguments(**options, **SIGMOID))
+    assert edit.method.history[0].accuracy == pytest.approx(edit.method.history[0].accuracy)
     assert edit.after.accuracy > 0
 
 
@@ -99,10 +100,12 @@ def test_a_single_output_is_a_softmax_of_two(target, anchor, scope):
     options = dict(neurons=[1, 2], strength=0.5, lr=0.01, batch_size=60, anchor=anchor)
     options |= dict(n_epochs=1, scope=scope)
     easy = nudged(data.correct().subset(torch.tensor([0])))
-    one = edit_head(head, data, easy, target=target, **options, **SIGMOID)
+    one = edit_head(head, data, easy, target=target, **arguments(**options, **SIGMOID))
     easy = nudged(pair.correct().subset(torch.tensor([0])))
-    other = edit_head(two, pair, easy, target=target, **options)
-    assert one.history[0].loss == pytest.approx(other.history[0].loss, rel=1e-5, nan_ok=True)
+    other = edit_head(two, pair, easy, target=target, **arguments(**options))
+    assert one.method.history[0].loss == pytest.approx(
+        other.method.history[0].loss, rel=1e-5, nan_ok=True
+    )
     assert one.before.ratios == pytest.approx(other.before.ratios, rel=1e-5, nan_ok=True)
     if target == 1:  # row 0 of the two has no counterpart
         torch.testing.assert_close(one.head.weight[0], other.head.weight[1])
@@ -111,7 +114,7 @@ def test_a_single_output_is_a_softmax_of_two(target, anchor, scope):
 def test_a_single_output_learns():
     head, data = _one_output()
     options = dict(target=1, neurons=[3], strength=0.1, lr=0.05, n_epochs=20, patience=20)
-    edit = edit_head(head, data, nudged(data), **options, **SIGMOID)
+    edit = edit_head(head, data, nudged(data), **arguments(**options, **SIGMOID))
     assert edit.after.accuracy > max(edit.before.accuracy, 0.8)
     assert len(edit.after.class_accuracy) == 2
     assert edit.head.weight.shape == (1, 5)
@@ -127,6 +130,6 @@ def test_links_refuse_labels_of_the_other_kind():
     with pytest.raises(ValueError, match="train has a single output: link='softmax'"):
         edit_head(one, single, single, **edit)
     with pytest.raises(ValueError, match="train has one class a sample: link='sigmoid'"):
-        edit_head(head, classes, classes, **edit, **SIGMOID)
+        edit_head(head, classes, classes, **edit, **arguments(**SIGMOID))
     with pytest.raises(ValueError, match=r"target=2 is out of range: expected 0..1"):
-        edit_head(one, single, single, target=2, neurons=[1], **SIGMOID)
+        edit_head(one, single, single, target=2, neurons=[1], **arguments(**SIGMOID))

@@ -57,7 +57,7 @@ def test_it_mends_a_class_that_leans_on_a_cue():
     assert after.class_accuracy()[0] > 0.8
     assert after.accuracy() > test.accuracy()
     assert CUE in edit.neurons
-    assert edit.settings["held_out_target_after"] > edit.settings["held_out_target_before"]
+    assert edit.method.chosen.target > edit.method.original.target
     assert all(torch.equal(a, b) for a, b in zip(before, head.parameters(), strict=True))
 
 
@@ -83,7 +83,10 @@ def test_too_few_samples_of_the_target():
     with pytest.warns(RuntimeWarning, match="4 samples of the target were met"):
         edit = mend(head, train, validation, few, target=0)
     assert edit.head.weight.equal(head.weight)
-    assert edit.best_epoch == 0
+    assert edit.is_original
+    assert edit.method.chosen is None
+    assert edit.method.n_target == 4
+    assert edit.plot().axes
 
 
 def test_an_edit_that_costs_too_much_is_refused():
@@ -94,12 +97,10 @@ def test_an_edit_that_costs_too_much_is_refused():
         edit = mend(head, train, validation, wrong, target=0, target_weight=50.0)
     assert edit.head.weight.equal(head.weight)
     # What is shown is of the head that is returned, not of the one that was refused.
-    for name in ("target", "mean"):
-        before = edit.settings[f"held_out_{name}_before"]
-        assert edit.settings[f"held_out_{name}_after"] == before
-    original, fitted = edit.candidates
-    assert fitted.held_out_mean < original.held_out_mean - edit.settings["max_cost"]
-    assert (original.is_chosen, fitted.is_chosen) == (True, False)
+    record = edit.method
+    assert record.chosen == record.original
+    assert record.fitted.mean < record.original.mean - record.max_cost
+    assert [one.before == one.after for one in record.held_out()] == [True, True]
     assert "the verdict rests on others" in edit.summary()
 
 
@@ -154,7 +155,6 @@ def test_the_choice_by_a_literal_loop():
     """Three heads without a third of the samples met each, judged by hand on that third."""
     head, train, validation, met, _ = scenario()
     edit = mend(head, train, validation, met, target=0, neurons=[CUE])
-    original, fitted = edit.candidates
     kind = [f"{y} {right}" for y, right in zip(met.labels, met.is_correct, strict=True)]
     shuffled = torch.randperm(len(met), generator=torch.Generator().manual_seed(0)).tolist()
     order = sorted(shuffled, key=lambda row: kind[row])
@@ -175,19 +175,18 @@ def test_the_choice_by_a_literal_loop():
         torch.cat([met.labels, validation.labels]),
     )
     means = [target, *(float(rights[labels == c].mean()) for c in (1, 2))]
-    assert fitted.held_out_target == pytest.approx(target)
-    assert fitted.held_out_mean == pytest.approx(sum(means) / 3)
-    assert original.held_out_target == pytest.approx(float(met.class_accuracy()[0]))
-    assert edit.settings["held_out_target_after"] == fitted.held_out_target
-    assert fitted.is_chosen
-    assert edit.best_epoch == 1
+    assert edit.method.fitted.target == pytest.approx(target)
+    assert edit.method.fitted.mean == pytest.approx(sum(means) / 3)
+    assert edit.method.original.target == pytest.approx(float(met.class_accuracy()[0]))
+    assert edit.method.chosen == edit.method.fitted
+    assert edit.method.objection is None
 
 
 def test_candidates_are_saved_and_shown(tmp_path):
     head, train, validation, met, _ = scenario()
     edit = mend(head, train, validation, met, target=0, n_neurons=1)
     loaded = HeadEdit.load(edit.save(tmp_path / "edit.safetensors"))
-    assert loaded.candidates == edit.candidates
+    assert loaded.method == edit.method
     assert loaded.summary() == edit.summary()
     lines = edit.summary().splitlines()
     at = lines.index("Candidates, with a cap of 0.01 on the cost in the mean:")
@@ -199,8 +198,12 @@ def test_candidates_are_saved_and_shown(tmp_path):
     figure = edit.plot()
     figure.canvas.draw()
     mean, target = figure.axes[1].lines
-    assert list(target.get_ydata()) == [one.held_out_target for one in edit.candidates]
-    assert list(mean.get_ydata()) == [one.held_out_mean for one in edit.candidates]
+    assert list(target.get_ydata()) == [
+        one.target for one in (edit.method.original, edit.method.fitted)
+    ]
+    assert list(mean.get_ydata()) == [
+        one.mean for one in (edit.method.original, edit.method.fitted)
+    ]
 
 
 # The parts

@@ -7,6 +7,7 @@ import re
 
 import pytest
 import torch
+from edit_arguments import arguments
 from helpers import feature_set, left_unchanged, nudged
 from torch import nn
 
@@ -30,7 +31,7 @@ def _edit(head, data, **options):
     right = data.correct()
     surest = right.logits.softmax(1).amax(1).argmax()  # no small edit is worse on it
     easy = nudged(right.subset(surest[None]))
-    return edit_head(head, data, easy, **(defaults | options))
+    return edit_head(head, data, easy, **arguments(**(defaults | options)))
 
 
 def _model(head):
@@ -183,27 +184,39 @@ def test_load_refuses_other_files(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("scope", "all", "`scope` is 'all'"),
-        ("strength", "10", "`strength` is '10', expected float"),
-        ("best_epoch", 1.5, "`best_epoch` is 1.5, expected int"),
+        ("method.settings.scope", "all", "scope='all', expected one of"),
+        ("method.settings.strength", "10", "strength='10', expected a number"),
+        ("method.settings.options.anchor", {"to": "weights", "weight": -1}, "weight=-1, expected"),
+        ("method.settings.options.training.patience", 0, "patience=0, expected at least 1"),
+        ("method.best_epoch", 1.5, "`method` is ConstraintRecord("),
+        ("method.best_epoch", 99, "best_epoch=99, expected 0..2"),
+        ("method.ratio", "rule", "`method` is ConstraintRecord("),
+        ("method.settings", None, "`method` is ConstraintRecord("),
+        ("method", ["mend", {"seed": 0}], "missing 3 required positional arguments"),
+        ("method", ["other", {}], "KeyError"),
         ("link", None, "`link` is None"),
         ("targets", [[5, [1]]], "target=5 is out of range: expected 0..2"),
         ("targets", [[1, [6]]], "neuron=6 is out of range: expected 0..5"),
         ("targets", [[1, ["a"]]], "`targets` is {1: "),
         ("class_names", ["a"], "1 class names for 3 classes"),
         ("before", {"accuracy": 1}, "missing 3 required positional arguments"),
-        ("history", [{"epoch": 1}], "missing 4 required positional arguments"),
-        ("history", 3, "not iterable"),
+        ("method.history", [{"epoch": 1}], "missing 4 required positional arguments"),
+        ("method.history", 3, "has no len"),
         ("group_shares", ["a"], "`group_shares` is"),
         ("is_kept", 1, "`is_kept` is 1, expected bool"),
-        ("verdict", {"decision": "keep"}, "KeyError"),
+        ("verdict", {"decision": "keep"}, "missing 1 required positional argument"),
     ],
 )
 def test_load_refuses_a_record_that_makes_no_edit(tmp_path, field, value, message):
     edit = _edit(*_case())
     path = edit.save(tmp_path / "edit.safetensors")
     tensors, record = read_kept(path, "HeadEdit")
-    write_kept(path, "HeadEdit", tensors, record | {field: value})
+    *outer, last = field.split(".")
+    inner = record
+    for name in outer:
+        inner = inner[name][1] if name == "method" else inner[name]
+    inner[last] = value
+    write_kept(path, "HeadEdit", tensors, record)
     with pytest.raises(ValueError, match=rf"edit\.safetensors cannot .*{re.escape(message)}"):
         HeadEdit.load(path)
 
@@ -269,7 +282,7 @@ def test_edit_of_many_classes_has_no_single_target():
     head, data = _case()
     edit = _edit(head, data, target=None, neurons={2: [3, 5], 0: 1}, ratio={2: 1.0, 0: 1.1})
     assert edit.targets == {2: (3, 5), 0: (1,)}
-    assert edit.ratio == {2: pytest.approx(1.0), 0: pytest.approx(1.1)}
+    assert edit.method.ratio == {2: pytest.approx(1.0), 0: pytest.approx(1.1)}
     assert list(edit.neuron_ratios()) == [(2, 3), (2, 5), (0, 1)]
     assert [pair[0] for pair in edit.neuron_ratios().values()] == list(edit.before.ratios)
     for name in ("target", "neurons"):
@@ -284,7 +297,7 @@ def test_summary_shows_before_and_after():
     head, data = _case(class_names=("ant", "bee", "cow"))
     edit = compare_heads(head, nn.Linear(6, 3), data, {1: [0, 4]}, train=data)
     lines = edit.summary().splitlines()
-    assert lines[0].startswith("Edit of bee: 2 neurons, scope head")
+    assert lines[0].startswith("Edit of bee: 2 neurons, two heads compared; ")
     rows = {line[:25].strip(): line.split()[-3:] for line in lines[3:]}
     before, after = edit.before.accuracy, edit.after.accuracy
     assert rows["accuracy"] == [f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}"]
@@ -339,8 +352,8 @@ def test_plot_shows_classes_and_training(n_epochs):
 def test_settings_are_on_record():
     head, data = _case()
     edit = _edit(head, data, penalty="mean_ratio", seed=3)
-    assert edit.settings["penalty"] == "mean_ratio"
-    assert edit.settings["seed"] == 3
+    assert edit.method.settings.options.penalty == "mean_ratio"
+    assert edit.method.settings.seed == 3
 
 
 @pytest.mark.parametrize("n", [19, 20])

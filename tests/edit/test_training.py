@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from edit_arguments import arguments
 from helpers import feature_set, linear, nudged
 from torch import nn
 
 from captum_neuroinspect import edit_head
+from captum_neuroinspect.edit import Anchor, EditOptions, EditSettings, Training
 from captum_neuroinspect.edit._adam import Adam
 from captum_neuroinspect.edit._objective import Objective, Problem
-from captum_neuroinspect.edit._options import FitOptions
 
 
 def _case(n=48, n_features=6, n_classes=4, seed=0):
@@ -125,14 +126,11 @@ def test_edit_head_follows_the_written_out_equation_step_by_step(case, penalty, 
             neurons=targets,
             ratio=ratios,
             lr=0.01,
-            n_epochs=n_steps,
-            patience=n_steps,
-            batch_size=len(data),
             select="min_class",
-            **options,
+            **arguments(n_epochs=n_steps, patience=n_steps, batch_size=len(data), **options),
         )
-        assert edit.history[-1].loss == pytest.approx(loss, rel=1e-4)
-        if edit.best_epoch == n_steps:
+        assert edit.method.history[-1].loss == pytest.approx(loss, rel=1e-4)
+        if edit.method.best_epoch == n_steps:
             torch.testing.assert_close(edit.head.weight, expected.weight, atol=2e-6, rtol=1e-4)
             torch.testing.assert_close(edit.head.bias, expected.bias, atol=2e-6, rtol=1e-4)
 
@@ -164,15 +162,17 @@ def test_edit_head_losses_follow_schedule_and_anchor(schedule, warmup, anchor):
         strength=0.5,
         lr=0.05,
         n_epochs=6,
-        patience=6,
-        batch_size=len(data),
-        schedule=schedule,
-        warmup=warmup,
-        anchor=anchor,
-        anchor_weight=0.7,
+        **arguments(
+            patience=6,
+            batch_size=len(data),
+            schedule=schedule,
+            warmup=warmup,
+            anchor=anchor,
+            anchor_weight=0.7,
+        ),
     )
     expected = [loss for _, loss in reference]
-    assert [record.loss for record in edit.history] == pytest.approx(expected, rel=1e-4)
+    assert [record.loss for record in edit.method.history] == pytest.approx(expected, rel=1e-4)
 
 
 # --- the gradient, and Adam ----------------------------------------------------------
@@ -188,10 +188,11 @@ def test_gradient_equals_finite_differences(scope, link):
         data = feature_set(head, data.features, labels)
     targets = {1: torch.tensor([0, 3]), 2: torch.tensor([3])}
     ratios = {1: torch.tensor([1.0, 1.1]), 2: torch.tensor([1.2])}
-    options = FitOptions(scope=scope, link=link, anchor="predictions", anchor_weight=2.0)
+    options = EditOptions(link=link, anchor=Anchor("predictions", 2.0))
+    settings = EditSettings(scope=scope, options=options)
     weight, bias = head.weight.detach(), head.bias.detach()
     mistakes = data.subset(torch.arange(5))
-    objective = Objective(Problem(weight, bias, True, targets, ratios, options), mistakes)
+    objective = Objective(Problem(weight, bias, True, targets, ratios, settings), mistakes)
     batch = objective.batch(data)
     drawn = objective.draw(7, torch.Generator().manual_seed(0))
     rng = torch.Generator().manual_seed(1)
@@ -238,7 +239,12 @@ def test_weights_anchor_of_huge_weight_changes_nothing(scope):
     validation = _easy(head, data)
     free = edit_head(head, data, validation, **options)
     norms = [
-        edit_head(head, data, validation, anchor="weights", anchor_weight=weight, **options)
+        edit_head(
+            head,
+            data,
+            validation,
+            **arguments(anchor="weights", anchor_weight=weight, **options),
+        )
         .diff()
         .norm
         for weight in (0.0, 1.0, 100.0, 1e9)
@@ -259,13 +265,12 @@ def test_predictions_anchor_keeps_the_predictions():
             _easy(head, data),
             target=1,
             neurons=[0, 3],
-            anchor="predictions",
-            anchor_weight=weight,
             strength=3.0,
             lr=0.02,
-            schedule="cosine",
             n_epochs=1,  # of 48 steps
-            batch_size=1,
+            **arguments(
+                anchor="predictions", anchor_weight=weight, schedule="cosine", batch_size=1
+            ),
         )
         return (edit.head(data.features).softmax(1) - old).abs().max().item()
 
@@ -292,7 +297,7 @@ def test_targets_with_own_rows_leave_other_rows_alone():
 def test_coefficient_penalties_of_two_targets_do_not_mix():
     """CON acts on each row by itself: far from the data, both edits are what each alone is."""
     head, data = _case()
-    options = dict(
+    options = arguments(
         scope="neurons", penalty="coefficients", strength=1e6, lr=1e-3, n_epochs=1, batch_size=48
     )
     validation = _easy(head, data)
@@ -333,7 +338,7 @@ def test_a_sharp_head_trains_without_overflow():
     edit = edit_head(
         head, data, _easy(head, data), target=0, neurons=0, scope="class", lr=0.1, n_epochs=4
     )
-    assert all(math.isfinite(record.loss) for record in edit.history)
+    assert all(math.isfinite(record.loss) for record in edit.method.history)
     assert edit.head.weight[0, 0] < 300
     assert edit.head.weight.isfinite().all()
 
@@ -341,8 +346,10 @@ def test_a_sharp_head_trains_without_overflow():
 def test_a_loss_that_breaks_at_once_returns_the_original():
     head, data = _case()
     with pytest.warns(RuntimeWarning, match="NaN in epoch 1: training stopped, the orig") as record:
-        edit = edit_head(head, data, nudged(data), target=1, neurons=[0], lr=1e30, batch_size=8)
-    assert edit.best_epoch == 0
+        edit = edit_head(
+            head, data, nudged(data), target=1, neurons=[0], lr=1e30, **arguments(batch_size=8)
+        )
+    assert edit.method.best_epoch == 0
     assert torch.equal(edit.head.weight, head.weight)
     assert record[0].filename == __file__
 
@@ -358,10 +365,10 @@ def test_a_loss_or_gradient_that_breaks_later_keeps_the_epochs_before(monkeypatc
         return (loss * broken[0], slope * broken[1]) if len(calls) > 2 else (loss, slope)
 
     monkeypatch.setattr(Objective, "gradient", breaks)
-    options = dict(target=1, neurons=[0], batch_size=48, n_epochs=6, patience=6)
+    options = arguments(target=1, neurons=[0], batch_size=48, n_epochs=6, patience=6)
     with pytest.warns(RuntimeWarning, match="in epoch 3: training stopped, epoch 1 is returned"):
         edit = edit_head(head, data, _easy(head, data), **options)
-    assert [record.epoch for record in edit.history] == [1, 2]
+    assert [record.epoch for record in edit.method.history] == [1, 2]
     assert edit.head.weight.isfinite().all()
 
 
@@ -369,8 +376,9 @@ def test_a_loss_or_gradient_that_breaks_later_keeps_the_epochs_before(monkeypatc
 
 
 def test_rates_rise_for_the_warmup_and_fall_to_nothing():
-    options = FitOptions(lr=2.0, n_epochs=5, warmup=2, schedule="cosine")
-    rates = [options.rate(epoch, step, 10) for epoch in range(1, 6) for step in range(10)]
+    options = EditOptions(training=Training(warmup=2, schedule="cosine"))
+    settings = EditSettings(lr=2.0, n_epochs=5, options=options)
+    rates = [settings.rate(epoch, step, 10) for epoch in range(1, 6) for step in range(10)]
     assert np.allclose(np.diff(rates[:20]), 0.1)
     assert max(rates) == pytest.approx(2.0)
     assert all(np.diff(rates[20:]) < 0)

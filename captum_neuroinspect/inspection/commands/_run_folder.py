@@ -290,10 +290,10 @@ def save_edit(session: NeuroInspect, folder: Path, picked: Selection | None = No
     """
     edit = session.last_edit
     assert edit is not None
-    settings = {**edit.settings, _MADE_FROM: session.edit_identity}
+    remarks = {**edit.remarks, _MADE_FROM: session.edit_identity}
     if picked is not None:
-        settings = with_notes(settings | {"note": picked.note}, picked.notes)
-    session.last_edit = replace(edit, settings=settings)
+        remarks = with_notes(remarks | {"note": picked.note}, picked.notes)
+    session.last_edit = replace(edit, remarks=remarks)
     return session.last_edit.save(folder / _EDIT)
 
 
@@ -325,7 +325,7 @@ def restore_edit(session: NeuroInspect, folder: Path) -> bool:
 
 def _is_of(session: NeuroInspect, edit: HeadEdit) -> bool:
     is_of_head = head_fingerprint(edit.original) == head_fingerprint(session.head)
-    return is_of_head and edit.settings.get(_MADE_FROM) == session.edit_identity
+    return is_of_head and edit.remarks.get(_MADE_FROM) == session.edit_identity
 
 
 def _are_texts(names: Any) -> bool:

@@ -97,7 +97,7 @@ def _changes(data: ReportData) -> Iterator[tuple[str, float]]:
     verdict = None if data.edit is None else data.edit.verdict
     if verdict is None:
         return
-    for name in ("target_gain", "overall_change"):
+    for name in ("target_gain", "others_change", "overall_change"):
         for number in getattr(verdict, name) or ():
             yield f"`{name}` of the verdict", number
     for control in verdict.controls:

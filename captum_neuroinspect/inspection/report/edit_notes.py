@@ -1,4 +1,4 @@
-"""What a reader wrote about neurons, kept as a text among an edit's settings."""
+"""What a reader wrote about neurons, kept as a text among an edit's remarks."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 from captum_neuroinspect.edit import HeadEdit
 
-_KEY = "notes"  # in an edit's settings, which hold plain values only
+_KEY = "notes"  # in an edit's remarks, which are plain values only
 
 
-def with_notes(settings: Mapping[str, Any], notes: Mapping[int, str]) -> dict[str, Any]:
-    """An edit's settings with notes by neuron.
+def with_notes(remarks: Mapping[str, Any], notes: Mapping[int, str]) -> dict[str, Any]:
+    """An edit's remarks with notes by neuron.
 
     Examples::
 
         >>> with_notes({}, {3: "grass"})
         {'notes': '[[3, "grass"]]'}
     """
-    return {**settings, _KEY: json.dumps(sorted(notes.items()))}
+    return {**remarks, _KEY: json.dumps(sorted(notes.items()))}
 
 
 def notes_of(edit: HeadEdit) -> tuple[tuple[int, str], ...]:
@@ -28,14 +28,14 @@ def notes_of(edit: HeadEdit) -> tuple[tuple[int, str], ...]:
     Raises:
         ValueError: when they are something else than neurons of the head and texts.
     """
-    text = edit.settings.get(_KEY, "[]")
+    text = edit.remarks.get(_KEY, "[]")
     try:
         notes = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"the `{_KEY}` in its settings are no JSON ({error})") from None
+        raise ValueError(f"the `{_KEY}` in its remarks are no JSON ({error})") from None
     if not isinstance(notes, list) or not all(_is_note(one, edit) for one in notes):
         raise ValueError(
-            f"the `{_KEY}` in its settings are {str(text)[:80]!r}, expected pairs of a neuron of "
+            f"the `{_KEY}` in its remarks are {str(text)[:80]!r}, expected pairs of a neuron of "
             "the head and a text"
         )
     return tuple((neuron, text) for neuron, text in notes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,12 +12,8 @@ from captum_neuroinspect.inspection.report.edit_notes import notes_of
 from captum_neuroinspect.inspection.report.fill_groups import group_changes
 from captum_neuroinspect.inspection.report.report_data import Change, ChangedPhoto, EditResult
 
-if TYPE_CHECKING:
-    from captum_neuroinspect.edit import HeadEdit
-
 _MAX_PHOTOS = 24  # that are mended or still wrong, each; of those that are broken none is hidden
 _MAX_CLASSES = 30
-_SHOWN_SETTINGS = ("method", "scope", "strength", "target_weight", "seed")
 
 
 def edit_result(found: Comparison | None, data: InspectionData) -> EditResult | None:
@@ -38,13 +33,13 @@ def edit_result(found: Comparison | None, data: InspectionData) -> EditResult | 
         groups=groups,
         groups_of_class=of_class if _across_classes(of_class, groups) else (),
         calibration=Change("calibration", before.calibration_error, after.calibration_error),
-        settings=tuple(_settings(found.edit)),
+        settings=tuple(found.edit.method.facts().items()),
         neurons=tuple(n for neurons in found.edit.targets.values() for n in neurons),
         photos=tuple(_photos(found, data.test)),
         n_mended=len(found.rows("mended")),
         n_broken=len(found.rows("broken")),
         n_still_wrong=len(found.rows("still wrong")),
-        note=str(found.edit.settings.get("note", "")),
+        note=str(found.edit.remarks.get("note", "")),
         notes=notes_of(found.edit),
     )
 
@@ -65,15 +60,6 @@ def _across_classes(of_class: Sequence[Change], groups: Sequence[Change]) -> boo
     """Whether a group has photos of the edited classes and of others."""
     sizes = {change.name: change.n_photos for change in groups}
     return any(change.n_photos != sizes[change.name] for change in of_class)
-
-
-def _settings(edit: HeadEdit) -> Iterator[tuple[str, str]]:
-    known = {"scope": edit.scope, "strength": f"{edit.strength:g}", **edit.settings}
-    if known.get("method") == "mend":  # which knows no lambda
-        known.pop("strength")
-    for name in _SHOWN_SETTINGS:
-        if name in known:
-            yield name.replace("_", " "), str(known[name])
 
 
 def _photos(found: Comparison, test: PhotoSet) -> Iterator[ChangedPhoto]:

@@ -48,7 +48,7 @@ class Fitting:
         )
         return replace(
             edit,
-            settings={**edit.settings, "roles": self.data.roles()},
+            remarks={**edit.remarks, "roles": self.data.roles()},
             is_kept=(keep_anyway or edit.verdict.decision == "keep") and not edit.is_original,
         )
 
@@ -86,8 +86,12 @@ class Fitting:
         """The same fit with other neurons than an edit has; without any for an empty list."""
         if neurons:
             return self._made(neurons)
+        from captum_neuroinspect.edit import ConstraintRecord
+
         if self.method == "mend":
             return self._made(None, n_neurons=0)
         # Plain retraining. It knows no neurons, so that their coefficients alone cannot be it.
-        scope = "class" if edit.scope == "neurons" else edit.scope
+        assert isinstance(edit.method, ConstraintRecord)
+        scope = edit.method.settings.scope
+        scope = "class" if scope == "neurons" else scope
         return self._made(edit.neurons, strength=0.0, scope=scope)

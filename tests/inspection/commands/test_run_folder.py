@@ -75,7 +75,7 @@ def test_an_edit_is_taken_up_only_where_it_was_made(tmp_path: Path) -> None:
     made.explain("coat")
     edit = made.edit("coat", method="equation8")
     path = save_edit(made, tmp_path)
-    assert not set(edit.settings) & {"made_from"}  # the caller's object stays as it is
+    assert not set(edit.remarks) & {"made_from"}  # the caller's object stays as it is
 
     again = loaded()
     again.explain("coat")
@@ -94,8 +94,8 @@ def test_an_edit_is_taken_up_only_where_it_was_made(tmp_path: Path) -> None:
         assert other.last_edit is None
 
     kept = again.last_edit
-    replace(kept, settings={**kept.settings, "notes": "[[3]]"}).save(path)
-    with pytest.warns(UserWarning, match=r"cannot be read \(the `notes` in its settings"):
+    replace(kept, remarks={**kept.remarks, "notes": "[[3]]"}).save(path)
+    with pytest.warns(UserWarning, match=r"cannot be read \(the `notes` in its remarks"):
         assert not restore_edit(again, tmp_path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.warns(UserWarning, match="it cannot be read"):

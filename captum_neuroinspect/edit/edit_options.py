@@ -1,0 +1,232 @@
+"""The settings of an edit by the paper's constraint, checked when they are put together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from captum_neuroinspect._core.checks import check_at_least, check_whole
+from captum_neuroinspect.edit._link import Link
+
+Scope = Literal["head", "class", "neurons"]
+Penalty = Literal["ratio", "mean_ratio", "coefficients"]
+Select = Literal["accuracy", "min_class", "group", "target"]
+Schedule = Literal["constant", "cosine"]
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """What holds a head near the original while it is trained.
+
+    Attributes:
+        to: ``"predictions"`` adds the KL divergence from the original's predictions on the
+            batch, ``"weights"`` the squared distance to its weights.
+        weight: of that, 0 or more.
+
+    Raises:
+        TypeError: when ``weight`` is no number.
+        ValueError: for another text, or a weight below 0.
+    """
+
+    to: Literal["predictions", "weights"] = "predictions"
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_choice("anchor.to", self.to, ("predictions", "weights"))
+        _set_number(self, "weight", may_be_zero=True)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the descent goes through the samples.
+
+    Attributes:
+        batch_size: samples a step; the norm in equation (8) runs over a batch.
+        schedule: ``"constant"``, or ``"cosine"``: ``lr`` falls to 0 over the epochs.
+        warmup: epochs in which ``lr`` rises from 0, less than ``n_epochs``.
+        patience: epochs without a better result on validation before stopping.
+
+    Raises:
+        TypeError: when a whole number is something else.
+        ValueError: for a number out of range, or another schedule.
+    """
+
+    batch_size: int = 16
+    schedule: Schedule = "constant"
+    warmup: float = 0.0
+    patience: int = 5
+
+    def __post_init__(self) -> None:
+        _check_count("batch_size", self.batch_size)
+        _check_count("patience", self.patience)
+        _check_choice("schedule", self.schedule, get_args(Schedule))
+        _set_number(self, "warmup", may_be_zero=True)
+
+
+@dataclass(frozen=True)
+class EditOptions:
+    """Options of :func:`edit_head` that few callers set; its result records them.
+
+    The defaults are the paper's settings for its planted cues: equation (8), batches of 16. On
+    Waterbirds it takes ``penalty="mean_ratio"``; on photos of food and flowers batches of 128
+    and a warm-up, with ``strength=0.01`` and a ``ratio`` of 1.02 and 1.003.
+
+    Attributes:
+        penalty: ``"ratio"``: the norm of r - o over the batch, equation (8);
+            ``"mean_ratio"``: ``|mean of r - o|`` over the batch; ``"coefficients"``: the norm of
+            the class's own coefficients of the neurons (CON, equation 9; ``ratio`` does not
+            matter). Ratios above 22,000 enter by the tangent of the exponential, so that none
+            overflows.
+        anchor: hold the head near the original; ``None``: nothing does.
+        mistake_weight: weight of ``mistakes`` beside the training data, above 0.
+        max_cost: loss of accuracy on all other classes together that ``select="target"`` puts
+            up with, 0 or more.
+        link: ``"softmax"``, or ``"sigmoid"`` for outputs that are decisions of their own: a
+            sigmoid takes the place of the softmax in the ratio, and binary cross entropy trains.
+            Labels are multi-hot ``(N, C)``; or the head has one output and labels are 0 or 1,
+            then ``target`` is that class.
+        training: how the descent goes through the samples.
+
+    Raises:
+        TypeError: for values of other kinds.
+        ValueError: for a number out of range, or another text.
+
+    Examples::
+
+        >>> options = EditOptions(anchor=Anchor("weights"), training=Training(batch_size=128))
+        >>> options.training.patience
+        5
+        >>> EditOptions.of("paper") == EditOptions()
+        True
+    """
+
+    penalty: Penalty = "ratio"
+    anchor: Anchor | None = None
+    mistake_weight: float = 0.3
+    max_cost: float = 0.005
+    link: Link = "softmax"
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        _check_choice("penalty", self.penalty, get_args(Penalty))
+        _check_choice("link", self.link, get_args(Link))
+        if not (self.anchor is None or isinstance(self.anchor, Anchor)):
+            raise TypeError(f"anchor is {self.anchor!r}, expected an Anchor or None")
+        if not isinstance(self.training, Training):
+            raise TypeError(f"training is {self.training!r}, expected a Training")
+        _set_number(self, "mistake_weight", may_be_zero=False)
+        _set_number(self, "max_cost", may_be_zero=True)
+
+    @classmethod
+    def of(cls, options: Options) -> EditOptions:
+        """The options that an argument ``options`` means; ``None`` gives the defaults.
+
+        Raises:
+            TypeError: when it is something else.
+            ValueError: for another text.
+        """
+        if isinstance(options, EditOptions):
+            return options
+        if not (options is None or isinstance(options, str)):
+            raise TypeError(f"options is {type(options).__name__}, expected EditOptions or 'paper'")
+        if options not in (None, "paper"):
+            raise ValueError(f"options={options!r}, expected EditOptions or 'paper'")
+        return cls()
+
+
+# What an argument `options` may be; None: the defaults.
+Options = EditOptions | Literal["paper"] | None
+
+
+@dataclass(frozen=True)
+class EditSettings:
+    """All settings of :func:`edit_head` that need no data, as its result records them.
+
+    Attributes:
+        strength: lambda3, 0 or more.
+        scope: what may change: the whole ``"head"``, the targets' rows and biases
+            (``"class"``), or the targets' coefficients of the neurons (``"neurons"``).
+        select: what the best epoch is best in.
+        n_epochs: upper bound on passes over the training samples.
+        lr: Adam's step size.
+        seed: draws the order of the samples.
+        options: the others.
+
+    Raises:
+        TypeError: for values of other kinds.
+        ValueError: for a number out of range, or another text.
+
+    Examples::
+
+        >>> EditSettings(strength=0.1, n_epochs=5).options.penalty
+        'ratio'
+    """
+
+    strength: float = 1.0
+    scope: Scope = "head"
+    select: Select = "accuracy"
+    n_epochs: int = 20
+    lr: float = 1e-3
+    seed: int = 0
+    options: EditOptions = field(default_factory=EditOptions)
+
+    def __post_init__(self) -> None:
+        _set_number(self, "strength", may_be_zero=True)
+        _set_number(self, "lr", may_be_zero=False)
+        _check_choice("scope", self.scope, get_args(Scope))
+        _check_choice("select", self.select, get_args(Select))
+        _check_count("n_epochs", self.n_epochs)
+        check_whole("seed", self.seed)
+        if not isinstance(self.options, EditOptions):
+            raise TypeError(f"options is {self.options!r}, expected EditOptions")
+        warmup = self.options.training.warmup
+        if warmup >= self.n_epochs:
+            raise ValueError(f"warmup={warmup:g}, expected less than n_epochs={self.n_epochs}")
+
+    def rate(self, epoch: int, step: int, n_steps: int) -> float:
+        """Adam's step size in one step of an epoch (counted from 1 and from 0).
+
+        It rises in a straight line for ``warmup`` epochs, then stays or falls to 0 in
+        half a cosine.
+
+        Examples::
+
+            >>> training = Training(warmup=1, schedule="cosine")
+            >>> settings = EditSettings(lr=1.0, n_epochs=3, options=EditOptions(training=training))
+            >>> [round(settings.rate(e, s, 2), 3) for e in (1, 2, 3) for s in (0, 1)]
+            [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
+        """
+        training = self.options.training
+        passed = epoch - 1 + step / n_steps
+        if passed < training.warmup:
+            return self.lr * min(1.0, (passed + 1 / n_steps) / training.warmup)
+        if training.schedule == "constant":
+            return self.lr
+        share = (passed - training.warmup) / (self.n_epochs - training.warmup)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}={value!r}, expected one of {choices}")
+
+
+def _check_count(name: str, value: Any) -> None:
+    check_whole(name, value)
+    check_at_least(name, value, 1)
+
+
+def _set_number(options: object, name: str, *, may_be_zero: bool) -> None:
+    """Check a number of a frozen dataclass, and make it a plain one: files hold no NumPy's."""
+    value: Any = getattr(options, name)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = None
+    if number is None or isinstance(value, str):
+        raise TypeError(f"{name}={value!r}, expected a number")
+    if not (math.isfinite(number) and (number > 0 or (may_be_zero and number == 0))):
+        expected = "a finite number, 0 or more" if may_be_zero else "a positive number"
+        raise ValueError(f"{name}={value}, expected {expected}")
+    object.__setattr__(options, name, number)
