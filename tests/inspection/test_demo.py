@@ -53,7 +53,7 @@ def test_the_demo_is_a_run_that_can_be_edited_and_has_the_same_numbers_again(
     assert (one / "report.html").read_bytes() == page
     text = page.decode()
     assert "Accuracy by group: of \u201cdigit 4\u201d and of all photos" in text
-    assert text.count("illusion of neuron") >= 12
+    assert text.count("Illusions of neuron") == len(found["neurons"]) == 6
     assert "not on grass" in text
 
     judged = HeadEdit.load(one / "edit.safetensors").judged
