@@ -1,15 +1,14 @@
 """Weaken a false correlation in the decision layer, and show what it costs and gains."""
 
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
-from captum_neuroinspect.edit.calibration import calibration_error
 from captum_neuroinspect.edit.controls import Control, run_controls
 from captum_neuroinspect.edit.cross_fitting import cross_fit, fit_and_judge
 from captum_neuroinspect.edit.edit_options import Anchor, EditOptions, EditSettings, Training
-from captum_neuroinspect.edit.evaluation import Evaluation
+from captum_neuroinspect.edit.evaluation import Evaluation, calibration_error
 from captum_neuroinspect.edit.head_diff import HeadDiff
 from captum_neuroinspect.edit.head_edit import edit_head
 from captum_neuroinspect.edit.image_edit import edit_through_images
-from captum_neuroinspect.edit.judged import Judged
+from captum_neuroinspect.edit.judged import Estimate, Judged, Paired, mcnemar, paired_change
 from captum_neuroinspect.edit.mend import mend
 from captum_neuroinspect.edit.method_records import (
     ComparisonRecord,
@@ -17,7 +16,6 @@ from captum_neuroinspect.edit.method_records import (
     HeldOutAccuracy,
     MendRecord,
 )
-from captum_neuroinspect.edit.paired import Estimate, Paired, mcnemar, paired_change
 from captum_neuroinspect.edit.probability_ratio import probability_ratio
 from captum_neuroinspect.edit.verdict import ClassChange, Verdict, verdict_on
 

@@ -1,18 +1,22 @@
-"""Whether data sets fit a head, each other and the way it is judged."""
+"""Samples, neurons and ratios as people give them: do they fit a head, and each other?"""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
+from numbers import Real
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect._core.same_samples import row_names
-from captum_neuroinspect.edit._link import Link
+from captum_neuroinspect.edit.penalties import ratio_by_rule
+from captum_neuroinspect.edit.probability_ratio import Link, check_target, checked_neurons
 
 
 def check_fits(head: nn.Linear, **sets: FeatureSet | None) -> None:
@@ -139,3 +143,119 @@ def _check_fingerprints(head: nn.Linear, sets: dict[str, FeatureSet]) -> None:
             )
     if len(set(backbones.values())) > 1:
         raise ValueError(f"the sets come from different backbones: {backbones}")
+
+
+NeuronsOfClass = int | list[int] | tuple[int, ...] | Tensor
+Neurons = NeuronsOfClass | Mapping[int, NeuronsOfClass]
+RatioOfClass = float | Sequence[float] | Literal["rule"]
+Ratio = RatioOfClass | Mapping[int, RatioOfClass]
+
+
+def checked_targets(
+    target: int | None, neurons: Neurons, n_classes: int, n_features: int
+) -> dict[int, Tensor]:
+    """Neurons of each class, from one class with neurons or from a mapping.
+
+    Raises:
+        TypeError: when indices are not whole numbers.
+        ValueError: when one is out of range or repeated, a class has no neurons, or
+            a mapping comes with a ``target`` too.
+    """
+    if not isinstance(neurons, Mapping):
+        index = check_target(target, n_classes)
+        return {index: checked_neurons(neurons, n_features)}
+    if target is not None:
+        raise ValueError(
+            f"target={target} beside neurons={dict(neurons)}: the mapping names the classes, "
+            "expected no target"
+        )
+    if not neurons:
+        raise ValueError("neurons is empty: expected at least one class with its neurons")
+    checked = [
+        (check_target(c, n_classes), checked_neurons(of_class, n_features))
+        for c, of_class in neurons.items()
+    ]
+    if len(dict(checked)) != len(checked):
+        raise ValueError(f"neurons={dict(neurons)} names a class twice")
+    return dict(checked)
+
+
+def checked_ratios(
+    ratio: Ratio,
+    targets: Mapping[int, Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    train: FeatureSet,
+    link: Link,
+) -> dict[int, Tensor]:
+    """``o`` of each class: ``(1,)`` for its neurons together, ``(K,)`` one by one.
+
+    Raises:
+        ValueError: when a ratio is not positive, or there are not as many as neurons
+            or classes.
+    """
+    if isinstance(ratio, Mapping):
+        if set(ratio) != set(targets):
+            raise ValueError(f"ratio is for classes {sorted(ratio)}, neurons for {sorted(targets)}")
+        of_class = dict(ratio)
+    elif isinstance(ratio, (str, Real)) or len(targets) == 1:
+        of_class = dict.fromkeys(targets, ratio)
+    else:
+        raise ValueError(
+            f"ratio={ratio!r} for {len(targets)} classes: one value a neuron needs a mapping "
+            "from classes to their values"
+        )
+    ratios = {}
+    for target, neurons in targets.items():
+        asked = of_class[target]
+        if isinstance(asked, str) and asked == "rule":
+            mean = train.features[train.of_class(target)].mean(0)
+            asked = ratio_by_rule(weight, bias, mean, neurons, target, link)
+        ratios[target] = _positive(asked, len(neurons))
+    return ratios
+
+
+def _positive(asked: Any, n_neurons: int) -> Tensor:
+    values = [asked] if isinstance(asked, (str, Real)) else list(asked)
+    if not all(isinstance(v, Real) and 0 < float(v) < math.inf for v in values):
+        raise ValueError(f"ratio={asked!r}, expected a positive number or 'rule'")
+    if len(values) not in (1, n_neurons):
+        raise ValueError(f"ratio has {len(values)} values, expected one or {n_neurons} (a neuron)")
+    return torch.tensor([float(value) for value in values])
+
+
+def plain_ratios(
+    ratios: Mapping[int, Tensor],
+) -> float | tuple[float, ...] | dict[int, float | tuple[float, ...]]:
+    """Ratios as people would write them: a number, one a neuron, or one of these a class."""
+    plain: dict[int, float | tuple[float, ...]] = {
+        target: float(of_class) if len(of_class) == 1 else tuple(of_class.tolist())
+        for target, of_class in ratios.items()
+    }
+    return plain if len(plain) > 1 else next(iter(plain.values()))
+
+
+def names_of(*sets: FeatureSet | None) -> Tensor:
+    """``(N,)`` int64: one name for each different sample of these sets; ``None`` is no set.
+
+    Two samples have the same name if their features are the same.
+
+    Examples::
+
+        >>> z = torch.tensor([[1.0], [2.0], [1.0]])
+        >>> data = FeatureSet(z, z, torch.zeros(3, dtype=torch.int64))
+        >>> len(names_of(data, None)), is_in(data, names_of(data.subset(torch.tensor([1]))))
+        (2, tensor([False,  True, False]))
+    """
+    return torch.cat([_names(one) for one in sets if one is not None]).unique()
+
+
+def is_in(features: FeatureSet, seen: Tensor) -> Tensor:
+    """``(N,)`` whether a sample has one of these names."""
+    return torch.isin(_names(features), seen)
+
+
+def _names(features: FeatureSet) -> Tensor:
+    # 60 bits tell a billion samples apart, and take little room in a file.
+    numbers = [int(name[:15], 16) for name in row_names(features.features)]
+    return torch.tensor(numbers, dtype=torch.int64)

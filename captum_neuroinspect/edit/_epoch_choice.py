@@ -34,7 +34,7 @@ class EpochRecord:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EpochScore:
     """A head's results on the validation set; ``tie`` decides between equal scores."""
 
     accuracy: float
@@ -42,7 +42,7 @@ class Verdict:
     score: float
     tie: float
 
-    def is_better(self, other: Verdict) -> bool:
+    def __gt__(self, other: EpochScore) -> bool:
         return (self.score, self.tie) > (other.score, other.tie)
 
 
@@ -78,21 +78,21 @@ class Judge:
             )
         self._others_before = self._others(replace(validation, logits=original))
 
-    def __call__(self, logits: Tensor) -> Verdict:
+    def __call__(self, logits: Tensor) -> EpochScore:
         judged = replace(self._validation, logits=logits)
         accuracy, classes = judged.accuracy(), judged.class_accuracy()
         target = float(classes[self._targets].nanmean())
         if self._select == "min_class":
-            return Verdict(accuracy, target, _smallest(classes), accuracy)
+            return EpochScore(accuracy, target, _smallest(classes), accuracy)
         if self._select == "group":
-            return Verdict(accuracy, target, _smallest(judged.group_accuracy()), accuracy)
+            return EpochScore(accuracy, target, _smallest(judged.group_accuracy()), accuracy)
         if self._select == "target":
             others = self._others(judged)
             cost = self._others_before - others
             # A cost of exactly the cap must not fail by rounding.
             score = target if cost <= self._max_cost + 1e-7 else -math.inf
-            return Verdict(accuracy, target, score, others)
-        return Verdict(accuracy, target, accuracy, 0.0)
+            return EpochScore(accuracy, target, score, others)
+        return EpochScore(accuracy, target, accuracy, 0.0)
 
     def _others(self, judged: FeatureSet) -> float:
         """Accuracy on all that is not of a target class; 0 when there is nothing."""

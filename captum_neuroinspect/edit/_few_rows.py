@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import head_values
-from captum_neuroinspect.edit._layers import changed_rows
-from captum_neuroinspect.edit._mend_fit import Weighted, anchored_fit
-from captum_neuroinspect.edit._moved_samples import cue_of, moved_samples
+from captum_neuroinspect.edit._mend_fit import Weighted, anchored_fit, cue_of, moved_samples
 from captum_neuroinspect.edit._outcomes import block_size
+from captum_neuroinspect.edit.head_diff import changed_rows
 
 # Samples of the fitted classes, and of the others, that are taken at most from each set.
 _MOST_SAMPLES = 1000

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import head_tensors
 from captum_neuroinspect.edit._few_rows import FewRows
-from captum_neuroinspect.edit._layers import changed, copy_of
-from captum_neuroinspect.edit._mend_fit import anchored_fit
-from captum_neuroinspect.edit._moved_samples import moved_samples
+from captum_neuroinspect.edit._mend_fit import anchored_fit, moved_samples
 from captum_neuroinspect.edit._outcomes import is_right, with_logits_of
+from captum_neuroinspect.edit.head_diff import changed, copy_of
 from captum_neuroinspect.edit.method_records import HeldOutAccuracy
 
 _ANCHOR = 1e-2

@@ -1,12 +1,15 @@
-"""Logistic regression from a given head: convex, with nothing to tune."""
+"""The fit of :func:`mend`: samples with the cue moved, and logistic regression from a head."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from captum_neuroinspect._core.feature_set import FeatureSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,3 +82,102 @@ def anchored_fit(
     with torch.enable_grad():
         optimizer.step(loss)
     return new_weight.detach(), new_bias.detach()
+
+
+# Half of the class's weight on what was met in use: it is real, but little.
+_MET_SHARE = 0.5
+# Share of the other classes' weight on samples that are given the cue.
+_CUE_SHARE = 0.3
+
+
+def moved_samples(
+    train: FeatureSet,
+    met: FeatureSet,
+    target: int,
+    neurons: Tensor,
+    target_weight: float,
+    *,
+    stands_for: tuple[Tensor, Tensor] | None = None,
+) -> Weighted:
+    """Samples in which the blamed neurons no longer tell the target.
+
+    The cue moves the blamed neurons of the target's training samples by their mean
+    distance from its samples met in use. The target is taught by the latter, and by
+    training samples with the cue taken away; the other classes by their own samples, and
+    by some with the cue added. Each other class weighs 1.
+
+    Args:
+        train: with the false correlation.
+        met: labelled samples met in use; some of the target.
+        target: the class to mend.
+        neurons: the blamed features, int64; may be empty.
+        target_weight: weight of the target.
+        stands_for: how many samples each of ``train`` and of ``met`` stands for, 0 for those
+            that are left out; ``None``: each for itself.
+    """
+    cue = cue_of(train, met, target, neurons)
+    n_others = len(train.labels[train.labels != target].unique())
+    share = _CUE_SHARE if len(neurons) else 0.0
+    rows_of_train, rows_of_met = (
+        _Rows.of(data, start, None if stands_for is None else stands_for[i])
+        for i, (data, start) in enumerate(((train, 0), (met, len(train))))
+    )
+    mine, others = rows_of_train.divided(target)
+    met_mine, met_others = rows_of_met.divided(target)
+    parts: list[_Part] = [
+        (met_mine, _MET_SHARE * target_weight),
+        (_moved(train, mine, -cue), (1 - _MET_SHARE) * target_weight),
+        (others.and_then(met_others), n_others * (1 - share)),
+        (_moved(train, others, cue), n_others * share),
+    ]
+    return _joined([(rows, weight) for rows, weight in parts if len(rows.labels) and weight > 0])
+
+
+class _Rows(NamedTuple):
+    """Samples of a set: features, labels, positions counted through, what each stands for."""
+
+    features: Tensor
+    labels: Tensor
+    sources: Tensor
+    counts: Tensor
+
+    @classmethod
+    def of(cls, data: FeatureSet, start: int, counts: Tensor | None) -> _Rows:
+        sources = torch.arange(start, start + len(data))
+        if counts is None:
+            return cls(data.features, data.labels, sources, torch.ones(len(data)))
+        kept = counts > 0
+        return cls(data.features[kept], data.labels[kept], sources[kept], counts[kept])
+
+    def and_then(self, other: _Rows) -> _Rows:
+        return _Rows(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
+
+    def divided(self, target: int) -> tuple[_Rows, _Rows]:
+        """Those of the target, and the others."""
+        is_mine = self.labels == target
+        mine, others = (_Rows(*(t[which] for t in self)) for which in (is_mine, ~is_mine))
+        return mine, others
+
+
+_Part = tuple[_Rows, float]  # and their weight together
+
+
+def cue_of(train: FeatureSet, met: FeatureSet, target: int, neurons: Tensor) -> Tensor:
+    """``(F,)``: what the cue adds to the blamed neurons of the target; 0 elsewhere."""
+    mine, was_met = (data.features[data.labels == target] for data in (train, met))
+    cue = torch.zeros(mine.shape[1])
+    cue[neurons] = (mine.mean(0) - was_met.mean(0))[neurons]
+    return cue
+
+
+def _moved(train: FeatureSet, rows: _Rows, by: Tensor) -> _Rows:
+    """Features behind a rectifier are never negative; others may be."""
+    features = rows.features + by
+    return rows._replace(features=features.clamp_min(0) if train.features.min() >= 0 else features)
+
+
+def _joined(parts: list[_Part]) -> Weighted:
+    """Each part with its weight, shared out by what its samples stand for."""
+    each = [rows.counts * (weight / float(rows.counts.sum())) for rows, weight in parts]
+    joined = _Rows(*map(torch.cat, zip(*(rows for rows, _ in parts), strict=True)))
+    return Weighted(joined.features, joined.labels, torch.cat(each), joined.sources)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._core.blocks import by_blocks
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect._core.head import head_values
-from captum_neuroinspect.edit.calibration import confidence_of
 
 # Up to so many classes a head is judged and fitted as a whole.
 LARGEST_WHOLE = 1000
@@ -139,3 +139,10 @@ def _changed_rows(data: FeatureSet, head: nn.Linear, original: nn.Linear | None)
     pairs = zip(head_values(head), head_values(original), strict=True)
     (weight, old_weight), (bias, old_bias) = pairs
     return ((weight != old_weight).any(1) | (bias != old_bias)).nonzero()[:, 0]
+
+
+def confidence_of(logits: Tensor, multi_hot: bool) -> Tensor:
+    """``(N,)`` probability of the predicted class; ``(N, C)`` of each decision there is."""
+    if multi_hot or logits.shape[1] == 1:
+        return logits.abs().sigmoid()
+    return by_blocks(lambda block: block.softmax(1).amax(1), logits)

@@ -11,10 +11,10 @@ from captum_neuroinspect.edit.judged import n_photos
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit.controls import Control
-    from captum_neuroinspect.edit.paired import Estimate
+    from captum_neuroinspect.edit.judged import Estimate
     from captum_neuroinspect.edit.verdict import ClassChange, Verdict
 
-Row = tuple[str, str, str, str, str]
+VerdictRow = tuple[str, str, str, str, str]
 
 _COLUMNS = ("", "class", "all photos", "mended", "broken")
 
@@ -110,7 +110,7 @@ def _changes(found: Verdict) -> list[str]:
     return lines
 
 
-def control_rows(found: Verdict) -> list[Row]:
+def control_rows(found: Verdict) -> list[VerdictRow]:
     """The edit and its controls: name, points of the class and of all, mended, broken."""
     if not found.controls or found.overall_change is None:
         return []

@@ -16,7 +16,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from captum_neuroinspect._core.head import head_tensors, why_not_linear
 from captum_neuroinspect._core.head_watch import watched
 from captum_neuroinspect._core.modules import as_input, as_layer, frozen, is_close, module_name
-from captum_neuroinspect.edit._layers import same_values
+from captum_neuroinspect.edit.head_diff import same_values
 
 _N_PROBED = 16
 # A computed weight gives a value that is written into it back up to the last digits only.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from captum_neuroinspect._core.undisturbed import undisturbed
-from captum_neuroinspect.edit.paired import Paired, mcnemar
+from captum_neuroinspect.edit.judged import Paired, mcnemar
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit._result import HeadEdit

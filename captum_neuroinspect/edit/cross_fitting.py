@@ -14,21 +14,21 @@ from captum_neuroinspect._core.same_samples import row_names
 from captum_neuroinspect._core.splitting import dealt
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.edit._arguments import check_disjoint
-from captum_neuroinspect.edit._layers import same_values
 from captum_neuroinspect.edit._result import HeadEdit
+from captum_neuroinspect.edit.head_diff import same_values
 from captum_neuroinspect.edit.judged import judged_by, judged_in_folds
 
-__all__ = ["Fit", "cross_fit", "fit_and_judge", "folds_of"]
+__all__ = ["MakeEdit", "cross_fit", "fit_and_judge", "folds_of"]
 
 # From train, deployment and validation samples, with these neurons or those that it finds.
-Fit = Callable[[FeatureSet, FeatureSet, FeatureSet, Sequence[int] | None], HeadEdit]
+MakeEdit = Callable[[FeatureSet, FeatureSet, FeatureSet, Sequence[int] | None], HeadEdit]
 
 _N_FOLDS = 5
 
 
 @undisturbed()
 def fit_and_judge(
-    fit: Fit,
+    fit: MakeEdit,
     train: FeatureSet,
     deployment: FeatureSet,
     validation: FeatureSet,
@@ -71,7 +71,7 @@ def fit_and_judge(
 
 @undisturbed()
 def cross_fit(
-    fit: Fit,
+    fit: MakeEdit,
     train: FeatureSet,
     deployment: FeatureSet,
     held_out: FeatureSet,

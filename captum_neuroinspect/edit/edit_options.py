@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from captum_neuroinspect._core.checks import check_at_least, check_whole
-from captum_neuroinspect.edit._link import Link
+from captum_neuroinspect.edit.probability_ratio import Link
 
 Scope = Literal["head", "class", "neurons"]
 Penalty = Literal["ratio", "mean_ratio", "coefficients"]

@@ -8,11 +8,14 @@ from captum_neuroinspect._core.exclusive import exclusive
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import check_head
 from captum_neuroinspect._core.undisturbed import undisturbed
-from captum_neuroinspect.edit._arguments import apart_from
-from captum_neuroinspect.edit._fitting import as_edit, checked_problem, warn_of_failure
+from captum_neuroinspect.edit._arguments import Neurons, Ratio, apart_from
+from captum_neuroinspect.edit._constrained_fit import (
+    as_edit,
+    checked_problem,
+    fit_head,
+    warn_of_failure,
+)
 from captum_neuroinspect.edit._result import HeadEdit
-from captum_neuroinspect.edit._targets import Neurons, Ratio
-from captum_neuroinspect.edit._training import fit_head
 from captum_neuroinspect.edit.edit_options import EditOptions, EditSettings, Options, Scope, Select
 
 

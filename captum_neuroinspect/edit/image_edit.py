@@ -15,9 +15,13 @@ from captum_neuroinspect._core.exclusive import exclusive, generators_forked
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect._core.undisturbed import undisturbed
-from captum_neuroinspect.edit._fitting import as_edit, checked_problem, warn_of_failure
-from captum_neuroinspect.edit._targets import Neurons, Ratio
-from captum_neuroinspect.edit._training import fit_head
+from captum_neuroinspect.edit._arguments import Neurons, Ratio
+from captum_neuroinspect.edit._constrained_fit import (
+    as_edit,
+    checked_problem,
+    fit_head,
+    warn_of_failure,
+)
 from captum_neuroinspect.edit.edit_options import EditSettings
 from captum_neuroinspect.features import (
     _as_loader,

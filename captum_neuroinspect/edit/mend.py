@@ -17,12 +17,12 @@ from captum_neuroinspect.edit._arguments import (
     check_disjoint,
     check_sets,
     check_training,
+    names_of,
 )
-from captum_neuroinspect.edit._layers import copy_of
 from captum_neuroinspect.edit._mend_choice import Mending
 from captum_neuroinspect.edit._outcomes import LARGEST_WHOLE, with_logits_of
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
-from captum_neuroinspect.edit._seen import names_of
+from captum_neuroinspect.edit.head_diff import copy_of
 from captum_neuroinspect.edit.method_records import MendRecord
 from captum_neuroinspect.edit.probability_ratio import check_target, checked_neurons
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from captum_neuroinspect.edit._link import Link
-from captum_neuroinspect.edit.probability_ratio import single_ratios
+from captum_neuroinspect.edit.probability_ratio import Link, single_ratios
 
 # Ratios beyond exp(10), about 22,000, do not overflow but grow with their logarithm.
 LOG_LIMIT = 10.0

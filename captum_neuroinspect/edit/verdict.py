@@ -18,8 +18,7 @@ from captum_neuroinspect.edit._verdict_text import (
     verdict_as_html,
 )
 from captum_neuroinspect.edit.controls import Control
-from captum_neuroinspect.edit.judged import n_photos
-from captum_neuroinspect.edit.paired import Estimate, Paired, mcnemar
+from captum_neuroinspect.edit.judged import Estimate, Paired, mcnemar, n_photos
 
 Decision = Literal["keep", "do not keep", "cannot tell"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from captum_neuroinspect._core.descent import backward, descend
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.modules import module_name
 
@@ -39,18 +40,25 @@ def train_decision_layer(
     head = _new_linear(train.features.shape[1], train.n_classes, rng)
     optimizer = torch.optim.Adam(head.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_epochs)
-    best, best_accuracy = _copy(head), -1.0
-    for _ in range(n_epochs):
-        for rows in torch.randperm(len(train), generator=rng).split(batch_size):
-            loss = F.cross_entropy(head(train.features[rows]), train.labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        schedule.step()
-        accuracy = validation.with_head(head).accuracy()
-        if accuracy > best_accuracy:
-            best, best_accuracy = _copy(head), accuracy
-    head.load_state_dict(best)
+
+    def loss(rows: Tensor) -> float:
+        return backward(optimizer, F.cross_entropy(head(train.features[rows]), train.labels[rows]))
+
+    def accuracy() -> float:
+        schedule.step()  # once an epoch
+        return validation.with_head(head).accuracy()
+
+    went = descend(
+        optimizer,
+        lambda _: (len(train), loss),
+        accuracy,
+        rng,
+        n_epochs=n_epochs,
+        batch_size=batch_size,
+    )
+    with torch.no_grad():
+        for parameter, best in zip(head.parameters(), went.best, strict=True):
+            parameter.copy_(best)
     return head.requires_grad_(False)
 
 
@@ -73,7 +81,3 @@ def _new_linear(n_features: int, n_classes: int, rng: torch.Generator) -> nn.Lin
         head.weight.uniform_(-bound, bound, generator=rng)
         head.bias.zero_()
     return head
-
-
-def _copy(head: nn.Linear) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in head.state_dict().items()}

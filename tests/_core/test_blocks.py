@@ -15,7 +15,7 @@ from captum_neuroinspect._core.blocks import all_finite, blocks, by_blocks
 from captum_neuroinspect._core.splitting import first_part
 from captum_neuroinspect.analysis.class_errors import confusions, worst_classes
 from captum_neuroinspect.analysis.core_relevance import class_representatives
-from captum_neuroinspect.edit.calibration import calibration_error
+from captum_neuroinspect.edit.evaluation import calibration_error
 
 
 @pytest.fixture

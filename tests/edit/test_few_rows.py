@@ -12,11 +12,10 @@ from captum_neuroinspect import FeatureSet, HeadEdit
 from captum_neuroinspect._core.head import head_tensors
 from captum_neuroinspect.edit import _few_rows, _outcomes, judged, mend, run_controls
 from captum_neuroinspect.edit._few_rows import FewRows
-from captum_neuroinspect.edit._layers import changed_rows
-from captum_neuroinspect.edit._mend_fit import Weighted, anchored_fit
-from captum_neuroinspect.edit._moved_samples import moved_samples
+from captum_neuroinspect.edit._mend_fit import Weighted, anchored_fit, moved_samples
 from captum_neuroinspect.edit._outcomes import outcome, with_logits_of
 from captum_neuroinspect.edit.evaluation import evaluate
+from captum_neuroinspect.edit.head_diff import changed_rows
 
 N_FEATURES, TARGET, CUE = 48, 3, 40
 

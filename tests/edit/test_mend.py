@@ -10,8 +10,7 @@ from torch import nn
 from captum_neuroinspect import FeatureSet, HeadEdit, NeuronCounterfactual, rank_neurons
 from captum_neuroinspect.edit import mend
 from captum_neuroinspect.edit._mend_choice import blamed_neurons
-from captum_neuroinspect.edit._mend_fit import Weighted, anchored_fit
-from captum_neuroinspect.edit._moved_samples import moved_samples
+from captum_neuroinspect.edit._mend_fit import Weighted, anchored_fit, moved_samples
 
 N_CLASSES, N_FEATURES, CUE = 3, 12, 9
 

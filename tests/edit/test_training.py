@@ -15,7 +15,6 @@ from torch import nn
 
 from captum_neuroinspect import edit_head
 from captum_neuroinspect.edit import Anchor, EditOptions, EditSettings, Training
-from captum_neuroinspect.edit._adam import Adam
 from captum_neuroinspect.edit._objective import Objective, Problem
 
 
@@ -175,7 +174,7 @@ def test_edit_head_losses_follow_schedule_and_anchor(schedule, warmup, anchor):
     assert [record.loss for record in edit.method.history] == pytest.approx(expected, rel=1e-4)
 
 
-# --- the gradient, and Adam ----------------------------------------------------------
+# --- the gradient, and the pull --------------------------------------------------------
 
 
 @pytest.mark.parametrize("scope", ["head", "class", "neurons"])
@@ -208,25 +207,38 @@ def test_gradient_equals_finite_differences(scope, link):
     assert (gradient @ direction).item() == pytest.approx(slope, rel=2e-2)
 
 
-def test_adam_is_torchs():
-    x = torch.randn(7)
-    parameter = x.clone().requires_grad_()
-    ours, theirs = Adam(x), torch.optim.Adam([parameter], lr=0.1)
-    for _ in range(5):
-        gradient = torch.randn(7)
-        parameter.grad = gradient.clone()
-        theirs.step()
-        ours.step(gradient, lr=0.1)
-        torch.testing.assert_close(x, parameter.detach())
+def test_the_pull_to_the_original_rests_at_the_minimum():
+    """A full batch, a small constant step: the gradient of all that is minimised is zero."""
+    head, data = _case()
+    edit = edit_head(
+        head,
+        data,
+        _easy(head, data),
+        target=1,
+        neurons=[0],
+        strength=0.0,
+        lr=0.003,
+        select="min_class",
+        n_epochs=4000,
+        **arguments(batch_size=48, patience=4000, anchor="weights", anchor_weight=0.1),
+    )
+    lowest = min(record.loss for record in edit.method.history)
+    assert edit.method.history[-1].loss == pytest.approx(lowest, abs=1e-4)
+    weight, bias = (p.detach().clone().requires_grad_() for p in head.parameters())
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=500, line_search_fn="strong_wolfe")
 
+    def loss():
+        optimizer.zero_grad()
+        change = sum(
+            (new - old.detach()).square().sum()
+            for new, old in zip((weight, bias), head.parameters(), strict=True)
+        )
+        value = F.cross_entropy(data.features @ weight.T + bias, data.labels) + 0.1 * change
+        value.backward()
+        return value
 
-def test_adam_with_a_pull_rests_at_the_minimum():
-    """(x - 1)^2 + 3 x^2 is smallest at 1/4."""
-    x = torch.tensor([5.0])
-    adam = Adam(x)
-    for _ in range(4000):
-        adam.step(2 * (x - 1), lr=0.01, pull=3.0)
-    assert x.item() == pytest.approx(0.25, abs=1e-2)
+    optimizer.step(loss)
+    assert edit.method.history[-1].loss == pytest.approx(loss().item(), abs=1e-3)
 
 
 # --- anchors -------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from captum_neuroinspect import collect_features, find_head
 from captum_neuroinspect.edit import compare_heads
-from captum_neuroinspect.edit._layers import changed
+from captum_neuroinspect.edit.head_diff import changed
 
 IMAGES = torch.rand(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 

@@ -1,7 +1,7 @@
 """Other ways to mend a decision layer, behind one interface, to compare the edit with."""
 
 from captum_neuroinspect.edit.baselines.baseline import Baseline, with_mistakes
-from captum_neuroinspect.edit.baselines.coefficient_norm import CoefficientNorm, coefficient_norm
+from captum_neuroinspect.edit.baselines.coefficient_norm import CoefficientNorm
 from captum_neuroinspect.edit.baselines.deep_feature_reweighting import DeepFeatureReweighting
 from captum_neuroinspect.edit.baselines.focal import FocalLoss, focal_loss
 from captum_neuroinspect.edit.baselines.head_training import Budget
@@ -29,7 +29,6 @@ __all__ = [
     "Unchanged",
     "Zeroing",
     "class_weights",
-    "coefficient_norm",
     "focal_loss",
     "with_mistakes",
     "without_spurious_direction",

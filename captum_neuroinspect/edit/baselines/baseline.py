@@ -16,8 +16,51 @@ from captum_neuroinspect._core.head import check_head
 from captum_neuroinspect._core.modules import as_indices, check_indices
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.edit._arguments import check_fits
-from captum_neuroinspect.edit._layers import empty_like
-from captum_neuroinspect.edit._samples import with_mistakes
+from captum_neuroinspect.edit.head_diff import empty_like
+from captum_neuroinspect.edit.probability_ratio import checked_neurons
+
+
+def with_mistakes(train: FeatureSet, mistakes: FeatureSet | None) -> FeatureSet:
+    """The training samples followed by the mistakes, as one set.
+
+    Args:
+        train: N samples.
+        mistakes: M samples of the same features and classes, or ``None``.
+
+    Returns:
+        N + M samples with new ``indices``; groups are kept if both sets have them.
+        ``train`` itself without mistakes.
+
+    Raises:
+        ValueError: when the numbers of features or classes differ.
+
+    Examples::
+
+        >>> import torch
+        >>> z = torch.eye(2)
+        >>> few = FeatureSet(z, z, torch.tensor([0, 0]))
+        >>> with_mistakes(few, few.mistakes()).labels.tolist()
+        [0, 0, 0]
+    """
+    if mistakes is None:
+        return train
+    if mistakes.features.shape[1] != train.features.shape[1] or (
+        mistakes.n_classes != train.n_classes
+    ):
+        raise ValueError(
+            f"mistakes have {mistakes.features.shape[1]} features and {mistakes.n_classes} "
+            f"classes, train has {train.features.shape[1]} and {train.n_classes}"
+        )
+    groups = None
+    if train.groups is not None and mistakes.groups is not None:
+        groups = torch.cat([train.groups, mistakes.groups])
+    return FeatureSet(
+        torch.cat([train.features, mistakes.features]),
+        torch.cat([train.logits, mistakes.logits]),
+        torch.cat([train.labels, mistakes.labels]),
+        groups=groups,
+        class_names=train.class_names,
+    )
 
 
 class Baseline(Protocol):
@@ -91,9 +134,9 @@ class Task:
         """``(K,)`` the neurons, for methods that need some.
 
         Raises:
-            ValueError: when there are none, or one is out of range.
+            ValueError: when there are none, one is out of range or given twice.
         """
-        return checked_neurons(self.neurons, self.head.in_features)
+        return checked_neurons(list(self.neurons), self.head.in_features).sort().values
 
 
 class CheckedBaseline(ABC):
@@ -152,19 +195,6 @@ def _check_sets(head: nn.Linear, sets: dict[str, FeatureSet | None]) -> None:
                 f"{name} has labels of shape {tuple(data.labels.shape)}, expected (N,): "
                 "baselines know one class a sample"
             )
-
-
-def checked_neurons(neurons: Sequence[int], n_features: int) -> Tensor:
-    """Neurons as indices: at least one, all in range.
-
-    Raises:
-        ValueError: when that is not so.
-    """
-    chosen = as_indices("neurons", list(neurons)).unique()
-    if not len(chosen):
-        raise ValueError("neurons is empty: this method needs at least one")
-    check_indices("neuron", chosen, n_features, f"the head takes {n_features} features")
-    return chosen
 
 
 def layer_like(head: nn.Linear, weight: Tensor, bias: Tensor) -> nn.Linear:

@@ -4,27 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
+from torch import nn
 
 from captum_neuroinspect.edit.baselines.baseline import CheckedBaseline, Task
 from captum_neuroinspect.edit.baselines.head_training import Budget, retrained
-
-
-def coefficient_norm(weight: Tensor, target: int, neurons: Tensor) -> Tensor:
-    """``|| W[target, neurons] ||_2``: a scalar, differentiable in ``weight`` (C, F).
-
-    Args:
-        weight: ``(C, F)``.
-        target: row of the class.
-        neurons: ``(K,)`` columns.
-
-    Examples::
-
-        >>> import torch
-        >>> coefficient_norm(torch.tensor([[3.0, 9.0, 4.0]]), 0, torch.tensor([0, 2]))
-        tensor(5.)
-    """
-    return weight[target, neurons].norm()
+from captum_neuroinspect.edit.penalties import coefficient_penalty
 
 
 @dataclass(frozen=True)
@@ -68,5 +52,7 @@ class CoefficientNorm(CheckedBaseline):
             task.validation,
             budget=self.budget,
             seed=task.seed,
-            penalty=lambda weight: self.strength * coefficient_norm(weight, target, chosen),
+            penalty=lambda weight: (
+                self.strength * coefficient_penalty(weight[target, chosen][None])
+            ),
         )

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_neuroinspect._core.descent import backward, descend
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import head_tensors
 from captum_neuroinspect.edit.baselines.baseline import layer_like
 
 SampleLoss = Callable[[Tensor, Tensor], Tensor]  # logits (B, C), labels (B,) -> (B,)
-Penalty = Callable[[Tensor], Tensor]  # weight (C, F) -> scalar
+WeightPenalty = Callable[[Tensor], Tensor]  # weight (C, F) -> scalar
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def retrained(
     seed: int,
     sample_loss: SampleLoss = cross_entropy,
     sample_weights: Tensor | None = None,
-    penalty: Penalty | None = None,
+    penalty: WeightPenalty | None = None,
 ) -> nn.Linear:
     """Descend from the head's weights and keep the epoch of best validation accuracy.
 
@@ -84,28 +85,25 @@ def retrained(
         A new layer.
     """
     weight, bias = (t.requires_grad_() for t in head_tensors(head))
-    free = [weight] if head.bias is None else [weight, bias]
-    optimizer = torch.optim.Adam(free, lr=budget.lr)
-    rng = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam([weight] if head.bias is None else [weight, bias], lr=budget.lr)
     weights = torch.ones(len(train)) if sample_weights is None else sample_weights
-    original, best_accuracy, best_epoch = layer_like(head, weight, bias), -1.0, 0
-    best = original
-    for epoch in range(1, budget.n_epochs + 1):
-        for rows in torch.randperm(len(train), generator=rng).split(budget.batch_size):
-            losses = sample_loss(train.features[rows] @ weight.T + bias, train.labels[rows])
-            loss = (losses * weights[rows]).sum() / weights[rows].sum()
-            _step(optimizer, loss if penalty is None else loss + penalty(weight))
-        now = layer_like(head, weight, bias)
-        accuracy = validation.with_head(now).accuracy()
-        if accuracy > best_accuracy:
-            best, best_accuracy, best_epoch = now, accuracy, epoch
-        if epoch - best_epoch >= budget.patience:
-            break
-    is_worse = best_accuracy < validation.with_head(original).accuracy()
-    return original if is_worse else best
 
+    def batch_loss(rows: Tensor) -> float:
+        losses = sample_loss(train.features[rows] @ weight.T + bias, train.labels[rows])
+        loss = (losses * weights[rows]).sum() / weights[rows].sum()
+        return backward(optimizer, loss if penalty is None else loss + penalty(weight))
 
-def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+    went = descend(
+        optimizer,
+        lambda _: (len(train), batch_loss),
+        lambda: validation.with_head(layer_like(head, weight, bias)).accuracy(),
+        torch.Generator().manual_seed(seed),
+        n_epochs=budget.n_epochs,
+        batch_size=budget.batch_size,
+        patience=budget.patience,
+    )
+    original = layer_like(head, *head_tensors(head))
+    before = validation.with_head(original).accuracy()
+    if not went.best_epoch or went.scores[went.best_epoch - 1] < before:
+        return original
+    return layer_like(head, went.best[0], went.best[-1])

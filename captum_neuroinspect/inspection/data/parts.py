@@ -27,7 +27,7 @@ from captum_neuroinspect.photos.photos import OnError, Photos
 
 if TYPE_CHECKING:
     from captum_neuroinspect.edit import HeadEdit
-    from captum_neuroinspect.edit.cross_fitting import Fit
+    from captum_neuroinspect.edit.cross_fitting import MakeEdit
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class InspectionData:
             and len(self.validation.features) + len(self.test.features) > 1
         )
 
-    def edited(self, fit: Fit, target: int, neurons: Sequence[int] | None) -> HeadEdit:
+    def edited(self, fit: MakeEdit, target: int, neurons: Sequence[int] | None) -> HeadEdit:
         """What a fit gives on train, deployment and validation photos, judged on test photos.
 
         Where these are too few for the class by :func:`cross_fit`.

@@ -9,25 +9,7 @@ from captum_neuroinspect.edit.baselines import (
     Budget,
     CoefficientNorm,
     Retraining,
-    coefficient_norm,
 )
-
-
-def test_coefficient_norm_reads_the_targets_own_coefficients_only():
-    weight = torch.full((3, 4), 100.0, requires_grad=True)
-    weight.data[1, [0, 3]] = torch.tensor([3.0, -4.0])
-    norm = coefficient_norm(weight, 1, torch.tensor([0, 3]))
-    assert norm.item() == 5
-    norm.backward()
-    expected = torch.zeros(3, 4)
-    expected[1, [0, 3]] = torch.tensor([0.6, -0.8])
-    torch.testing.assert_close(weight.grad, expected)
-
-
-def test_coefficient_norm_has_a_gradient_at_zero():
-    weight = torch.zeros(1, 2, requires_grad=True)
-    coefficient_norm(weight, 0, torch.tensor([0, 1])).backward()
-    assert weight.grad.isfinite().all()
 
 
 @pytest.fixture
