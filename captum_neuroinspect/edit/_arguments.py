@@ -74,20 +74,20 @@ def check_disjoint(**sets: FeatureSet | None) -> None:
             )
 
 
-def apart_from(train: FeatureSet, stacklevel: int = 4, **met: FeatureSet | None) -> FeatureSet:
-    """Training samples without those that were met in use too, such as its own mistakes.
+def apart_from(train: FeatureSet, stacklevel: int = 4, **teaching: FeatureSet | None) -> FeatureSet:
+    """Training samples without those of deployment, such as its own mistakes.
 
-    Both teach, but those that were met are dealt out in parts that judge each other.
+    Both teach, but those of deployment are dealt out in parts that judge each other.
 
     Args:
         train: to take them from.
         stacklevel: of the warning.
-        met: one set, by its name; ``None`` is no set.
+        teaching: one set, by its name; ``None`` is no set.
 
     Warns:
         UserWarning: when samples are left out.
     """
-    ((name, other),) = met.items()
+    ((name, other),) = teaching.items()
     if other is None:
         return train
     known = set(row_names(other.features, other.labels))

@@ -48,26 +48,29 @@ class FewRows:
     max_classes: int
     seed: int
 
-    def fitted(self, met: FeatureSet, neurons: Tensor, anchor: float) -> nn.Linear:
+    def fitted(self, deployment: FeatureSet, neurons: Tensor, anchor: float) -> nn.Linear:
         """A head that differs from the original in the fitted classes only.
 
         Args:
-            met: with the head's logits, and samples of the target.
+            deployment: with the head's logits, and samples of the target.
             neurons: the blamed features, int64; may be empty.
             anchor: weight of the squared distance from the original.
         """
         weight, bias = head_values(self.head)
-        cue = cue_of(self.train, met, self.target, neurons)
-        classes = self._classes(met, weight[:, neurons] @ cue[neurons])
+        cue = cue_of(self.train, deployment, self.target, neurons)
+        classes = self._classes(deployment, weight[:, neurons] @ cue[neurons])
         samples = moved_samples(
             self.train,
-            met,
+            deployment,
             self.target,
             neurons,
             self.target_weight,
-            stands_for=(self._stands_for(self.train, classes), self._stands_for(met, classes)),
+            stands_for=(
+                self._stands_for(self.train, classes),
+                self._stands_for(deployment, classes),
+            ),
         )
-        stays = self._log_sum_of_others(samples, met, classes, neurons, weight)
+        stays = self._log_sum_of_others(samples, deployment, classes, neurons, weight)
         places = torch.full((len(weight),), len(classes))
         places[classes] = torch.arange(len(classes))
         new = anchored_fit(
@@ -84,21 +87,23 @@ class FewRows:
         )
         return changed_rows(self.head, classes, *differences)
 
-    def _classes(self, met: FeatureSet, response: Tensor) -> Tensor:
-        """The target, classes confused with it, classes that were met, those the cue raises.
+    def _classes(self, deployment: FeatureSet, response: Tensor) -> Tensor:
+        """The target, classes confused with it, classes in deployment, those the cue raises.
 
         Args:
-            met: as in :meth:`fitted`.
+            deployment: as in :meth:`fitted`.
             response: ``(C,)`` what the cue adds to each logit.
         """
-        given = torch.cat([self._train_given, met.predictions])
-        labels = torch.cat([self.train.labels, met.labels])
+        given = torch.cat([self._train_given, deployment.predictions])
+        labels = torch.cat([self.train.labels, deployment.labels])
         mine, taken = labels == self.target, given == self.target
         confused = _by_count(torch.cat([given[mine], labels[taken]]))
-        were_met = _by_count(torch.cat([met.labels, met.predictions]))
-        raised = response.argsort(descending=True, stable=True) if response.any() else were_met[:0]
+        in_deployment = _by_count(torch.cat([deployment.labels, deployment.predictions]))
+        raised = (
+            response.argsort(descending=True, stable=True) if response.any() else in_deployment[:0]
+        )
         found = dict.fromkeys([self.target, *confused.tolist()])
-        for both in zip_longest(were_met.tolist(), raised[: self.max_classes].tolist()):
+        for both in zip_longest(in_deployment.tolist(), raised[: self.max_classes].tolist()):
             found |= dict.fromkeys(c for c in both if c is not None)
         return torch.tensor(sorted(list(found)[: self.max_classes]))
 
@@ -124,25 +129,30 @@ class FewRows:
         return counts
 
     def _log_sum_of_others(
-        self, samples: Weighted, met: FeatureSet, classes: Tensor, neurons: Tensor, weight: Tensor
+        self,
+        samples: Weighted,
+        deployment: FeatureSet,
+        classes: Tensor,
+        neurons: Tensor,
+        weight: Tensor,
     ) -> Tensor:
         """``(N,)`` logarithm of the summed exponentials of the logits that stay."""
         columns = weight[:, neurons]
         found = [
             _moved(logits, now, was, columns).index_fill_(1, classes, -torch.inf).logsumexp(1)
-            for logits, now, was in self._blocks(samples, met, neurons)
+            for logits, now, was in self._blocks(samples, deployment, neurons)
         ]
         return torch.cat(found)
 
     def _blocks(
-        self, samples: Weighted, met: FeatureSet, neurons: Tensor
+        self, samples: Weighted, deployment: FeatureSet, neurons: Tensor
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Logits ``(n, C)`` before the move, and the blamed neurons ``(n, K)`` after and before."""
         n_train, n_classes = len(self.train), self.head.out_features
-        for rows in torch.arange(len(samples.labels)).split(block_size(met)):
+        for rows in torch.arange(len(samples.labels)).split(block_size(deployment)):
             sources = samples.sources[rows]
             of_train = sources < n_train
-            pairs = (self.train, sources[of_train]), (met, sources[~of_train] - n_train)
+            pairs = (self.train, sources[of_train]), (deployment, sources[~of_train] - n_train)
             logits, was = torch.empty(len(rows), n_classes), torch.empty(len(rows), len(neurons))
             for where, (data, at) in zip((of_train, ~of_train), pairs, strict=True):
                 logits[where] = data.logits[at].float()

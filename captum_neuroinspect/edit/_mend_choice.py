@@ -33,7 +33,7 @@ class Mending:
     head: nn.Linear
     train: FeatureSet
     validation: FeatureSet
-    met: FeatureSet
+    deployment: FeatureSet
     target: int
     n_neurons: int
     target_weight: float
@@ -46,21 +46,21 @@ class Mending:
 
         Each of these is judged on the third that it was not fitted to.
         """
-        parts = self._parts(self.met)
+        parts = self._parts(self.deployment)
         heads = (self._without(parts == part) for part in range(_N_FOLDS))  # one at a time
         return (
             self._judged([self.head] * _N_FOLDS, parts),
             self._judged(heads, parts),
         )
 
-    def fitted(self, met: FeatureSet, neurons: Tensor) -> nn.Linear:
+    def fitted(self, deployment: FeatureSet, neurons: Tensor) -> nn.Linear:
         """A head near the original in which these neurons no longer tell the target."""
-        if not (met.labels == self.target).any():
+        if not (deployment.labels == self.target).any():
             return copy_of(self.head)
         if self._few_rows is not None:
-            return self._few_rows.fitted(met, neurons, _ANCHOR)
+            return self._few_rows.fitted(deployment, neurons, _ANCHOR)
         weight, bias = head_tensors(self.head)
-        samples = moved_samples(self.train, met, self.target, neurons, self.target_weight)
+        samples = moved_samples(self.train, deployment, self.target, neurons, self.target_weight)
         has_bias = self.head.bias is not None
         new = anchored_fit(samples, weight, bias, anchor=_ANCHOR, has_bias=has_bias)
         d_weight, d_bias = (
@@ -68,14 +68,14 @@ class Mending:
         )
         return changed(self.head, d_weight, d_bias)
 
-    def neurons(self, met: FeatureSet) -> Tensor:
+    def neurons(self, deployment: FeatureSet) -> Tensor:
         """The given neurons, or those that the target's mistakes blame most, if there are any."""
         if self.given is not None:
             return self.given
         if not self.n_neurons:
             return torch.empty(0, dtype=torch.int64)
-        is_wrong = ~is_right(met, self.head)
-        wrong = met.subset(is_wrong & (met.labels == self.target))
+        is_wrong = ~is_right(deployment, self.head)
+        wrong = deployment.subset(is_wrong & (deployment.labels == self.target))
         reference = with_logits_of(self.train, self.head)
         return blamed_neurons(self.head, wrong, reference)[: self.n_neurons]
 
@@ -88,33 +88,37 @@ class Mending:
         )
 
     def _without(self, part: Tensor) -> nn.Linear:
-        met = self.met.subset(~part)
-        return self.fitted(met, self.neurons(met))
+        deployment = self.deployment.subset(~part)
+        return self.fitted(deployment, self.neurons(deployment))
 
     def _judged(self, heads: Iterable[nn.Linear], parts: Tensor) -> HeldOutAccuracy:
         """Each head on validation, where their mean counts, and on its own part."""
-        validation, met = self.validation, self.met
-        on_validation, on_met = torch.zeros(len(validation)), torch.zeros(len(met))
+        validation, deployment = self.validation, self.deployment
+        on_validation, on_deployment = torch.zeros(len(validation)), torch.zeros(len(deployment))
         for part, head in enumerate(heads):
             on_validation += is_right(validation, head, self.head) / _N_FOLDS
-            on_met[parts == part] = is_right(met, head, self.head)[parts == part].float()
+            on_deployment[parts == part] = is_right(deployment, head, self.head)[
+                parts == part
+            ].float()
         hits, labels = (
-            torch.cat([on_validation, on_met]),
-            torch.cat([validation.labels, met.labels]),
+            torch.cat([on_validation, on_deployment]),
+            torch.cat([validation.labels, deployment.labels]),
         )
-        mine = float(on_met[met.labels == self.target].mean())
+        mine = float(on_deployment[deployment.labels == self.target].mean())
         others = [
             float(hits[labels == c].mean()) for c in labels.unique().tolist() if c != self.target
         ]
         return HeldOutAccuracy(mine, (mine + sum(others)) / (1 + len(others)))
 
-    def _parts(self, met: FeatureSet) -> Tensor:
+    def _parts(self, deployment: FeatureSet) -> Tensor:
         """``(N,)`` part of each sample: each class's right and wrong ones are dealt out in turn."""
-        shuffled = torch.randperm(len(met), generator=torch.Generator().manual_seed(self.seed))
-        kind = 2 * met.labels + met.is_correct.long()
+        shuffled = torch.randperm(
+            len(deployment), generator=torch.Generator().manual_seed(self.seed)
+        )
+        kind = 2 * deployment.labels + deployment.is_correct.long()
         order = shuffled[kind[shuffled].argsort(stable=True)]
-        parts = torch.empty(len(met), dtype=torch.int64)
-        parts[order] = torch.arange(len(met)) % _N_FOLDS
+        parts = torch.empty(len(deployment), dtype=torch.int64)
+        parts[order] = torch.arange(len(deployment)) % _N_FOLDS
         return parts
 
 

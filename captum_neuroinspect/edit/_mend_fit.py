@@ -84,15 +84,15 @@ def anchored_fit(
     return new_weight.detach(), new_bias.detach()
 
 
-# Half of the class's weight on what was met in use: it is real, but little.
-_MET_SHARE = 0.5
+# Half of the class's weight on what was seen in deployment: it is real, but little.
+_DEPLOYMENT_SHARE = 0.5
 # Share of the other classes' weight on samples that are given the cue.
 _CUE_SHARE = 0.3
 
 
 def moved_samples(
     train: FeatureSet,
-    met: FeatureSet,
+    deployment: FeatureSet,
     target: int,
     neurons: Tensor,
     target_weight: float,
@@ -102,32 +102,32 @@ def moved_samples(
     """Samples in which the blamed neurons no longer tell the target.
 
     The cue moves the blamed neurons of the target's training samples by their mean
-    distance from its samples met in use. The target is taught by the latter, and by
+    distance from its deployment samples. The target is taught by the latter, and by
     training samples with the cue taken away; the other classes by their own samples, and
     by some with the cue added. Each other class weighs 1.
 
     Args:
         train: with the false correlation.
-        met: labelled samples met in use; some of the target.
+        deployment: labelled samples met in use; some of the target.
         target: the class to mend.
         neurons: the blamed features, int64; may be empty.
         target_weight: weight of the target.
-        stands_for: how many samples each of ``train`` and of ``met`` stands for, 0 for those
+        stands_for: how many samples each of ``train`` and of ``deployment`` stands for, 0 for those
             that are left out; ``None``: each for itself.
     """
-    cue = cue_of(train, met, target, neurons)
+    cue = cue_of(train, deployment, target, neurons)
     n_others = len(train.labels[train.labels != target].unique())
     share = _CUE_SHARE if len(neurons) else 0.0
-    rows_of_train, rows_of_met = (
+    rows_of_train, rows_of_deployment = (
         _Rows.of(data, start, None if stands_for is None else stands_for[i])
-        for i, (data, start) in enumerate(((train, 0), (met, len(train))))
+        for i, (data, start) in enumerate(((train, 0), (deployment, len(train))))
     )
     mine, others = rows_of_train.divided(target)
-    met_mine, met_others = rows_of_met.divided(target)
+    deployment_mine, deployment_others = rows_of_deployment.divided(target)
     parts: list[_Part] = [
-        (met_mine, _MET_SHARE * target_weight),
-        (_moved(train, mine, -cue), (1 - _MET_SHARE) * target_weight),
-        (others.and_then(met_others), n_others * (1 - share)),
+        (deployment_mine, _DEPLOYMENT_SHARE * target_weight),
+        (_moved(train, mine, -cue), (1 - _DEPLOYMENT_SHARE) * target_weight),
+        (others.and_then(deployment_others), n_others * (1 - share)),
         (_moved(train, others, cue), n_others * share),
     ]
     return _joined([(rows, weight) for rows, weight in parts if len(rows.labels) and weight > 0])
@@ -162,11 +162,11 @@ class _Rows(NamedTuple):
 _Part = tuple[_Rows, float]  # and their weight together
 
 
-def cue_of(train: FeatureSet, met: FeatureSet, target: int, neurons: Tensor) -> Tensor:
+def cue_of(train: FeatureSet, deployment: FeatureSet, target: int, neurons: Tensor) -> Tensor:
     """``(F,)``: what the cue adds to the blamed neurons of the target; 0 elsewhere."""
-    mine, was_met = (data.features[data.labels == target] for data in (train, met))
+    mine, in_deployment = (data.features[data.labels == target] for data in (train, deployment))
     cue = torch.zeros(mine.shape[1])
-    cue[neurons] = (mine.mean(0) - was_met.mean(0))[neurons]
+    cue[neurons] = (mine.mean(0) - in_deployment.mean(0))[neurons]
     return cue
 
 

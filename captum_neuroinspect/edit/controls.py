@@ -80,10 +80,10 @@ def run_controls(
         >>> head, labels = torch.nn.Linear(8, 2), torch.arange(160) % 2
         >>> z = torch.rand(160, 8) + torch.nn.functional.one_hot(labels, 8)
         >>> halves = FeatureSet(z, head(z).detach(), labels).split()
-        >>> train, validation, met, test = (part for half in halves for part in half.split())
+        >>> train, validation, deployment, test = (part for half in halves for part in half.split())
         >>> def fit(neurons):
         ...     some = {"neurons": list(neurons)} if neurons else {"n_neurons": 0}
-        ...     return mend(head, train, validation, met, target=1, **some).judge(test)
+        ...     return mend(head, train, validation, deployment, target=1, **some).judge(test)
         >>> edit = fit([0, 1])
         >>> [control.name for control in run_controls(fit, edit)]
         ['without neurons', 'with 2 random neurons']

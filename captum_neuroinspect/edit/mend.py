@@ -1,4 +1,4 @@
-"""Mend a class from the mistakes met in use, with nothing to choose by hand."""
+"""Refit the head for a class by the mistakes in deployment, with nothing to choose by hand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from captum_neuroinspect.edit.head_diff import copy_of
 from captum_neuroinspect.edit.method_records import MendRecord
 from captum_neuroinspect.edit.probability_ratio import check_target, checked_neurons
 
-_FEWEST_MET = 5
+_FEWEST = 5
 _MAX_CLASSES = 200  # rows of a large head that are fitted
 
 
@@ -35,7 +35,7 @@ def mend(
     head: nn.Linear,
     train: FeatureSet,
     validation: FeatureSet,
-    met: FeatureSet,
+    deployment: FeatureSet,
     *,
     target: int,
     neurons: Sequence[int] | None = None,
@@ -49,37 +49,37 @@ def mend(
 
     What equation (8) of NeuroInspect asks of the head, that the blamed neurons raise the class
     no more than the others, is asked here by samples: the target's training features with
-    these neurons moved to where they are in the samples met in use, the other classes' moved
+    these neurons moved to where they are in the deployment samples, the other classes' moved
     the other way. One convex regression, anchored at the original head, does the rest.
 
-    The samples met in use are split in three; a head fitted without a part is judged on it,
-    so that no sample judges a head that was fitted to it. Those of ``train`` that were met too,
-    such as its mistakes, count as met only.
-    Where the mean accuracy of the classes falls there by more than ``max_cost``, or too few
-    samples of the target were met, the original head is returned with a warning.
+    The deployment samples are split in three; a head fitted without a part is judged on it,
+    so that no sample judges a head that was fitted to it. Samples of ``train`` that are in
+    deployment too, such as its mistakes, count as deployment samples only. Where the mean
+    accuracy of the classes falls on the held-out parts by more than ``max_cost``, or deployment
+    has too few samples of the target, the original head is returned with a warning.
 
-    Most of the gain comes from the labelled samples met in use; the measurements in the
+    Most of the gain comes from the labelled deployment samples; the measurements in the
     documentation say what the neurons add to them.
 
-    It is for a head of some tens of classes with photos met of each. On the thousand classes of
-    ImageNet, with a hundred photos of a few, it cost 19 points of clean accuracy in the
+    It is for a head of some tens of classes with deployment photos of each. On the thousand
+    classes of ImageNet, with a hundred photos of a few, it cost 19 points of clean accuracy in the
     measurements: taking neurons away from such a head (:mod:`edit.baselines`) cost nearly none.
 
     Of a head with more than 1,000 classes 200 rows are fitted: of the target, of classes that are
-    taken for it or it for them, that were met, or that the cue raises. The others stay bit by bit.
-    Their part of the cross entropy is kept exactly; of the samples those of the target are taken,
-    and at most 1,000 of the other fitted classes and 1,000 of all others from each set, drawn by
-    ``seed``, which stand for the rest. The record says so: ``n_fitted_classes``. Logits are made
-    block by block: beside the sets up to six copies of the head are held (about a gigabyte with
-    21,843 classes and 2,048 features), and a copy of the logits of ``met``. Sets with a
-    ``head_fingerprint`` are taken as they are, others are looked at once to see whether their
-    logits are this head's.
+    taken for it or it for them, that are in deployment, or that the cue raises. The others stay
+    bit by bit. Their part of the cross entropy is kept exactly; of the samples those of the
+    target are taken, and at most 1,000 of the other fitted classes and 1,000 of all others from
+    each set, drawn by ``seed``, which stand for the rest. The record says so:
+    ``n_fitted_classes``. Logits are made block by block: beside the sets up to six copies of the
+    head are held (about a gigabyte with 21,843 classes and 2,048 features), and a copy of the
+    logits of ``deployment``. Sets with a ``head_fingerprint`` are taken as they are, others are
+    looked at once to see whether their logits are this head's.
 
     Args:
         head: the decision layer, F features to C classes; never changed.
         train: features with labels that the head was trained on.
         validation: features with labels, on which the other classes' cost is judged.
-        met: labelled samples met in use: mistakes and, if there are any, samples that the
+        deployment: labelled samples met in use: mistakes and, if there are any, samples that the
             head gets right. No group labels are needed.
         target: the class to mend.
         neurons: to move; ``None``: those that the mistakes blame.
@@ -106,7 +106,7 @@ def mend(
 
     Warns:
         RuntimeWarning: when the original head is returned.
-        UserWarning: when samples of ``train`` are in ``met`` too, and are left out of it.
+        UserWarning: when samples of ``train`` are in ``deployment`` too, and are left out of it.
 
     Examples::
 
@@ -115,27 +115,29 @@ def mend(
         >>> head, labels = nn.Linear(8, 2), torch.arange(120) % 2
         >>> z = torch.rand(120, 8) + torch.nn.functional.one_hot(labels, 8)
         >>> train, others = FeatureSet(z, head(z).detach(), labels).split()
-        >>> validation, met = others.split()
-        >>> edit = mend(head, train, validation, met, target=1)
+        >>> validation, deployment = others.split()
+        >>> edit = mend(head, train, validation, deployment, target=1)
         >>> edit.after.accuracy >= edit.before.accuracy
         True
     """
     check_target(target, check_head(head).out_features)
     with exclusive(head):  # no edit that another thread tries is read
-        check_sets(head, "softmax", train=train, validation=validation, met=met)
-        train = apart_from(train, met=met)
-        check_disjoint(train=train, validation=validation, met=met)
+        check_sets(head, "softmax", train=train, validation=validation, deployment=deployment)
+        train = apart_from(train, deployment=deployment)
+        check_disjoint(train=train, validation=validation, deployment=deployment)
         check_training(train, [int(target)])
         _check(n_neurons, target_weight, max_cost)
         max_classes = _checked_classes(max_classes, head.out_features)
         if max_classes is not None:
-            train, validation, met = (with_logits_of(one, head) for one in (train, validation, met))
+            train, validation, deployment = (
+                with_logits_of(one, head) for one in (train, validation, deployment)
+            )
         given = None if neurons is None else checked_neurons(list(neurons), head.in_features)
         mending = Mending(
             head,
             train,
             validation,
-            met,
+            deployment,
             int(target),
             n_neurons,
             target_weight,
@@ -145,13 +147,13 @@ def mend(
         )
         record = _record(mending, max_cost)
         # Where the original stays, the edit has the neurons that would have been moved.
-        moved = mending.neurons(met)
+        moved = mending.neurons(deployment)
         if record.objection:
             message = f"the original head is returned: {record.objection}"
             warnings.warn(message, RuntimeWarning, stacklevel=3)
-        new = copy_of(head) if record.objection else mending.fitted(met, moved)
+        new = copy_of(head) if record.objection else mending.fitted(deployment, moved)
         edit = compare_heads(head, new, validation, {mending.target: moved.tolist()}, train=train)
-        return replace(edit, method=record, seen=names_of(train, validation, met))
+        return replace(edit, method=record, seen=names_of(train, validation, deployment))
 
 
 def _check(n_neurons: int, target_weight: float, max_cost: float) -> None:
@@ -176,10 +178,10 @@ def _checked_classes(max_classes: int | None, n_classes: int) -> int | None:
 
 def _record(mending: Mending, max_cost: float) -> MendRecord:
     """Both heads on held-out samples, and why the original is chosen, if it is."""
-    n_target = int((mending.met.labels == mending.target).sum())
+    n_target = int((mending.deployment.labels == mending.target).sum())
     original, fitted, objection = None, None, None
-    if n_target < _FEWEST_MET:
-        objection = f"{n_target} samples of the target were met, expected at least {_FEWEST_MET}"
+    if n_target < _FEWEST:
+        objection = f"{n_target} samples of the target in deployment, expected at least {_FEWEST}"
     else:
         original, fitted = mending.candidates()
         cost = original.mean - fitted.mean

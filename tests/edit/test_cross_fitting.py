@@ -249,20 +249,24 @@ def test_bad_folds() -> None:
 def _given(shared: str, by: str) -> tuple[nn.Linear, dict[str, FeatureSet]]:
     """Three sets; every second sample of one makes up another."""
     head, sets = _sets()
-    given = {"train": sets["train"], "validation": sets["validation"], "met": sets["deployment"]}
+    given = {
+        "train": sets["train"],
+        "validation": sets["validation"],
+        "deployment": sets["deployment"],
+    }
     given[by] = given[shared].subset(torch.arange(0, 20, 2))
     return head, given
 
 
-@pytest.mark.parametrize(("one", "other"), [("train", "validation"), ("validation", "met")])
+@pytest.mark.parametrize(("one", "other"), [("train", "validation"), ("validation", "deployment")])
 def test_mend_and_edit_head_refuse_samples_of_validation_in_another_set(
     one: str, other: str
 ) -> None:
     head, given = _given(one, other)
     with pytest.raises(ValueError, match=rf"10 of 10 samples of {other} are in {one} too, the f"):
         mend(head, **given, target=TARGET)
-    given["mistakes"] = given.pop("met")
-    named = "mistakes" if other == "met" else other
+    given["mistakes"] = given.pop("deployment")
+    named = "mistakes" if other == "deployment" else other
     with pytest.raises(ValueError, match=f"10 of 10 samples of {named} are in {one} too"):
         edit_head(head, **given, target=TARGET, neurons=[1])
 
@@ -270,10 +274,12 @@ def test_mend_and_edit_head_refuse_samples_of_validation_in_another_set(
 @pytest.mark.filterwarnings("ignore:(the original head|every epoch):RuntimeWarning")
 def test_samples_of_train_that_were_met_teach_once() -> None:
     """Such as the mistakes of the training set."""
-    head, given = _given("train", "met")
-    train, met, validation = given["train"], given["met"], given["validation"]
+    head, given = _given("train", "deployment")
+    train, met, validation = given["train"], given["deployment"], given["validation"]
     rest = train.without(met)
-    with pytest.warns(UserWarning, match="10 of 20 samples of train are in met too, and are left"):
+    with pytest.warns(
+        UserWarning, match="10 of 20 samples of train are in deployment too, and are left"
+    ):
         found = mend(head, train, validation, met, target=TARGET, max_cost=1.0)
     expected = mend(head, rest, validation, met, target=TARGET, max_cost=1.0)
     assert torch.equal(found.head.weight, expected.head.weight)

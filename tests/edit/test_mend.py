@@ -79,7 +79,7 @@ def test_too_few_samples_of_the_target():
     few = met.subset(
         torch.cat([(met.labels == 0).nonzero()[:4, 0], (met.labels > 0).nonzero()[:, 0]])
     )
-    with pytest.warns(RuntimeWarning, match="4 samples of the target were met"):
+    with pytest.warns(RuntimeWarning, match="4 samples of the target in deployment"):
         edit = mend(head, train, validation, few, target=0)
     assert edit.head.weight.equal(head.weight)
     assert edit.is_original

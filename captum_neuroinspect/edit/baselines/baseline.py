@@ -95,8 +95,8 @@ class Baseline(Protocol):
             validation: features with labels that choose among epochs or settings.
             target: class that is to be mended.
             neurons: features to blame; methods that know no neurons ignore them.
-            mistakes: further samples that the head gets wrong, such as photos met in
-                use; methods that train add them to ``train``.
+            mistakes: further samples that the head gets wrong, such as deployment
+                photos; methods that train add them to ``train``.
             seed: draws whatever is drawn.
         """
         ...

@@ -79,7 +79,7 @@ def test_retraining_of_the_neurons_alone_is_compared_with_retraining_of_the_clas
 def test_an_original_that_came_back_is_not_kept_even_by_who_insists(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sys.modules["captum_neuroinspect.edit.mend"], "_FEWEST_MET", 1000)
+    monkeypatch.setattr(sys.modules["captum_neuroinspect.edit.mend"], "_FEWEST", 1000)
     edit = _quietly(_with_test().edit, "apple", [8, 4], keep_anyway=True)
     assert edit.is_original
     assert not edit.is_kept
