@@ -154,7 +154,7 @@ def processes(folder: Path) -> Iterator[Processes]:
 
 
 def _server() -> str:
-    tests = repr(str(Path(__file__).parents[1]))
+    tests = repr(str(Path(__file__).parent))
     return _SERVER.replace("HERE", tests).replace("NOT_BEGUN", str(NOT_BEGUN))
 
 
