@@ -117,7 +117,7 @@ def large(out: Path, n_neurons: int = 200, n_mistakes: int = 500) -> None:
     Twelve different photos a neuron, two illusions with masks, six saliency maps; photos are
     blurred noise, which JPEG makes about as small as photos.
     """
-    from captum_neuroinspect.inspection.report import data as parts
+    from captum_neuroinspect.inspection.report import report_data as parts
     from captum_neuroinspect.inspection.report.write import write_report
 
     rng = torch.Generator().manual_seed(0)

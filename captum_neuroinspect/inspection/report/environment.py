@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect.edit._verdict_text import control_rows, p_text
-from captum_neuroinspect.inspection.report import number_formats as formats
+from captum_neuroinspect.inspection.report import number_formats
 from captum_neuroinspect.inspection.report.pictures import thumbnail
 
 
@@ -22,15 +22,15 @@ def page_environment(package: str) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=formats.percent,
-        share=formats.share,
-        points=formats.points,
-        number=formats.number,
-        signed=formats.signed,
+        percent=number_formats.percent,
+        share=number_formats.share,
+        points=number_formats.points,
+        number=number_formats.number,
+        signed=number_formats.signed,
         shell=shlex.join,
         p_value=p_text,
         thumbnail=thumbnail,
         shown=shown,
     )
-    environment.globals.update(count=formats.count, control_rows=control_rows)
+    environment.globals.update(count=number_formats.count, control_rows=control_rows)
     return environment
