@@ -116,7 +116,7 @@ class HeadEdit:
 
     @undisturbed()
     def judge(self, features: FeatureSet, *, max_cost: float | None = None) -> HeadEdit:
-        """This edit with a verdict, by samples that were used for nothing else.
+        """This edit with a verdict, by samples that served for nothing else.
 
         Args:
             features: samples that the edit was neither fitted to nor chosen by, at least 20.

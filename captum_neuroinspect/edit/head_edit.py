@@ -49,12 +49,12 @@ def edit_head(
         train: features with labels to train on.
         validation: features with labels that choose the epoch. If they carry the
             false correlation too, the epoch that changed least is chosen: give photos
-            that do not, such as some from deployment.
+            that do not, such as some met in use.
         target: index of the class ``c`` whose false correlation is weakened.
         neurons: the features that carry it; or, instead of ``target``, a mapping from
             several classes to the features of each, such as ``{3: [7, 8], 5: [1]}``.
-            All classes are edited at once: their constraints add up.
-        mistakes: samples that the model got wrong, such as deployment photos; their
+            All classes are mended at once: their constraints add up.
+        mistakes: samples that the model got wrong, such as photos met in use; their
             cross entropy is added with a weight. Not in the paper, which trains on the
             original data only.
         strength: lambda3, 0 or more.
@@ -80,8 +80,8 @@ def edit_head(
 
     Returns:
         A :class:`HeadEdit` with the new head and both heads' results on ``validation``. Its
-        ``verdict`` cannot tell before :meth:`HeadEdit.judge` is called with samples that were
-        used for nothing else.
+        ``verdict`` cannot tell before :meth:`HeadEdit.judge` is called with samples that served
+        for nothing else.
 
     Raises:
         TypeError: when ``head`` is not linear or whole numbers are something else.

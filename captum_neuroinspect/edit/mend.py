@@ -96,7 +96,7 @@ def mend(
         fitted one, if there is one. These samples were not fitted to, but they decide what is
         kept, and neurons that were given may have been found in them: judge the edit on others
         (:func:`fit_and_judge`, :func:`cross_fit`). Its ``verdict`` cannot tell before
-        :meth:`HeadEdit.judge` is called with samples that were used for nothing else.
+        :meth:`HeadEdit.judge` is called with samples that served for nothing else.
 
     Raises:
         TypeError: when ``head`` is not linear, or neurons are not whole numbers.

@@ -21,7 +21,7 @@ from captum_neuroinspect.edit._samples import with_mistakes
 
 
 class Baseline(Protocol):
-    """A way to edit a decision layer on collected features.
+    """A way to mend a decision layer on collected features.
 
     Settings belong to the constructor, so that a benchmark calls all of them alike.
     No call changes its arguments; the result has the device, dtype and bias (or none)
@@ -50,10 +50,10 @@ class Baseline(Protocol):
             head: the decision layer, F features to C classes.
             train: features with labels to train on.
             validation: features with labels that choose among epochs or settings.
-            target: class to edit.
-            neurons: features behind the mistakes; methods without neurons ignore them.
-            mistakes: further samples that the head gets wrong, such as deployment photos;
-                methods that train add them to ``train``.
+            target: class that is to be mended.
+            neurons: features to blame; methods that know no neurons ignore them.
+            mistakes: further samples that the head gets wrong, such as photos met in
+                use; methods that train add them to ``train``.
             seed: draws whatever is drawn.
         """
         ...
@@ -67,8 +67,8 @@ class Task:
         head: the decision layer, F features to C classes.
         train: N samples.
         validation: chooses among epochs or settings.
-        target: class to edit.
-        neurons: features behind the mistakes, as they were given.
+        target: class that is to be mended.
+        neurons: features to blame, as they were given.
         mistakes: further samples, or ``None``.
         seed: draws whatever is drawn.
     """
@@ -99,7 +99,7 @@ class Task:
 class CheckedBaseline(ABC):
     """A :class:`Baseline` that is called with arguments that fit each other, or not at all.
 
-    Subclasses make the head in ``_mended``.
+    Subclasses say how they mend, in ``_mended``.
     """
 
     @undisturbed()
