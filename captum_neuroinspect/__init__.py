@@ -1,4 +1,4 @@
-"""Find the neurons behind a classifier's mistakes, see what they look for, mend the head.
+"""Find the neurons behind a classifier's mistakes, see what they respond to, edit the head.
 
 A plugin for Captum and Lucent. Importing it loads nothing heavy; each name is
 loaded when it is first used.

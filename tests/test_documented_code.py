@@ -164,7 +164,7 @@ def test_the_guide_runs_its_python_and_its_commands(stand_ins: None, tmp_path: P
     assert "for validation" in inspected
     assert f"neuroinspect edit --run {tmp_path / 'run'} --selection" in inspected
     assert "mended" in edited
-    assert (tmp_path / "mended.safetensors").is_file()
+    assert (tmp_path / "edited.safetensors").is_file()
     assert "Inspection of outwear" in (tmp_path / "run" / "report.html").read_text("utf-8")
 
 

@@ -236,7 +236,7 @@ def find_class(name: str, names: Sequence[str]) -> int | None:
 
 
 def by_position_note(what: str, names: Sequence[str]) -> str:
-    """What is to be said when nobody knows the model's names."""
+    """The warning when the model's names are unknown."""
     order = ", ".join(f"{i} {name}" for i, name in enumerate(names[:_N_SHOWN]))
     more = ", ..." if len(names) > _N_SHOWN else ""
     return (

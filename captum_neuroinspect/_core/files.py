@@ -75,7 +75,9 @@ def read_text(path: str | Path) -> str:
     path = Path(path)
     check_file(path)
     if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"{shown(path)} is larger than {_MOST_BYTES >> 20} MB, which no record is")
+        raise ValueError(
+            f"{shown(path)} is larger than {_MOST_BYTES >> 20} MB, the limit for a record"
+        )
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -111,7 +113,7 @@ def partial_folder(parent: Path, *, mode: int = 0o777) -> Iterator[Path]:
     """A hidden folder in ``parent`` for files that are not finished, gone after the block.
 
     A process that is killed leaves it; the next one that writes into ``parent`` clears it.
-    A lock tells: as long as its owner lives, nobody else gets it.
+    The lock decides: as long as its owner lives, no one else gets it.
     """
     clear_partial(parent)
     handle, lock = _locked_name(parent)

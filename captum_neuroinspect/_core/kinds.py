@@ -146,5 +146,5 @@ def _is_record(hint: type) -> bool:
 
 
 def _may_be(value: Any, hint: Any) -> bool:
-    """Whether a dataclass is tried: only on fields, so that its own errors are told."""
+    """Whether a dataclass is tried: only on fields, so that its own errors are raised."""
     return isinstance(value, dict) or not (isinstance(hint, type) and _is_record(hint))

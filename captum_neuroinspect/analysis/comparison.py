@@ -102,7 +102,7 @@ def compare_photos(edit: HeadEdit, features: FeatureSet) -> Comparison:
 
 
 def compare_judged(edit: HeadEdit) -> Comparison:
-    """An edit on the samples that judged it, which served for nothing else.
+    """An edit on the samples that judged it, which were used for nothing else.
 
     The neurons' ratios stay those of the edit: they are not about single samples.
 

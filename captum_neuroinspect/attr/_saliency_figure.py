@@ -47,7 +47,7 @@ def saliency_figure(
         neurons: the K neurons, for the titles of the columns.
         names: N words for the rows, such as the classes.
         sign: what to draw, as in Captum. ``None``: the absolute value, which is usual
-            for gradients; of gradcam what speaks for the neuron, ``"positive"``.
+            for gradients; for gradcam ``"positive"``, what raises the neuron.
         alpha: opacity of the heat maps, 0..1.
 
     Returns:

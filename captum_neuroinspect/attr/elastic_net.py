@@ -99,8 +99,8 @@ class Counterfactual:
         """``w`` against the reference, sample by sample and in its shape; None without one."""
         if self.reference is None or self.shortfall is None:
             return None
-        blame = self.reference.blame(self.w.flatten(1), self.shortfall.flatten(1))
-        return blame.view_as(self.w)
+        contrast = self.reference.contrast_of(self.w.flatten(1), self.shortfall.flatten(1))
+        return contrast.view_as(self.w)
 
     @property
     def attribution(self) -> Tensor | tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Which neurons made the model err: a Captum layer attribution."""
+"""Which neurons cause a mistake: a Captum layer attribution."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ class NeuronCounterfactual(LayerAttribution):
                         range; when activations are not finite, or negative although
                         ``feasible=True``; when the layer runs several times, or has not
                         a row for each sample; when the single output of the network is
-                        a probability; when a map's channels cannot be told.
+                        a probability; when a map's channel dimension cannot be determined.
             RuntimeError: when the layer is not run, or the network is random or becomes
                         NaN on the way.
 

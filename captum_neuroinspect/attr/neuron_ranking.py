@@ -327,7 +327,9 @@ def _own_contrast(
     dtype = working_dtype(changes)
     if isinstance(w, Counterfactual) and w.reference is not None and w.shortfall is not None:
         usual, shortfall = w.reference.for_mistakes(changes), w.shortfall
-        return usual, lambda rows: usual.blame(changes[rows].to(dtype), shortfall[rows].to(dtype))
+        return usual, lambda rows: usual.contrast_of(
+            changes[rows].to(dtype), shortfall[rows].to(dtype)
+        )
     return None, lambda rows: changes[rows].to(dtype)
 
 

@@ -1,4 +1,4 @@
-"""What activations look like where the model is right: the contrast that blame needs."""
+"""Activations of samples that the model gets right: mistakes are contrasted with them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _CHUNK = 4096
 class Reference:
     r"""Correct samples, as each neuron's natural level in a class and its natural spread.
 
-    A counterfactual ``w`` follows the weights behind the layer and hardly knows what the
-    photo contains: it asks for many neurons that are as they always are. Blame belongs
-    to neurons that the decision would have to change *and* that are not as usual. With
-    :math:`\Delta_j` = natural level - activation, two numbers say so: the *effect*
-    :math:`|w_j \Delta_j|` and the *surprise* :math:`|\Delta_j| / \sigma_j`. Blame is
+    A counterfactual ``w`` follows the weights behind the layer and hardly depends on what the
+    photo contains: it changes many neurons that are at their normal level. A cause of the
+    mistake is a neuron that the decision would have to change *and* that is abnormal. With
+    :math:`\Delta_j` = natural level - activation, two numbers measure this: the *effect*
+    :math:`|w_j \Delta_j|` and the *surprise* :math:`|\Delta_j| / \sigma_j`. The contrast is
     their geometric mean with weights ``effect`` and ``1 - effect``,
 
     .. math:: v_j = |w_j|^e \, \Delta_j \, \sigma_j^{-(1 - e)},
@@ -34,18 +34,18 @@ class Reference:
     which keeps the sign of :math:`\Delta_j`: positive for a neuron that is too low
     (insufficient), negative for one that is too high (excessive).
 
-    How much should the effect count? If the mistakes all ask for the same change (one class
-    that the model misses), it says which unusual neurons matter to that decision. If they
-    ask for different ones (a blur over photos of every class), what they have in common is
-    only what is unusual. So a ranking takes :func:`agreement` of the changes for ``e``.
+    How much should the effect count? If all mistakes need the same change (one class
+    that the model misses), the effect says which abnormal neurons matter to that decision. If
+    they need different changes (a blur over photos of every class), they have only the
+    abnormal neurons in common. So a ranking takes :func:`agreement` of the changes for ``e``.
     Not from the paper; measured against it in ``docs/measurements.md``.
 
     Attributes:
         level: ``(C, F)`` mean activation of each class's correct samples, over all
             classes where a class has none; ``(1, F)``: one level for every class.
         spread: ``(F,)`` standard deviation over all correct samples.
-        effect: weight ``e`` of the effect in 0..1. 1: only what the decision feels,
-            0: only what is unusual. None: in a ranking the agreement of its mistakes,
+        effect: weight ``e`` of the effect in 0..1. 1: only the effect on the decision,
+            0: only what is abnormal. None: in a ranking the agreement of its mistakes,
             0.25 for attributions, in which samples do not influence each other.
     """
 
@@ -77,13 +77,13 @@ class Reference:
 
         Examples::
 
-            >>> usual = torch.tensor([[1.0, 0.0], [3.0, 0.0], [1.0, 2.0], [3.0, 2.0]])
-            >>> reference = Reference.of(usual)
+            >>> correct = torch.tensor([[1.0, 0.0], [3.0, 0.0], [1.0, 2.0], [3.0, 2.0]])
+            >>> reference = Reference.of(correct)
             >>> reference.level
             tensor([[2., 1.]])
             >>> w = torch.tensor([[1.0, -1.0]])
-            >>> blame = reference.contrast(w, features=torch.tensor([[2.0, 4.0]]))
-            >>> blame[0, 0].item(), bool(blame[0, 1] < 0)  # as usual; far too high
+            >>> contrast = reference.contrast(w, features=torch.tensor([[2.0, 4.0]]))
+            >>> contrast[0, 0].item(), bool(contrast[0, 1] < 0)  # normal; far too high
             (0.0, True)
         """
         if isinstance(samples, Reference):
@@ -132,7 +132,7 @@ class Reference:
         return replace(self, effect=_EFFECT if found is None else found)
 
     def contrast(self, w: Tensor, features: Tensor, target: Tensor | int | None = None) -> Tensor:
-        """Blame of each neuron in each sample.
+        """The contrast of each neuron in each sample with the reference.
 
         Args:
             w: ``(N, F)`` counterfactual changes.
@@ -141,24 +141,24 @@ class Reference:
                 has one level.
 
         Returns:
-            ``(N, F)`` signed blame, 0 where ``w`` is.
+            ``(N, F)`` with a sign, 0 where ``w`` is.
 
         Raises:
             ValueError: when shapes do not fit, or target is missing or out of range.
         """
-        return self.blame(w, self.shortfall(w, features, target))
+        return self.contrast_of(w, self.shortfall(w, features, target))
 
     def shortfall(self, w: Tensor, features: Tensor, target: Tensor | int | None = None) -> Tensor:
         """``(N, F)`` natural level - activation, Delta above.
 
-        Args and errors are those of :meth:`contrast`; ``w`` tells the precision.
+        Args and errors are those of :meth:`contrast`; ``w`` gives the precision.
         """
         if w.shape != features.shape:
             raise ValueError(f"features {tuple(features.shape)} do not fit w {tuple(w.shape)}")
         classes = self.classes(w, target).to(self.level.device)
         return self.level[classes].to(w) - features.to(w)
 
-    def blame(self, w: Tensor, shortfall: Tensor) -> Tensor:
+    def contrast_of(self, w: Tensor, shortfall: Tensor) -> Tensor:
         """``(N, F)`` the contrast of changes whose shortfall is known."""
         effect = _EFFECT if self.effect is None else self.effect
         size = w.abs().pow(effect) * (w != 0)  # 0**0 is 1

@@ -43,7 +43,7 @@ def describe_neurons(
     .. math:: s_{jp} = \cos(m_j, t_p) - u_p
 
     with m_j the mean embedding of the neuron's images, t_p the embedding of the phrase, and
-    u_p what is usual for the phrase: its mean cosine with the ``background``. Some words are
+    u_p the level of the phrase: its mean cosine with the ``background``. Some words are
     near every picture, and would otherwise be said of every neuron. Without a background,
     u_p is half of the phrase's mean cosine with the other neurons' m, and nothing when
     there is one neuron only: then the score is the plain cosine.
@@ -61,7 +61,7 @@ def describe_neurons(
         class_names: may be said as well, and come first among equals.
         n_phrases: how many a neuron; all when there are fewer.
         templates: sentences in which ``{}`` stands for the phrase.
-        background: what is usual: ``(N, 3, H, W)`` in 0..1, photos chosen without regard to
+        background: ``(N, 3, H, W)`` in 0..1, photos chosen without regard to
             the neurons (some dozens), or their embeddings ``(N, D)``. Better than none.
         batch_size: images of one size that are embedded at a time.
         progress: show bars.
@@ -107,7 +107,7 @@ def describe_neurons(
 
 
 def contrasted(means: Tensor, texts: Tensor, background: Tensor | None = None) -> Tensor:
-    """Cosines of images and texts, less what is usual for the text.
+    """Cosines of images and texts, less the text's mean over the background.
 
     Args:
         means: ``(J, D)`` of length 1, one a neuron.

@@ -35,12 +35,12 @@ def fit_and_judge(
     test: FeatureSet,
     neurons: Sequence[int] | None = None,
 ) -> HeadEdit:
-    """Make an edit, and judge it on test samples that served for nothing else.
+    """Make an edit, and judge it on test samples that were used for nothing else.
 
     Args:
         fit: makes the edit; called as ``fit(train, deployment, validation, neurons)``.
         train: what the head is trained on.
-        deployment: labelled samples met in use, which may teach.
+        deployment: labelled deployment samples, which the edit may be fitted to.
         validation: chooses the epoch, and whether to keep the edit.
         test: judges.
         neurons: for ``fit``; ``None``: it finds them.
@@ -62,7 +62,7 @@ def fit_and_judge(
         >>> def fit(train, deployment, validation, neurons):
         ...     return mend(head, train, validation, deployment, target=1, neurons=neurons)
         >>> fit_and_judge(fit, *sets).judged.how
-        '40 photos that served for nothing else'
+        '40 photos that were used for nothing else'
     """
     check_disjoint(train=train, deployment=deployment, validation=validation, test=test)
     edit = fit(train, deployment, validation, neurons)
@@ -95,7 +95,7 @@ def cross_fit(
         fit: makes an edit; called as ``fit(train, deployment, validation, neurons)``, once a
             fold and once for all.
         train: what the head is trained on.
-        deployment: labelled samples met in use, which may teach.
+        deployment: labelled deployment samples, which the edit may be fitted to.
         held_out: samples that choose and judge.
         neurons: for ``fit``; ``None``: it finds them.
         n_folds: at least 2; of fewer samples as many as there are.

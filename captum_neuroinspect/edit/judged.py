@@ -17,7 +17,7 @@ from captum_neuroinspect.edit._outcomes import logits_of, with_logits_of
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Samples that served for nothing else, before an edit and after it; row i is one sample.
+    """Samples that were used for nothing else, before an edit and after it; row i is one sample.
 
     Logits, labels, indices and groups; the features, which take room, are left out. Of more than
     1,000 classes ``before`` shares the logits of the set that judged, where these are the
@@ -27,7 +27,7 @@ class Judged:
         before: what the original head says of them.
         after: what heads say that were neither fitted to a sample nor chosen by it: the edited
             head, or for each sample one that was made in the same way without it.
-        how: in words: "60 photos that served for nothing else", or "60 photos, cross-fitted
+        how: in words: "60 photos that were used for nothing else", or "60 photos, cross-fitted
             over 5 folds".
 
     Raises:
@@ -64,12 +64,12 @@ def judged_by(original: nn.Linear, head: nn.Linear, test: FeatureSet) -> Judged:
         >>> z, labels = torch.eye(2), torch.tensor([0, 1])
         >>> heads = [nn.Linear(2, 2) for _ in range(2)]
         >>> judged_by(*heads, FeatureSet(z, heads[0](z).detach(), labels)).how
-        '2 photos that served for nothing else'
+        '2 photos that were used for nothing else'
     """
     before = _bare(with_logits_of(test, original))
     logits = logits_of(test, head, original)
     after = replace(before, logits=logits, head_fingerprint=head_fingerprint(head))
-    return Judged(before, after, f"{n_photos(len(test))} that served for nothing else")
+    return Judged(before, after, f"{n_photos(len(test))} that were used for nothing else")
 
 
 def judged_in_folds(

@@ -129,7 +129,7 @@ class Verdict:
 UNJUDGED = Verdict(
     "cannot tell",
     "Cannot tell whether to keep this edit: no photos judged it that it was neither fitted to nor "
-    "chosen by. With such photos, edit.judge(features) tells.",
+    "chosen by. With such photos, edit.judge(features) decides.",
 )
 
 MULTI_HOT = Verdict(
@@ -149,7 +149,7 @@ def verdict_on(
     is_original: bool = False,
     max_cost: float | None = None,
 ) -> Verdict:
-    """Decide whether to keep an edit, by samples that served for nothing else.
+    """Decide whether to keep an edit, by samples that were used for nothing else.
 
     *Keep* it where at least 20 samples judge, clearly more are mended than broken (exact McNemar
     test, two-sided p < 0.05), the edited class gains, and no class loses more than chance allows
@@ -165,7 +165,7 @@ def verdict_on(
     Args:
         judged: samples that the edit was neither fitted to nor chosen by. They are taken at
             your word; :meth:`HeadEdit.judge` leaves out those that were.
-        targets: the classes that were to be mended.
+        targets: the classes that were edited.
         class_names: one name a class.
         controls: the same fit without the neurons, on the same samples: :func:`run_controls`.
         rests_on: says which samples these are.
@@ -217,7 +217,7 @@ def verdict_on(
         worst_class=worst,
         controls=controls,
         neurons_matter=None if is_original else _matter(judged, of_targets, controls),
-        rests_on=rests_on or f"{n_photos(len(judged))} that served for nothing else",
+        rests_on=rests_on or f"{n_photos(len(judged))} that were used for nothing else",
         is_original=is_original,
     )
 

@@ -36,7 +36,7 @@ class DigitsOnTexturesConfig:
         n_deployment, n_test: handwritten digits per class; each is drawn three times,
             once on each texture.
         correlation: share of the target's training and validation pictures on
-            grass, and of the other digits' pictures off grass (0..1).
+            grass, and of the other digits' pictures not on grass (0..1).
         size: height and width of a picture in pixels.
         seed: draws everything; the same seed gives the same pixels.
     """

@@ -201,11 +201,15 @@ def _sentence(record: dict[str, Any]) -> str:
     n_grass, n = (sum(one[k] for one in quiet) for k in ("top_photos_on_grass", "top_photos"))
     on, off = (one[0] / one[1] for one in map(record["before"].get, ("on grass", "not on grass")))
     is_grass = on > off and n_grass >= _CLEAR * n > 0
-    how = "by grass" if is_grass else "less often than others, but not clearly for want of grass"
+    how = (
+        "by grass"
+        if is_grass
+        else "less often than others, but not clearly because grass is missing"
+    )
     return (
         f"The model recognises '{record['target']}' {how}: {right('before', 'on grass')} test "
         f"photos on grass and {right('before', 'not on grass')} not on grass are right, and of "
-        f"the {n} photos that most excite the {len(quiet)} neurons too quiet in its mistakes "
+        f"the {n} photos that most activate the {len(quiet)} neurons too quiet in its mistakes "
         f"{n_grass} show grass ({100 * record['share_on_grass']:.0f} % of all photos do); with "
         f"the edited decision layer {right('after', 'on grass')} and "
         f"{right('after', 'not on grass')} are right, and the verdict is "

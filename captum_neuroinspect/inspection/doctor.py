@@ -52,7 +52,7 @@ class Finding:
         name: what.
         ok: whether it can be used.
         detail: what was found.
-        advice: the command or step that mends it; empty when there is nothing to do.
+        advice: the command or step that solves it; empty when there is nothing to do.
     """
 
     name: str

@@ -114,7 +114,7 @@ def weights_for(checkpoint: Checkpoint, model: nn.Module) -> WeightSet:
     """The set of weights of a file that is the model's, whatever stands before its names.
 
     Raises:
-        ValueError: when several are, and nobody says which, or the wanted one is not there; for
+        ValueError: when several are, and none is chosen, or the wanted one is not there; for
             tensors that are sparse, quantised, nested, without values, or whole numbers or complex
             in place of floating point.
 

@@ -92,7 +92,7 @@ class HuggingFace:
                 processor = factory.from_pretrained(self._name, **_NO_CODE)
         except OSError as error:
             raise ValueError(
-                f"hf:{self._name} has no preprocessor_config.json, so nobody knows how its photos "
+                f"hf:{self._name} has no preprocessor_config.json, so it is unknown how its photos "
                 "were normalised: save the image processor of its training into the folder "
                 "(processor.save_pretrained(folder))"
             ) from error
@@ -112,7 +112,7 @@ class HuggingFace:
                 raise
             raise ValueError(
                 f"hf:{self._name} comes with Python code of its own, which is not run: where you "
-                "trust it, load the model in a Python file of yours and give FILE.py:FUNCTION"
+                "trust it, load the model in your own Python file and give FILE.py:FUNCTION"
             ) from None
 
     def _told_what_to_do(self) -> Any:

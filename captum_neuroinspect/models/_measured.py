@@ -1,7 +1,7 @@
 """A library's preprocessing in two steps, found by what it makes of known photos.
 
 No key of any configuration is read: photos of one colour tell what happens to colours, ramps
-tell which part of a photo is seen, and what cannot be told so is refused.
+show which part of a photo the model sees; what cannot be determined this way is refused.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _colours_of(run: _Checked) -> Colours:
     chosen = factors[order, torch.arange(3)]
     rest = factors.clone()
     rest[order, torch.arange(3)] = 0
-    # The least that can be told of a float32 beside an offset.
+    # The smallest difference that a float32 beside an offset can hold.
     precision = 1e-5 * max(scale, float(black.abs().max()))
     is_clean = sorted(order.tolist()) == [0, 1, 2] and float(rest.abs().max()) <= precision
     if not is_clean or float(chosen.abs().min()) <= precision:

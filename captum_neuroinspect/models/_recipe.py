@@ -59,7 +59,7 @@ class Built:
         model: on the CPU.
         recipe: how it wants its photos, given what the user wants.
         weights: where its values come from, in words.
-        n_classes: as its library says, or ``None`` when nobody says.
+        n_classes: as its library says, or ``None`` when unknown.
         class_names: in the order of the logits, or ``None``.
     """
 

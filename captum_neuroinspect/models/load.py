@@ -37,7 +37,7 @@ class LoadedModel:
         preprocess: images ``(N, 3, H, W)`` in 0..1 -> the model's input. It normalises,
             and does not resize.
         view: a photo -> such an image. Both together do what the model's library does.
-        class_names: in the order of the logits, or ``None`` when nobody knows them.
+        class_names: in the order of the logits, or ``None`` when unknown.
         spec: the text that it was loaded by.
         weights: where its values come from, in words.
         sized_by: who said at which size it looks at photos: ``"library"``, ``"user"``, or

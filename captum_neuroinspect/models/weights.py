@@ -15,7 +15,7 @@ from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect._core.optional import DEMO, optional
 from captum_neuroinspect._core.texts import check_texts
 
-# The Lite weights were trained on (pixel - 127) / 128, not on the usual ImageNet mean and std.
+# The Lite weights were trained on (pixel - 127) / 128, not on ImageNet's mean and std.
 _LITE_MEAN = (0.498, 0.498, 0.498)
 _LITE_STD = (0.502, 0.502, 0.502)
 

@@ -1,4 +1,4 @@
-"""Which classes to show a neuron in, and which neurons of a class, when nobody says."""
+"""Which classes to show a neuron in, and which neurons of a class, when none are given."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Pairs = tuple[list[int], list[int]]
 def classes_of_neurons(
     head: nn.Linear, neurons: int | Sequence[int] | Tensor, n: int = 4
 ) -> _Pairs:
-    """Pair neurons with the classes that they speak for most.
+    """Pair neurons with the classes that they have the largest weights to.
 
     The classes of neuron j are those of the largest weights ``W[c, j]`` of the decision
     layer; of equal weights the first.
@@ -50,7 +50,7 @@ def classes_of_neurons(
 def neurons_of_classes(
     head: nn.Linear, classes: int | Sequence[int] | Tensor, n: int = 4
 ) -> _Pairs:
-    """Pair classes with the neurons that speak for them most.
+    """Pair classes with the neurons that have the largest weights to them.
 
     The neurons of class c are those of the largest weights ``W[c, j]`` of the decision
     layer; of equal weights the first. Weights tell nothing of how often a neuron is

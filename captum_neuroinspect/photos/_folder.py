@@ -136,7 +136,7 @@ def _listed(folder: Path) -> list[os.DirEntry[str]]:
             found = [entry for entry in entries if _is_shown(entry.name)]
     except OSError as error:
         raise type(error)(
-            f"the folder {shown(folder)} cannot be listed ({error.strerror}), so that nobody knows "
+            f"the folder {shown(folder)} cannot be listed ({error.strerror}), so it is unknown "
             "which photos are in it"
         ) from error
     return sorted(found, key=lambda entry: entry.name)

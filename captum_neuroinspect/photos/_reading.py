@@ -106,8 +106,8 @@ def naming(name: str) -> Iterator[None]:
     # Pillow has as many kinds of errors as formats: a broken PNG is a SyntaxError.
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"photo {shown(name)} cannot be read ({type(error).__name__}: {shown(error)}): mend or "
-            'remove it, or give on_error="skip" (--skip-unreadable)'
+            f"photo {shown(name)} cannot be read ({type(error).__name__}: {shown(error)}): repair "
+            'or remove it, or give on_error="skip" (--skip-unreadable)'
         ) from error
 
 

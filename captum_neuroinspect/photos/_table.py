@@ -166,7 +166,7 @@ def _file(path: Path, where: str, value: Any, must_exist: bool) -> str:
     if must_exist and not (path.parent / name).is_file():
         raise ValueError(
             f"data={str(path)!r}, {where}: there is no file {name!r} in {str(path.parent)!r}; "
-            'mend or remove the row, or give on_error="skip" (--skip-unreadable)'
+            'repair or remove the row, or give on_error="skip" (--skip-unreadable)'
         )
     return name
 

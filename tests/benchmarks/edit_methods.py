@@ -56,9 +56,11 @@ def methods() -> dict[str, Method]:
         ),
         "JTT, mistakes x 6": baseline(JustTrainTwice(6)),
         "JTT, mistakes x 20": baseline(JustTrainTwice(20)),
-        "plain retraining, all photos met": with_all_met(Retraining()),
-        "class weights, target x 3, all photos met": with_all_met(ClassWeighting(target_factor=3)),
-        "JTT, mistakes x 6, all photos met": with_all_met(JustTrainTwice(6)),
+        "plain retraining, all deployment photos": with_all_met(Retraining()),
+        "class weights, target x 3, all deployment photos": with_all_met(
+            ClassWeighting(target_factor=3)
+        ),
+        "JTT, mistakes x 6, all deployment photos": with_all_met(JustTrainTwice(6)),
         "mend": mended,
         "mend, without neurons": partial(mended, n_neurons=0),
         "DFR (knows the groups)": dfr,

@@ -40,8 +40,8 @@ COMPARED = (
     "class weights, target x 3",
     "CON (9): 50 neurons, lambda 10",
     "JTT, mistakes x 6",
-    "class weights, target x 3, all photos met",
-    "JTT, mistakes x 6, all photos met",
+    "class weights, target x 3, all deployment photos",
+    "JTT, mistakes x 6, all deployment photos",
     "mend",
     "mend, without neurons",
 )

@@ -127,10 +127,10 @@ class Judge:
             "top-1": float(hit[:, 0].float().mean()),
             "top-5": float(hit.any(1).float().mean()),
             "similarity": float((image * text).sum(1).mean()),
-            "neuron told": self.told(seen.features, torch.tensor(neurons)),
+            "neuron identified": self.identified(seen.features, torch.tensor(neurons)),
         }
 
-    def told(self, features: Tensor, neurons: Tensor) -> float:
+    def identified(self, features: Tensor, neurons: Tensor) -> float:
         """Share of illusions that excite their own translated neuron most, within the class."""
         excited = standard(features, self.theirs) @ self.translation[:, neurons]
         right = []
@@ -233,7 +233,7 @@ def main() -> None:
         image_size=arguments.size, temperature=arguments.temperature
     )
     print(f"{len(neurons)} pairs, {arguments.size} px, {arguments.steps} steps\n")
-    print("| variant | s a pair | top-1 | top-5 | activation | similarity | neuron told |")
+    print("| variant | s a pair | top-1 | top-5 | activation | similarity | neuron identified |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     guidance = Guidance(encoder_every=arguments.encoder_every)
     given = IllusionOptions(guidance, coarse=arguments.coarse, batch_size=10)
@@ -278,7 +278,7 @@ def print_rows(
         once = ("", "") if suffix else (f"{seconds:.1f}", f"{activation:.2f} x")
         print(
             f"| {name}{suffix} | {once[0]} | {row['top-1']:.0%} | {row['top-5']:.0%} | {once[1]} | "
-            f"{row['similarity']:.2f} | {row['neuron told']:.0%} |",
+            f"{row['similarity']:.2f} | {row['neuron identified']:.0%} |",
             flush=True,
         )
 

@@ -169,7 +169,7 @@ def test_once_the_test_samples_judge_and_nothing_else_sees_them() -> None:
     assert neurons == [5]
     assert edit.judged.before.indices.tolist() == test.indices.tolist()
     assert torch.equal(edit.judged.after.logits, test.with_head(edit.head).logits)
-    assert edit.judged.how == "20 photos that served for nothing else"
+    assert edit.judged.how == "20 photos that were used for nothing else"
 
 
 def test_an_edit_that_keeps_the_original_changes_nothing_for_anyone() -> None:

@@ -131,7 +131,7 @@ def test_the_numbers_by_hand() -> None:
     assert (worst.name, worst.index, worst.n_judged, worst.n_broken) == ("cow", 2, 10, 2)
     assert (worst.before, worst.after, worst.change) == pytest.approx((1.0, 0.8, -0.2))
     assert "'cow', from 100.0 to 80.0 % (10 photos, 0 mended, 2 broken)" in found.sentence
-    assert found.rests_on == "60 photos that served for nothing else"
+    assert found.rests_on == "60 photos that were used for nothing else"
     other = verdict_on(judged((20, 9, 1)), [0], rests_on="cross-fitted over 3 folds, 180 photos")
     assert other.rests_on == "cross-fitted over 3 folds, 180 photos"
 

@@ -110,7 +110,7 @@ def test_grass_is_said_only_where_the_numbers_say_so() -> None:
     made.explain()
     made.edit(method="equation8", n_epochs=1)
     found, edit = finding(made), made.compare()
-    assert "not clearly for want of grass" in found["sentence"]
+    assert "not clearly because grass is missing" in found["sentence"]
     assert found["share_on_grass"] == 0.5
     chosen = (edit.before.labels == made.explanation.target) & (edit.before.groups == 1)
     assert found["before"]["on grass"] == [int(edit.before.is_correct[chosen].sum()), 10]

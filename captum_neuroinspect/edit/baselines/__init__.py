@@ -1,4 +1,4 @@
-"""Other ways to mend a decision layer, behind one interface, to compare the edit with."""
+"""Other ways to edit a decision layer, behind one interface, to compare with."""
 
 from captum_neuroinspect.edit.baselines.baseline import Baseline, with_mistakes
 from captum_neuroinspect.edit.baselines.coefficient_norm import CoefficientNorm

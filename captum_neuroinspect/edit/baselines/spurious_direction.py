@@ -75,7 +75,7 @@ def without_spurious_direction(
 
 @dataclass(frozen=True)
 class SpuriousDirectionRemoval(CheckedBaseline):
-    """Subtract the blamed neurons' common direction; a relative of SpuFix, not SpuFix.
+    """Subtract the given neurons' common direction; a relative of SpuFix, not SpuFix.
 
     Neuhaus et al., *Spurious Features Everywhere: Large-Scale Detection of Harmful
     Spurious Features in ImageNet*, ICCV 2023, arXiv 2212.04871. Theirs: components are

@@ -1,4 +1,4 @@
-"""What goes wrong, as one sentence and an exit code instead of a traceback."""
+"""An error as one sentence and an exit code instead of a traceback."""
 
 from __future__ import annotations
 

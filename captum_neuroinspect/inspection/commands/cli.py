@@ -20,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Find the neurons behind a classifier's mistakes, see what they look for, mend the head.",
+    help="Find the neurons behind a classifier's mistakes, see what activates them, edit the head.",
 )
 
 for command in (demo, inspect, edit, report, visualize, doctor):

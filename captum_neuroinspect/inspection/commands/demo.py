@@ -72,7 +72,7 @@ def demo(
 
 
 def _settings(made: Digits, steps: int, seed: int) -> RunSettings:
-    """What `neuroinspect inspect` would be told."""
+    """The same as arguments of `neuroinspect inspect`."""
     from captum_neuroinspect.inspection.commands._run_folder import RunSettings
     from captum_neuroinspect.inspection.demo import BACKBONE, N_NEURONS, RESIZE
 

@@ -1,4 +1,4 @@
-"""``neuroinspect edit``: from a selection of neurons to a mended decision layer."""
+"""``neuroinspect edit``: from a selection of neurons to an edited decision layer."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def inspect(
         typer.Option(
             parser=options.user_path,
             metavar="FOLDER",
-            help="Photos that judge an edit and serve for nothing else.",
+            help="Photos that judge an edit and are used for nothing else.",
         ),
     ] = None,
     class_names: options.ClassNames = None,

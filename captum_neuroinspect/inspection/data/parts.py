@@ -274,7 +274,7 @@ def _check_classes(
     if names is not None and of_model is None and len(names) != n_classes:
         raise ValueError(
             f"{name} has {len(names)} classes ({shortened(names)}), the model {n_classes}, and no "
-            "names for them, so that nobody knows which of its outputs these are: give "
+            "names for them, so it is unknown which of its outputs these are: give "
             "class_names= (--class-names) in the order of the model's outputs, among which the "
             "classes are found by name"
         )

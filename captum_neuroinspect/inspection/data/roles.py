@@ -2,7 +2,7 @@
 
 *Train*: what the head was or is trained on, the contrast for mistakes. *Deployment*: labelled
 photos of its use; their mistakes are explained and may teach an edit. *Validation*: chooses, such
-as epochs and whether an edit is worth it. *Test*: judges, and serves for nothing else.
+as epochs and whether an edit is worth it. *Test*: judges, and is used for nothing else.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ class Preflight:
         if self.missed:
             yield f"never recognised: {_listed(self.missed)}"
         if self.few:
-            yield f"fewer than {_FEW} photos, so that chance decides much: {_listed(self.few)}"
+            yield f"fewer than {_FEW} photos, so their accuracy is uncertain: {_listed(self.few)}"
         yield from self._input()
         if self.mistakes is not None:
             yield str(self.mistakes)

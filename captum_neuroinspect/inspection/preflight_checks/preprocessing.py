@@ -63,7 +63,7 @@ def check_preprocessing(
     head: nn.Linear | None = None,
     compare: bool = True,
 ) -> PreprocessingCheck:
-    """Compare the normalisation that is used with the usual ones, on a few photos.
+    """Compare the normalisation that is used with common ones, on a few photos.
 
     Another one fits clearly better when it recognises more photos (exact McNemar test), or
     when the first BatchNorm of the network finds its input much nearer to that of its

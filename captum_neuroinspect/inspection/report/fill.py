@@ -183,8 +183,10 @@ def _verdict(features: FeatureSet, found: Explanation, count: MistakeCount | Non
     first = next(iter(found.rows()), None)
     if first is None:
         return words
-    kind = {"insufficient": "too quiet", "excessive": "active where it should not be"}
-    how = kind.get(str(first["kind"]), "off in both directions")
+    kind = {"insufficient": "not active enough", "excessive": "too active"}
+    how = kind.get(
+        str(first["kind"]), "too active in some mistakes and not active enough in others"
+    )
     return f"{words} The first neuron of the ranking, {first['neuron']}, is {how}."
 
 

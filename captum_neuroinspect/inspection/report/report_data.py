@@ -82,7 +82,7 @@ class ConfusedPair:
 
 @dataclass(frozen=True, eq=False)
 class Mistake:
-    """A photo that goes wrong.
+    """A photo that the model gets wrong.
 
     Attributes:
         picture: the photo.
@@ -283,7 +283,7 @@ class EditResult:
         settings: names and values, as texts.
         neurons: that were constrained.
         photos: of the photos that changed sides, all that are broken and some of the others.
-        n_mended: how many the edit mends in all; None counts ``photos``.
+        n_mended: how many are mended in all; None counts ``photos``.
         n_broken: how many it breaks in all; None counts ``photos``.
         n_still_wrong: how many are wrong in another way in all; None counts ``photos``.
         note: what the reader wrote about the choice of the neurons.

@@ -24,7 +24,7 @@ class Selection:
 
     Attributes:
         run: name of the run whose report it was.
-        target: the class to mend.
+        target: the class to edit.
         neurons: indices of features, each once.
         notes: what was written about single neurons, picked or not.
         note: what was written about the whole.

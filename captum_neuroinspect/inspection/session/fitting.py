@@ -26,7 +26,7 @@ class Fitting:
         method: ``"mend"`` or ``"equation8"``.
         head: the decision layer.
         data: the photos and their roles.
-        target: the class to mend.
+        target: the class to edit.
         options: of the method's function.
     """
 

@@ -179,8 +179,8 @@ class NeuroInspect:
         """
         if self._head is None:
             raise RuntimeError(
-                "only visualize(neurons, classes) works without a decision layer, which this "
-                f"model has not: {self._no_head}"
+                "only visualize(neurons, classes) works without a decision layer, and this model "
+                f"has none: {self._no_head}"
             )
         return self._head
 
@@ -608,7 +608,7 @@ class NeuroInspect:
             if name in arguments:
                 raise TypeError(f"{name} is the session's: give it to NeuroInspect({name}=...)")
         if neurons is None and self.layer is not None:
-            raise ValueError("neurons=None: the explanation speaks of the decision layer's inputs")
+            raise ValueError("neurons=None: the explanation is about the decision layer's inputs")
         chosen = self._neurons(neurons)
         places = self._classes(classes) or [None]
         lazy = self._encoder.guide if self._encoder and guided and None not in places else None
@@ -694,7 +694,7 @@ class NeuroInspect:
         return n_classes_of(self.model, self._head)
 
     def _see_as_given(self, data: Any) -> None:
-        """Take the size of tensors, where nobody said at which the model looks at photos."""
+        """Take the size of tensors, where the model's own size is unknown."""
         self.model = sized_like(self.model, data)
         self.__dict__.pop("_key", None)  # it depends on the size
 

@@ -156,7 +156,7 @@ def test_from_photos_to_a_mended_model(place: Path, tmp_path: Path) -> None:
     neurons = [row["neuron"] for row in found["neurons"]]
 
     selection = _select(tmp_path, target=0, neurons=neurons[:2], note="the <b>tag</b>")
-    saved = tmp_path / "mended.safetensors"
+    saved = tmp_path / "edited.safetensors"
     options = ("--selection", selection, "--method", "equation8", "--quiet", "--save-model", saved)
     edited = _json("edit", "--run", out, *options)
     assert edited["n_judged"] == 30
@@ -689,7 +689,7 @@ def _full_in_rust(*_: Any, **__: Any) -> Any:
     ("place_of_writing", "named"),
     [
         ("captum_neuroinspect._core.kept_file.save_file", "edit.safetensors"),
-        ("captum_neuroinspect.models.saving.save_file", "mended.safetensors"),
+        ("captum_neuroinspect.models.saving.save_file", "edited.safetensors"),
     ],
 )
 @pytest.mark.parametrize("full", [_full, _full_in_rust])
@@ -697,7 +697,7 @@ def test_a_full_disk_in_edit_is_one_sentence(
     run: Path, tmp_path: Path, monkeypatch, place_of_writing: str, named: str, full: Any
 ) -> None:
     monkeypatch.setattr(place_of_writing, full)
-    saved = tmp_path / "mended.safetensors"
+    saved = tmp_path / "edited.safetensors"
     command = ["edit", "--run", run, "--method", "equation8", "--save-model", saved, "--json"]
     result = _run(*command)
     assert_one_sentence(result, "No space left on device: ")

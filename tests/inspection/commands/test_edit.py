@@ -101,7 +101,7 @@ def test_the_terminal_has_the_verdict_and_the_controls(runs: dict[str, Path]) ->
     edit = HeadEdit.load(runs["tested"] / "edit.safetensors")
     assert edit.verdict.sentence in text
     assert edit.verdict.about_neurons in text
-    assert "The verdict rests on 30 photos that served for nothing else." in text
+    assert "The verdict rests on 30 photos that were used for nothing else." in text
     assert re.search(r"the same with \d random neurons? \(mean of 5 draws\)", text)
 
 

@@ -167,7 +167,7 @@ def test_few_test_photos_of_a_class_share_their_work(tmp_path: Path) -> None:
     assert torch.equal(held, expected.sort().values)
 
 
-@pytest.mark.parametrize(("n", "how"), [(90, "cross-fitted"), (246, "served for nothing else")])
+@pytest.mark.parametrize(("n", "how"), [(90, "cross-fitted"), (246, "used for nothing else")])
 def test_a_fit_sees_the_photos_of_its_roles_and_others_judge(
     tmp_path: Path, n: int, how: str
 ) -> None:

@@ -181,7 +181,7 @@ def test_missed_and_small_classes_are_listed() -> None:
     assert [row.name for row in found.missed] == ["b"]
     assert [(row.name, row.n_samples) for row in found.few] == [("d", 3), ("c", 5)]
     assert "never recognised: b (25)" in found.lines
-    assert "fewer than 20 photos, so that chance decides much: d (3), c (5)" in found.lines
+    assert "fewer than 20 photos, so their accuracy is uncertain: d (3), c (5)" in found.lines
     many = preflight(_said(torch.arange(30), torch.arange(30).roll(1), 30))
     assert any("and 25 more" in line for line in many.lines)
 

@@ -112,7 +112,7 @@ def test_what_is_missing_leaves_no_trace(tmp_path: Path) -> None:
     assert "footer" not in page.tags
     assert "img" not in page.tags
     text = " ".join(page.texts)
-    for word in ("The mistakes", "Neurons behind them", "What they look for", "The edit"):
+    for word in ("The mistakes", "Neurons behind them", "What they respond to", "The edit"):
         assert word not in text
 
 

@@ -49,7 +49,7 @@ def test_the_test_photos_judge_the_edit_and_its_controls(method: str) -> None:
     found = edit.verdict
     before, after = test.is_correct, test.with_head(edit.head).is_correct
     assert found.n_judged == 60
-    assert found.rests_on == "60 photos that served for nothing else"
+    assert found.rests_on == "60 photos that were used for nothing else"
     assert (found.n_mended, found.n_broken) == (
         int((~before & after).sum()),
         int((before & ~after).sum()),

@@ -549,7 +549,7 @@ def test_bad_steps() -> None:
     for step, kind, message in cases:
         with pytest.raises(kind, match=message):
             step()
-    with pytest.raises(ValueError, match="the explanation speaks of the decision layer's inputs"):
+    with pytest.raises(ValueError, match="the explanation is about the decision layer's inputs"):
         loaded(layer="backbone.0").visualize(**QUICK)
 
 
