@@ -88,7 +88,7 @@ def test_names_do_not_steer_the_terminal(capsys) -> None:
     assert all(letter.isprintable() or letter == "\n" for letter in out + err)
     assert out.startswith("class\ncat\\x1b]0;owned\\x07")
     assert "\nError: forged" not in err
-    assert "test_safely.py" in err
+    assert "test_output.py" in err
 
 
 def test_results(capsys) -> None:
