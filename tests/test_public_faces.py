@@ -23,7 +23,6 @@ FACES = [
     if "__all__" in path.read_text(encoding="utf-8") and path.parent.name[0] != "_"
 ]
 MAX_PARAMETERS = 16
-TO_BE_GROUPED = {"edit_head"}
 
 
 def _code(page: Path) -> Iterator[str]:
@@ -89,8 +88,6 @@ def _callables(face: str) -> Iterator[tuple[str, Any]]:
 def test_a_public_function_has_few_parameters(face: str) -> None:
     """More belong in an object of options."""
     for name, call in _callables(face):
-        if name in TO_BE_GROUPED:
-            continue
         try:
             parameters = [*inspect.signature(call).parameters]
         except ValueError:  # of a class of Python's own

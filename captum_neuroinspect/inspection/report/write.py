@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from captum_neuroinspect._core.texts import shown
+from captum_neuroinspect.edit._verdict_text import control_rows, p_text
+from captum_neuroinspect.inspection.report import number_formats
 from captum_neuroinspect.inspection.report._data_checks import check_data
 from captum_neuroinspect.inspection.report._page_values import page_values_of
 from captum_neuroinspect.inspection.report._picture_folder import folder_of, write_page
-from captum_neuroinspect.inspection.report.environment import page_environment
-from captum_neuroinspect.inspection.report.pictures import PagePictures
+from captum_neuroinspect.inspection.report.pictures import PagePictures, thumbnail
 from captum_neuroinspect.inspection.report.report_data import ReportData
 
 _MAX_BYTES = 30_000_000
@@ -54,7 +58,7 @@ def write_report(data: ReportData, path: str | Path, *, max_bytes: int = _MAX_BY
 
 
 def _render(data: ReportData, pictures: PagePictures) -> bytes:
-    environment = page_environment("captum_neuroinspect.inspection.report")
+    environment = _environment()
     environment.filters["thumbnail"] = pictures
     script = environment.get_template("report.js.j2").render()
     page = environment.get_template("report.html.j2").render(
@@ -73,3 +77,27 @@ def _hash(script: str) -> str:
     """What the page's policy lets run: this script and no other, should a name slip through."""
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return "sha256-" + base64.b64encode(digest).decode("ascii")
+
+
+def _environment() -> Environment:
+    """How the page is made: everything is escaped, and nothing may be missing."""
+    environment = Environment(
+        loader=PackageLoader("captum_neuroinspect.inspection.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=number_formats.percent,
+        share=number_formats.share,
+        points=number_formats.points,
+        number=number_formats.number,
+        signed=number_formats.signed,
+        shell=shlex.join,
+        p_value=p_text,
+        thumbnail=thumbnail,
+        shown=shown,
+    )
+    environment.globals.update(count=number_formats.count, control_rows=control_rows)
+    return environment
