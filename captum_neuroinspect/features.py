@@ -41,7 +41,7 @@ def collect_features(
     by_position: bool = False,
     progress: bool = True,
 ) -> FeatureSet:
-    """Run the backbone once over ``data`` and keep what the decision layer sees.
+    """Run the backbone once over ``data`` and keep the inputs of the decision layer.
 
     The model is in eval mode and frozen while it runs, and afterwards is
     bit-identical and free of hooks, also after an exception.

@@ -1,4 +1,4 @@
-"""What lies between features and a person: errors, explanations, photos, comparisons."""
+"""Errors, explanations, top photos and comparisons, computed from collected features."""
 
 from captum_neuroinspect.analysis.class_errors import (
     ClassErrors,

@@ -1,4 +1,4 @@
-"""Where a model is wrong: its worst classes, and which classes it mixes up."""
+"""Where a model is wrong: its worst classes, and which classes it confuses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ClassErrors", "Confusion", "Confusions", "WorstClasses", "confusions
 
 @dataclass(frozen=True)
 class ClassErrors:
-    """How a model does on the samples of one class.
+    """The accuracy of a model on the samples of one class.
 
     Attributes:
         index: the class.
@@ -116,14 +116,14 @@ class WorstClasses(_Table[ClassErrors]):
 
 
 class Confusions(_Table[Confusion]):
-    """Pairs of classes that are mixed up, the most frequent first."""
+    """Pairs of classes that are confused, the most frequent first."""
 
     _columns = ("photos of", "taken for", "number", "share of class")
     _caption = "Confusions"
 
 
 def worst_classes(features: FeatureSet, n: int | None = 10) -> WorstClasses:
-    """The classes that a model is worst at; classes without samples are left out.
+    """The classes with the lowest accuracy; classes without samples are left out.
 
     Args:
         features: with one class a sample.

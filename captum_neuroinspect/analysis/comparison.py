@@ -1,4 +1,4 @@
-"""An edit on data of one's own: the results before and after, and the photos that changed."""
+"""An edit on given data: the results before and after, and the photos that changed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Comparison:
 
 
 def compare_photos(edit: HeadEdit, features: FeatureSet) -> Comparison:
-    """Judge an edit on other data than those that it was chosen by.
+    """Judge an edit on data that it was not chosen by.
 
     Args:
         edit: of the head that these features are for.

@@ -1,4 +1,4 @@
-"""Whether what a neuron looks for in a class is core to the class: the paper's score."""
+"""Whether what a neuron responds to in a class is core to the class: the paper's score."""
 
 from __future__ import annotations
 

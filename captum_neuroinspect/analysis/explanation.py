@@ -27,7 +27,7 @@ _N_SHOWN = 20  # rows in a notebook
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Which neurons stand behind the mistakes on a class.
+    """The neurons behind the mistakes on a class.
 
     Attributes:
         target: the class that was missed.
@@ -162,7 +162,7 @@ def check_outputs(head: nn.Linear) -> None:
 
 
 def mistakes_about(features: FeatureSet, target: int) -> FeatureSet | None:
-    """Both ways to be wrong about a class, missed and seen where it is not, if there are any."""
+    """Both kinds of mistakes about a class, if any: missed, and predicted where it is not."""
     about = (features.labels == target) | (features.predictions == target)
     wrong = features.subset(~features.is_correct & about)
     return wrong if len(wrong) else None

@@ -58,7 +58,7 @@ class ElasticNet:
 
 @dataclass(frozen=True, eq=False)
 class Counterfactual:
-    """A change of activations that makes the network say the right class.
+    """A change of activations that makes the network predict the right class.
 
     Attributes:
         w: ``(N, F)`` the change (for a map ``(N, C, H, W)``, or ``(N, C)`` with one

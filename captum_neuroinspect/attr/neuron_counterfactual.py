@@ -42,7 +42,7 @@ from captum_neuroinspect.attr.reference import Reference
 
 class NeuronCounterfactual(LayerAttribution):
     r"""
-    The smallest change ``w`` of a layer's activation that makes the model say the right class.
+    The smallest change ``w`` of a layer's activation that makes the model predict the right class.
 
     For a mistake with features ``z``, :math:`w_j > 0` marks an *insufficient* neuron
     (too little activation for the right class) and :math:`w_j < 0` an *excessive* one

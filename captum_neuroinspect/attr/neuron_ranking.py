@@ -143,7 +143,7 @@ def rank_neurons(
     reference: FeatureSet | Reference | Tensor | None = None,
     target: Tensor | int | None = None,
 ) -> NeuronRanking:
-    """Rank neurons by how much of a set of mistakes they stand behind.
+    """Rank the neurons behind a set of mistakes.
 
     The paper (section III-C) lets each mistake vote: its ``k`` largest positive changes
     for *insufficient*, its ``k`` most negative ones for *excessive*; precision = votes /

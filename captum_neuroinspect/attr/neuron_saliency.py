@@ -1,4 +1,4 @@
-"""Where in the photos many neurons look: Captum's neuron methods, many at a time."""
+"""Which pixels move many neurons: Captum's neuron methods, many neurons at a time."""
 
 from __future__ import annotations
 

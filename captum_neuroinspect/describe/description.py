@@ -1,4 +1,4 @@
-"""What is said of each neuron, and how it is shown."""
+"""The descriptions of neurons, and how they are displayed."""
 
 from __future__ import annotations
 

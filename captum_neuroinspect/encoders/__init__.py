@@ -1,4 +1,4 @@
-"""Image-text encoders: what the other stages measure meaning with."""
+"""Image-text encoders, with which the other stages compare images and texts."""
 
 from captum_neuroinspect.encoders.by_name import find_encoder
 from captum_neuroinspect.encoders.label_space_encoder import LabelSpaceEncoder

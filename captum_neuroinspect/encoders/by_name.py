@@ -67,7 +67,7 @@ class LazyEncoder:
 def find_encoder(
     encoder: ImageTextEncoder | str | None, device: torch.device | str = "cpu"
 ) -> LazyEncoder | None:
-    """Understand what a user gives as an encoder.
+    """Find an encoder by its name, or take the one that is given.
 
     Args:
         encoder: an encoder; ``None`` or ``"none"``; ``"label-space"``

@@ -1,4 +1,4 @@
-"""Models from libraries, files and checkpoints, with the way that they see a photo."""
+"""Models from libraries, files and checkpoints, with their preprocessing of photos."""
 
 from captum_neuroinspect.models.load import LoadedModel, load_model
 from captum_neuroinspect.models.new_head import replace_layer, train_decision_layer

@@ -48,7 +48,7 @@ _PER_IMAGE = (
 
 @dataclass(frozen=True, eq=False)
 class Illusions:
-    """What neurons look for in classes: N images and their numbers, on the CPU.
+    """Images of what neurons respond to in classes: N images and their numbers, on the CPU.
 
     Look at them with :meth:`grid`, :meth:`show`, :meth:`animate` or :meth:`to_pil`; a
     notebook shows the sheet by itself. Choose rows by ``illusions[2]``,

@@ -1,4 +1,4 @@
-"""A way out for neurons that a rectifier has switched off.
+"""Gradients for neurons that a rectifier has switched off.
 
 A neuron whose rectifier is closed on the whole first image sends no gradient back,
 and its image stays grey. Lucid (Olah et al.) redirects the gradient of such

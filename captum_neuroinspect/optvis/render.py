@@ -52,7 +52,7 @@ def render_illusions(
     options: IllusionOptions | Literal["paper"] | None = None,
     progress: bool = True,
 ) -> Illusions:
-    """Synthesise what neurons look for, alone or in a class (CLIP-Illusion).
+    """Synthesise images that activate neurons, alone or in a class (CLIP-Illusion).
 
     Image i maximises ``(S + eps) * (A + gamma * Z)``, equations (2)-(4) of NeuroInspect: A is
     the activation of neuron i, Z the logit of class i, S the cosine between the image and the

@@ -108,7 +108,7 @@ def channel_noise(std: float | Callable[[int], float], seed: int | Sequence[int]
 
 
 def illusion_transforms(seeds: Sequence[int], n_steps: int) -> list[Transform]:
-    """What moves and disturbs the images of an illusion in each step, as in the paper.
+    """The random transforms of an illusion in each step, as in the paper.
 
     Rotation up to 15 degrees, shift up to 15 %, magnification 0.7 to 1.2; then an offset of
     each channel, of standard deviation 0.2 at first, which fades along a line until the last

@@ -1,4 +1,4 @@
-"""One session over a model and its photos: find mistakes, explain, look, edit, compare."""
+"""One session over a model and its photos: find mistakes, explain, visualize, edit, compare."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ class NeuroInspect:
         on_error: OnError = "raise",
         by_position: bool = False,
     ) -> FeatureSet:
-        """Look at photos with the model, once, and deal out four roles.
+        """Run the model over photos, once, and assign the four roles.
 
         No photo has two of them. *Train*: the contrast for mistakes, and what an edit keeps
         to; *deployment*: their mistakes are explained, and may teach; *validation*: chooses;
@@ -369,7 +369,7 @@ class NeuroInspect:
     def explain(
         self, target: int | str | None = None, predicted: int | str | None = None
     ) -> Explanation:
-        """Which neurons stand behind the mistakes on a class: :func:`explain_mistakes`.
+        """The neurons behind the mistakes on a class: :func:`explain_mistakes`.
 
         Args:
             target: the class that is missed, by index or name; ``None``: the worst of those
@@ -398,7 +398,7 @@ class NeuroInspect:
         options: Options = None,
         **arguments: Any,
     ) -> Illusions:
-        """What neurons look for in classes: :func:`render_illusions`, batch by batch.
+        """What neurons respond to in classes: :func:`render_illusions`, batch by batch.
 
         Args:
             neurons: which; ``None``: the first six of the explanation.
@@ -462,7 +462,7 @@ class NeuroInspect:
         return self.descriptions
 
     def top_photos(self, neurons: Sequence[int] | None = None, k: int = 9) -> TopPhotos:
-        """The photos that excite neurons most: :func:`top_photos`."""
+        """The photos that activate neurons most: :func:`top_photos`."""
         return top_photos(self.data.inspected.features, self._neurons(neurons), k)
 
     @undisturbed()
@@ -509,7 +509,7 @@ class NeuroInspect:
 
     @undisturbed()
     def compare(self, edit: HeadEdit | None = None) -> Comparison:
-        """An edit on the photos that judge it, and which of them changed sides.
+        """An edit on the photos that judge it, and the photos whose result changed.
 
         The photos that judged an edit of :meth:`edit`; for one that was made elsewhere the test
         photos.

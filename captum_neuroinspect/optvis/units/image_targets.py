@@ -1,4 +1,4 @@
-"""What each image of a batch is to please: a unit, or a direction among the units."""
+"""What each image of a batch maximises: a unit, or a direction among the units."""
 
 from __future__ import annotations
 
