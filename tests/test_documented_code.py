@@ -163,7 +163,7 @@ def test_the_guide_runs_its_python_and_its_commands(stand_ins: None, tmp_path: P
     assert "outwear: " in inspected or "shirt: " in inspected
     assert "for validation" in inspected
     assert f"neuroinspect edit --run {tmp_path / 'run'} --selection" in inspected
-    assert "mended" in edited
+    assert "corrected" in edited
     assert (tmp_path / "edited.safetensors").is_file()
     assert "Inspection of outwear" in (tmp_path / "run" / "report.html").read_text("utf-8")
 

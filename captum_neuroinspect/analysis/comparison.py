@@ -13,7 +13,7 @@ from captum_neuroinspect.edit.evaluation import evaluate_decisions, ratios_of
 
 __all__ = ["Comparison", "compare_photos"]
 
-Outcome = Literal["mended", "broken", "still wrong"]
+Outcome = Literal["corrected", "broken", "still wrong"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +37,18 @@ class Comparison:
         """Rows of the samples that are judged differently now.
 
         Args:
-            outcome: only those that are ``"mended"``, ``"broken"`` or ``"still wrong"``.
+            outcome: only those that are ``"corrected"``, ``"broken"`` or ``"still wrong"``.
 
         Raises:
             ValueError: for another outcome.
         """
         was, now = self.before.is_correct, self.after.is_correct
         changed = self.before.predictions != self.after.predictions
-        kinds = {"mended": ~was & now, "broken": was & ~now, "still wrong": changed & ~was & ~now}
+        kinds = {
+            "corrected": ~was & now,
+            "broken": was & ~now,
+            "still wrong": changed & ~was & ~now,
+        }
         if outcome is not None and outcome not in kinds:
             raise ValueError(f"outcome={outcome!r}, expected one of {', '.join(map(repr, kinds))}")
         return (changed if outcome is None else kinds[outcome]).nonzero().flatten()
@@ -63,8 +67,8 @@ class Comparison:
         return f"{self.edit._repr_html_()}<p>{self._counts()}</p>"
 
     def _counts(self) -> str:
-        n_mended, n_broken = len(self.rows("mended")), len(self.rows("broken"))
-        return f"{n_mended} mended, {n_broken} broken{self.how and f' of {self.how}'}"
+        n_corrected, n_broken = len(self.rows("corrected")), len(self.rows("broken"))
+        return f"{n_corrected} corrected, {n_broken} broken{self.how and f' of {self.how}'}"
 
 
 def compare_photos(edit: HeadEdit, features: FeatureSet) -> Comparison:
@@ -84,7 +88,7 @@ def compare_photos(edit: HeadEdit, features: FeatureSet) -> Comparison:
         >>> heads = [torch.nn.Linear(2, 3) for _ in range(2)]
         >>> data = FeatureSet(z := torch.rand(9, 2), heads[0](z).detach(), torch.arange(9) % 3)
         >>> found = compare_photos(compare_heads(*heads, data, {1: [0]}), data)
-        >>> len(found.rows()) >= len(found.rows("mended"))
+        >>> len(found.rows()) >= len(found.rows("corrected"))
         True
     """
     if features.is_multi_hot:

@@ -53,7 +53,7 @@ class FewRows:
 
         Args:
             deployment: with the head's logits, and samples of the target.
-            neurons: the blamed features, int64; may be empty.
+            neurons: the chosen features, int64; may be empty.
             anchor: weight of the squared distance from the original.
         """
         weight, bias = head_values(self.head)
@@ -147,7 +147,7 @@ class FewRows:
     def _blocks(
         self, samples: Weighted, deployment: FeatureSet, neurons: Tensor
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Logits ``(n, C)`` before the move, and the blamed neurons ``(n, K)`` after and before."""
+        """Logits ``(n, C)`` before the move, and the chosen neurons ``(n, K)`` after and before."""
         n_train, n_classes = len(self.train), self.head.out_features
         for rows in torch.arange(len(samples.labels)).split(block_size(deployment)):
             sources = samples.sources[rows]

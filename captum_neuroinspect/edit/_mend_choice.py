@@ -69,7 +69,7 @@ class Mending:
         return changed(self.head, d_weight, d_bias)
 
     def neurons(self, deployment: FeatureSet) -> Tensor:
-        """The given neurons, or those that the target's mistakes blame most, if there are any."""
+        """The given neurons, or those behind the target's mistakes, if there are any."""
         if self.given is not None:
             return self.given
         if not self.n_neurons:
@@ -77,7 +77,7 @@ class Mending:
         is_wrong = ~is_right(deployment, self.head)
         wrong = deployment.subset(is_wrong & (deployment.labels == self.target))
         reference = with_logits_of(self.train, self.head)
-        return blamed_neurons(self.head, wrong, reference)[: self.n_neurons]
+        return neurons_behind(self.head, wrong, reference)[: self.n_neurons]
 
     @cached_property
     def _few_rows(self) -> FewRows | None:
@@ -122,8 +122,8 @@ class Mending:
         return parts
 
 
-def blamed_neurons(head: nn.Linear, mistakes: FeatureSet, reference: FeatureSet) -> Tensor:
-    """Rank neurons by mistakes, the most blamed first.
+def neurons_behind(head: nn.Linear, mistakes: FeatureSet, reference: FeatureSet) -> Tensor:
+    """Rank neurons by mistakes, those that explain most first.
 
     Args:
         head: that makes them.

@@ -99,18 +99,18 @@ def moved_samples(
     *,
     stands_for: tuple[Tensor, Tensor] | None = None,
 ) -> Weighted:
-    """Samples in which the blamed neurons no longer tell the target.
+    """Samples in which the chosen neurons no longer point to the target.
 
-    The cue moves the blamed neurons of the target's training samples by their mean
+    The cue moves the chosen neurons of the target's training samples by their mean
     distance from its deployment samples. The target is taught by the latter, and by
     training samples with the cue taken away; the other classes by their own samples, and
     by some with the cue added. Each other class weighs 1.
 
     Args:
         train: with the false correlation.
-        deployment: labelled samples met in use; some of the target.
+        deployment: labelled deployment samples; some of the target.
         target: the class to mend.
-        neurons: the blamed features, int64; may be empty.
+        neurons: the chosen features, int64; may be empty.
         target_weight: weight of the target.
         stands_for: how many samples each of ``train`` and of ``deployment`` stands for, 0 for those
             that are left out; ``None``: each for itself.
@@ -163,7 +163,7 @@ _Part = tuple[_Rows, float]  # and their weight together
 
 
 def cue_of(train: FeatureSet, deployment: FeatureSet, target: int, neurons: Tensor) -> Tensor:
-    """``(F,)``: what the cue adds to the blamed neurons of the target; 0 elsewhere."""
+    """``(F,)``: what the cue adds to the chosen neurons of the target; 0 elsewhere."""
     mine, in_deployment = (data.features[data.labels == target] for data in (train, deployment))
     cue = torch.zeros(mine.shape[1])
     cue[neurons] = (mine.mean(0) - in_deployment.mean(0))[neurons]

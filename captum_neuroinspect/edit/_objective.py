@@ -134,7 +134,7 @@ class Problem:
         weight: ``(C, F)`` of the original.
         bias: ``(C,)``, zero when there is none.
         has_bias: whether there is one.
-        targets: neurons of each class to be mended.
+        targets: neurons of each class to be edited.
         ratios: for each class the ``o`` asked for: ``(1,)`` for its neurons together,
             or ``(K,)`` for each by itself.
         settings: the others.

@@ -47,7 +47,7 @@ class HeadEdit:
     Attributes:
         head: the edited layer.
         original: a copy of the layer before.
-        targets: for each class that was mended the neurons whose influence was
+        targets: for each class that was edited the neurons whose influence was
             constrained. :attr:`target` and :attr:`neurons` are those of a single one.
         before: the original's results on the validation set.
         after: the edited head's.
@@ -85,13 +85,13 @@ class HeadEdit:
 
     @property
     def target(self) -> int:
-        """The class that was mended.
+        """The class that was edited.
 
         Raises:
             ValueError: when there are several.
         """
         if len(self.targets) != 1:
-            raise ValueError(f"{len(self.targets)} classes were mended: see `.targets`")
+            raise ValueError(f"{len(self.targets)} classes edited: see `.targets`")
         return next(iter(self.targets))
 
     @property
@@ -117,7 +117,7 @@ class HeadEdit:
 
     @undisturbed()
     def judge(self, features: FeatureSet, *, max_cost: float | None = None) -> HeadEdit:
-        """This edit with a verdict, by samples that served for nothing else.
+        """This edit with a verdict, by samples that were used for nothing else.
 
         Args:
             features: samples that the edit was neither fitted to nor chosen by, at least 20.

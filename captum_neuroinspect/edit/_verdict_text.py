@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 VerdictRow = tuple[str, str, str, str, str]
 
-_COLUMNS = ("", "class", "all photos", "mended", "broken")
+_COLUMNS = ("", "class", "all photos", "corrected", "broken")
 
 
 def p_text(p_value: float) -> str:
@@ -28,7 +28,7 @@ def loss_text(one: ClassChange) -> str:
     """How far a class fell, with its counts."""
     return (
         f"from {100 * one.before:.1f} to {100 * one.after:.1f} % ({n_photos(one.n_judged)}, "
-        f"{one.n_mended} mended, {one.n_broken} broken)"
+        f"{one.n_corrected} corrected, {one.n_broken} broken)"
     )
 
 
@@ -99,8 +99,8 @@ def _changes(found: Verdict) -> list[str]:
     if found.target_gain is not None:
         gain = interval(found.target_gain)
     lines = [
-        f"{found.n_mended} mended, {found.n_broken} broken of {n_photos(found.n_judged)} (exact "
-        f"McNemar test, {p_text(found.p_value)})",
+        f"{found.n_corrected} corrected, {found.n_broken} broken of {n_photos(found.n_judged)} "
+        f"(exact McNemar test, {p_text(found.p_value)})",
         f"the class: {gain}",
         f"all photos: {interval(found.overall_change)}",
     ]
@@ -111,18 +111,18 @@ def _changes(found: Verdict) -> list[str]:
 
 
 def control_rows(found: Verdict) -> list[VerdictRow]:
-    """The edit and its controls: name, points of the class and of all, mended, broken."""
+    """The edit and its controls: name, points of the class and of all, corrected, broken."""
     if not found.controls or found.overall_change is None:
         return []
     gain = None if found.target_gain is None else found.target_gain.value
-    counts = str(found.n_mended), str(found.n_broken)
+    counts = str(found.n_corrected), str(found.n_broken)
     rows = [("this edit", points(gain), points(found.overall_change.value), *counts)]
     for control in found.controls:
         name = f"the same {control.name}"
         if control.n_draws > 1:
             name += f" (mean of {control.n_draws} draws)"
         changes = points(control.target_change), points(control.overall_change)
-        rows.append((name, *changes, f"{control.n_mended:g}", f"{control.n_broken:g}"))
+        rows.append((name, *changes, f"{control.n_corrected:g}", f"{control.n_broken:g}"))
     return rows
 
 

@@ -25,7 +25,7 @@ class Control:
         target_change: of the accuracy on the edited classes, -1..1; ``None`` where they have
             no sample.
         overall_change: of the accuracy on all samples, -1..1.
-        n_mended: samples that it mends; the mean of several draws.
+        n_corrected: samples that it mends; the mean of several draws.
         n_broken: samples that it breaks; the mean of several draws.
         p_value: of the exact McNemar test of the edit against it, two-sided; of several draws
             the largest.
@@ -35,15 +35,15 @@ class Control:
     name: str
     target_change: float | None
     overall_change: float
-    n_mended: float
+    n_corrected: float
     n_broken: float
     p_value: float
     n_draws: int = 1
 
     @property
     def score(self) -> tuple[float, float]:
-        """The larger the better: net samples mended, then the change of the target."""
-        return self.n_mended - self.n_broken, self.target_change or 0.0
+        """The larger the better: net samples corrected, then the change of the target."""
+        return self.n_corrected - self.n_broken, self.target_change or 0.0
 
 
 @undisturbed()
@@ -133,7 +133,7 @@ def _control(name: str, judged: Paired, outcomes: list[Paired], target: int) -> 
         name,
         target_change=mean([one.change.value for one in of_target]) if len(of_target[0]) else None,
         overall_change=mean([one.change.value for one in outcomes]),
-        n_mended=mean([one.n_mended for one in outcomes]),
+        n_corrected=mean([one.n_corrected for one in outcomes]),
         n_broken=mean([one.n_broken for one in outcomes]),
         p_value=max(_against(judged, one) for one in outcomes),
         n_draws=len(outcomes),
@@ -147,4 +147,4 @@ def _against(judged: Paired, control: Paired) -> float:
             "expected the same samples in the same order"
         )
     between = Paired(judged.labels, control.is_right, judged.is_right)
-    return mcnemar(between.n_mended, between.n_broken)
+    return mcnemar(between.n_corrected, between.n_broken)

@@ -56,7 +56,7 @@ def edit_head(
         target: index of the class ``c`` whose false correlation is weakened.
         neurons: the features that carry it; or, instead of ``target``, a mapping from
             several classes to the features of each, such as ``{3: [7, 8], 5: [1]}``.
-            All classes are mended at once: their constraints add up.
+            All classes edited at once: their constraints add up.
         mistakes: samples that the model got wrong, such as deployment photos; their
             cross entropy is added with a weight. Not in the paper, which trains on the
             original data only.
@@ -83,7 +83,7 @@ def edit_head(
 
     Returns:
         A :class:`HeadEdit` with the new head and both heads' results on ``validation``. Its
-        ``verdict`` cannot tell before :meth:`HeadEdit.judge` is called with samples that served
+        ``verdict`` cannot tell before :meth:`HeadEdit.judge` is called with samples that were used
         for nothing else.
 
     Raises:

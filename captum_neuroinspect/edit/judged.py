@@ -123,7 +123,7 @@ class Paired:
 
         >>> right = torch.tensor([True, False, False])
         >>> found = Paired(torch.tensor([0, 0, 1]), right, ~right)
-        >>> found.n_mended, found.n_broken
+        >>> found.n_corrected, found.n_broken
         (2, 1)
     """
 
@@ -161,7 +161,7 @@ class Paired:
         return len(self.labels)
 
     @property
-    def n_mended(self) -> int:
+    def n_corrected(self) -> int:
         return int((~self.was_right & self.is_right).sum())
 
     @property
@@ -171,10 +171,10 @@ class Paired:
     @property
     def change(self) -> Estimate:
         """Of the share that is right; NaN without samples."""
-        return paired_change(self.n_mended, self.n_broken, len(self))
+        return paired_change(self.n_corrected, self.n_broken, len(self))
 
 
-def paired_change(n_mended: int, n_broken: int, n: int) -> Estimate:
+def paired_change(n_corrected: int, n_broken: int, n: int) -> Estimate:
     """By how much the share of right samples changed, with a 95 % interval.
 
     The adjusted Wald interval of Bonett and Price, "Adjusted Wald Confidence Interval for a
@@ -182,10 +182,10 @@ def paired_change(n_mended: int, n_broken: int, n: int) -> Estimate:
     each of the two ways to change sides. Fagerland, Lydersen and Laake, "Recommended tests and
     confidence intervals for paired binomial proportions" (2014), recommend it also for few
     samples. It seldom tells a change from none where the exact McNemar test does not: with none
-    of 60 broken both need six mended.
+    of 60 broken both need six corrected.
 
     Args:
-        n_mended: samples that were wrong and are right.
+        n_corrected: samples that were wrong and are right.
         n_broken: samples that were right and are wrong.
         n: all samples, also those that stayed what they were.
 
@@ -198,20 +198,22 @@ def paired_change(n_mended: int, n_broken: int, n: int) -> Estimate:
         >>> f"{change.value:.3f} ({change.low:.3f} to {change.high:.3f})"
         '0.100 (0.011 to 0.183)'
     """
-    _check_counts(n_mended, n_broken)
-    if n_mended + n_broken > n:
-        raise ValueError(f"{n_mended} mended and {n_broken} broken of n={n}, expected at most n")
+    _check_counts(n_corrected, n_broken)
+    if n_corrected + n_broken > n:
+        raise ValueError(
+            f"{n_corrected} corrected and {n_broken} broken of n={n}, expected at most n"
+        )
     if not n:
         return Estimate(math.nan, math.nan, math.nan)
-    gained, lost = (n_mended + 1) / (n + 2), (n_broken + 1) / (n + 2)
+    gained, lost = (n_corrected + 1) / (n + 2), (n_broken + 1) / (n + 2)
     centre = gained - lost
     half = _Z * math.sqrt((gained + lost - centre**2) / (n + 2))
-    value = (n_mended - n_broken) / n
+    value = (n_corrected - n_broken) / n
     return Estimate(value, max(-1.0, centre - half), min(1.0, centre + half))
 
 
 def mcnemar(
-    n_mended: int,
+    n_corrected: int,
     n_broken: int,
     alternative: Literal["two-sided", "greater", "less"] = "two-sided",
 ) -> float:
@@ -220,9 +222,9 @@ def mcnemar(
     ``scipy.stats.binomtest`` on the samples that changed sides; 1 where none did.
 
     Args:
-        n_mended: samples that were wrong and are right.
+        n_corrected: samples that were wrong and are right.
         n_broken: samples that were right and are wrong.
-        alternative: ``"greater"``: more are mended; ``"less"``: more are broken.
+        alternative: ``"greater"``: more are corrected; ``"less"``: more are broken.
 
     Raises:
         ValueError: for counts below 0.
@@ -232,12 +234,14 @@ def mcnemar(
         >>> round(mcnemar(9, 1), 4)
         0.0215
     """
-    _check_counts(n_mended, n_broken)
-    if not n_mended + n_broken:
+    _check_counts(n_corrected, n_broken)
+    if not n_corrected + n_broken:
         return 1.0
     from scipy.stats import binomtest  # half a second, for those who judge
 
-    return float(binomtest(n_mended, n_mended + n_broken, 0.5, alternative=alternative).pvalue)
+    return float(
+        binomtest(n_corrected, n_corrected + n_broken, 0.5, alternative=alternative).pvalue
+    )
 
 
 def _check_counts(*counts: int) -> None:

@@ -47,7 +47,7 @@ def mend(
 ) -> HeadEdit:
     """Find the neurons behind a class's mistakes, and fit the head so that they matter less.
 
-    What equation (8) of NeuroInspect asks of the head, that the blamed neurons raise the class
+    What equation (8) of NeuroInspect asks of the head, that the chosen neurons raise the class
     no more than the others, is asked here by samples: the target's training features with
     these neurons moved to where they are in the deployment samples, the other classes' moved
     the other way. One convex regression, anchored at the original head, does the rest.
@@ -79,11 +79,11 @@ def mend(
         head: the decision layer, F features to C classes; never changed.
         train: features with labels that the head was trained on.
         validation: features with labels, on which the other classes' cost is judged.
-        deployment: labelled samples met in use: mistakes and, if there are any, samples that the
+        deployment: labelled samples of deployment: mistakes and, if there are any, samples that the
             head gets right. No group labels are needed.
         target: the class to mend.
-        neurons: to move; ``None``: those that the mistakes blame.
-        n_neurons: how many of the neurons that the mistakes blame are moved; 0: none.
+        neurons: to move; ``None``: those that stand behind the mistakes most.
+        n_neurons: how many of the neurons behind the mistakes are moved; 0: none.
         target_weight: weight of the target beside 1 for each other class, above 0.
         max_cost: how much mean accuracy over the classes may fall on held-out samples, 0..1.
         max_classes: fit at most so many classes' rows, at least 2; the others stay. ``None``:
@@ -96,7 +96,7 @@ def mend(
         fitted one, if there is one. These samples were not fitted to, but they decide what is
         kept, and neurons that were given may have been found in them: judge the edit on others
         (:func:`fit_and_judge`, :func:`cross_fit`). Its ``verdict`` cannot tell before
-        :meth:`HeadEdit.judge` is called with samples that served for nothing else.
+        :meth:`HeadEdit.judge` is called with samples that were used for nothing else.
 
     Raises:
         TypeError: when ``head`` is not linear, or neurons are not whole numbers.

@@ -165,7 +165,7 @@ def checked_neurons(neurons: int | list[int] | tuple[int, ...] | Tensor, n_featu
 def check_target(target: int | None, n_classes: int) -> int:
     """Refuse a missing class or one out of range."""
     if target is None:
-        raise ValueError("target is missing: give the index of the class that is to be mended")
+        raise ValueError("target is missing: give the index of the class that is to be edited")
     index = as_indices("target", target)
     check_indices("target", index, n_classes, f"{n_classes} classes")
     return int(index)

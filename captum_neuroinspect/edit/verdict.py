@@ -36,7 +36,7 @@ class ClassChange:
         before: accuracy of the original head, 0..1.
         after: of the edited one.
         n_judged: samples of the class.
-        n_mended: how many of them were wrong and are right.
+        n_corrected: how many of them were wrong and are right.
         n_broken: how many were right and are wrong.
     """
 
@@ -45,7 +45,7 @@ class ClassChange:
     before: float
     after: float
     n_judged: int
-    n_mended: int
+    n_corrected: int
     n_broken: int
 
     @property
@@ -56,7 +56,7 @@ class ClassChange:
     def n_right(self) -> tuple[int, int]:
         """How many were right before, and are after."""
         before = round(self.before * self.n_judged)
-        return before, before + self.n_mended - self.n_broken
+        return before, before + self.n_corrected - self.n_broken
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Verdict:
         decision: ``"keep"``, ``"do not keep"`` or ``"cannot tell"``.
         sentence: the decision, its reason and the largest loss, for people.
         n_judged: samples that it rests on.
-        n_mended: of them, wrong before and right after.
+        n_corrected: of them, wrong before and right after.
         n_broken: of them, right before and wrong after.
         p_value: of the exact McNemar test, two-sided; ``None`` where nothing was judged.
         target_gain: change of the accuracy on the edited classes, ``None`` where they have
@@ -89,7 +89,7 @@ class Verdict:
     decision: Decision
     sentence: str
     n_judged: int = 0
-    n_mended: int = 0
+    n_corrected: int = 0
     n_broken: int = 0
     p_value: float | None = None
     target_gain: Estimate | None = None
@@ -135,7 +135,7 @@ UNJUDGED = Verdict(
 MULTI_HOT = Verdict(
     "cannot tell",
     "Cannot tell whether to keep this edit: photos have many labels each, and the test of "
-    "mended against broken takes photos with one.",
+    "corrected against broken takes photos with one.",
 )
 
 
@@ -151,15 +151,15 @@ def verdict_on(
 ) -> Verdict:
     """Decide whether to keep an edit, by samples that were used for nothing else.
 
-    *Keep* it where at least 20 samples judge, clearly more are mended than broken (exact McNemar
+    *Keep* it where at least 20 samples judge, clearly more are corrected than broken (exact McNemar
     test, two-sided p < 0.05), the edited class gains, and no class loses more than chance allows
     (the same test on its own samples, one-sided p < 0.05) or half and more of what was right in
-    it, at least two samples; *do not keep* it where as many or more are broken than mended, the
+    it, at least two samples; *do not keep* it where as many or more are broken than corrected, the
     class does not gain, or a class loses more than chance allows; otherwise, and with fewer
     samples, one *cannot tell*.
 
-    A loss counts sooner than a gain: five broken and none mended in one class are a loss, six
-    mended and none broken a gain. An edit that does nothing but chance is kept in at most 2.5 %
+    A loss counts sooner than a gain: five broken and none corrected in one class are a loss, six
+    corrected and none broken a gain. An edit that does nothing but chance is kept in at most 2.5 %
     of cases.
 
     Args:
@@ -181,7 +181,7 @@ def verdict_on(
         >>> labels = torch.arange(40) % 2
         >>> before, after = labels == 1, torch.arange(40) < 30
         >>> found = verdict_on(Paired(labels, before, after), [0])
-        >>> found.decision, found.n_mended, found.n_broken
+        >>> found.decision, found.n_corrected, found.n_broken
         ('do not keep', 15, 5)
         >>> found.worst_class.before, found.worst_class.after
         (1.0, 0.75)
@@ -199,7 +199,7 @@ def verdict_on(
         decision, reason = "do not keep", f"{cost}, although {reason}"
     controls = tuple(controls)
     # Where photos took turns, the heads that judged them may be others.
-    n_changed = judged.n_mended + judged.n_broken
+    n_changed = judged.n_corrected + judged.n_broken
     is_original = is_original and len(judged) > 0 and not n_changed
     if is_original:
         decision, reason = "do not keep", "the fit gave no other head than the original"
@@ -207,9 +207,9 @@ def verdict_on(
         decision,
         f"{decision.capitalize()}: {reason}{'' if is_original else _largest_loss(changes, named)}.",
         n_judged=len(judged),
-        n_mended=judged.n_mended,
+        n_corrected=judged.n_corrected,
         n_broken=judged.n_broken,
-        p_value=mcnemar(judged.n_mended, judged.n_broken) if len(judged) else None,
+        p_value=mcnemar(judged.n_corrected, judged.n_broken) if len(judged) else None,
         target_gain=of_targets.change if len(of_targets) else None,
         others_change=of_others.change if len(of_others) else None,
         overall_change=judged.change if len(judged) else None,
@@ -224,8 +224,8 @@ def verdict_on(
 
 def _class_changes(judged: Paired, names: Sequence[str] | None) -> list[ClassChange]:
     """Of the classes that are there, the largest loss first."""
-    mended, broken = ~judged.was_right & judged.is_right, judged.was_right & ~judged.is_right
-    rows = (torch.ones_like(mended), judged.was_right, judged.is_right, mended, broken)
+    corrected, broken = ~judged.was_right & judged.is_right, judged.was_right & ~judged.is_right
+    rows = (torch.ones_like(corrected), judged.was_right, judged.is_right, corrected, broken)
     counts = [torch.bincount(judged.labels[row]) for row in rows]
     size = max((len(one) for one in counts), default=0)
     table = torch.stack([torch.cat([one, one.new_zeros(size - len(one))]) for one in counts], 1)
@@ -236,10 +236,10 @@ def _class_changes(judged: Paired, names: Sequence[str] | None) -> list[ClassCha
             n_before / n,
             n_after / n,
             n,
-            n_mended,
+            n_corrected,
             n_broken,
         )
-        for index, (n, n_before, n_after, n_mended, n_broken) in enumerate(table.tolist())
+        for index, (n, n_before, n_after, n_corrected, n_broken) in enumerate(table.tolist())
         if n
     ]
     return sorted(found, key=lambda one: (one.change, -one.n_judged, one.index))
@@ -249,15 +249,15 @@ def _decided(
     judged: Paired, of_targets: Paired, changes: list[ClassChange], who: str
 ) -> tuple[Decision, str, ClassChange | None]:
     """The rule: a decision, its reason, and the class that the reason is about."""
-    n_mended, n_broken = judged.n_mended, judged.n_broken
-    counts = f"of {n_photos(len(judged))} {n_mended} are mended and {n_broken} broken"
-    p_value = mcnemar(n_mended, n_broken)
+    n_corrected, n_broken = judged.n_corrected, judged.n_broken
+    counts = f"of {n_photos(len(judged))} {n_corrected} are corrected and {n_broken} broken"
+    p_value = mcnemar(n_corrected, n_broken)
     tested = f"{counts} ({p_text(p_value)})"
     if len(judged) < FEW:
         return "cannot tell", _too_few(judged, counts), None
-    if not n_mended and not n_broken:
-        return "do not keep", f"none of {n_photos(len(judged))} is mended, and none broken", None
-    if n_broken >= n_mended:
+    if not n_corrected and not n_broken:
+        return "do not keep", f"none of {n_photos(len(judged))} is corrected, and none broken", None
+    if n_broken >= n_corrected:
         return "do not keep", tested, None
     loser = next(filter(_loses, changes), None)
     if loser is not None:
@@ -265,8 +265,8 @@ def _decided(
         return "do not keep", f"{loss}, although {tested}", loser
     if not len(of_targets):
         return "cannot tell", f"no photo of {who} judges it; {counts}", None
-    if of_targets.n_mended <= of_targets.n_broken:
-        own = f"{of_targets.n_mended} mended, {of_targets.n_broken} broken"
+    if of_targets.n_corrected <= of_targets.n_broken:
+        own = f"{of_targets.n_corrected} corrected, {of_targets.n_broken} broken"
         reason = f"no gain for {who} ({own}), although {tested}"
         return "do not keep", reason, None
     if p_value >= _LEVEL:
@@ -282,7 +282,7 @@ def _excess(of_others: Paired, max_cost: float | None) -> str | None:
     """What the other classes lose, where that is more than the cap."""
     if max_cost is None or not len(of_others):
         return None
-    n_lost = of_others.n_broken - of_others.n_mended
+    n_lost = of_others.n_broken - of_others.n_corrected
     if n_lost <= max_cost * len(of_others) + 1e-6:  # a cost of exactly the cap may round up
         return None
     cost = 100 * n_lost / len(of_others)
@@ -300,9 +300,9 @@ def _too_few(judged: Paired, counts: str) -> str:
 
 
 def _loses(one: ClassChange) -> bool:
-    if one.n_broken <= one.n_mended:
+    if one.n_broken <= one.n_corrected:
         return False
-    return mcnemar(one.n_mended, one.n_broken, "less") < _LEVEL
+    return mcnemar(one.n_corrected, one.n_broken, "less") < _LEVEL
 
 
 def _may_be_lost(one: ClassChange) -> bool:
@@ -330,7 +330,7 @@ def _matter(judged: Paired, of_targets: Paired, controls: tuple[Control, ...]) -
     if not controls:
         return None
     gain = of_targets.change.value if len(of_targets) else 0.0
-    mine = judged.n_mended - judged.n_broken, gain
+    mine = judged.n_corrected - judged.n_broken, gain
     if any(control.score >= mine for control in controls):
         return False
     return True if all(control.p_value < _LEVEL for control in controls) else None

@@ -107,28 +107,30 @@ class _Brightness:
         return F.normalize(torch.tensor(rows), dim=1)
 
 
-def _mended(m: dict[str, Any], *parts: FeatureSet, neurons: Any = None) -> HeadEdit:
+def _refitted(m: dict[str, Any], *parts: FeatureSet, neurons: Any = None) -> HeadEdit:
     train, validation, met = parts or (m["train"], m["held"], m["mistakes"])
     return mend(m["model"].head, train, validation, met, target=m["target"], neurons=neurons)
 
 
 def _judged(m: dict[str, Any]) -> list[Tensor]:
-    edit = _mended(m, neurons=[1]).judge(m["other"])
+    edit = _refitted(m, neurons=[1]).judge(m["other"])
     assert edit.judged is not None
     controls = run_controls(
-        lambda neurons: _mended(m, neurons=list(neurons) or None).judge(m["other"]), edit, n_draws=1
+        lambda neurons: _refitted(m, neurons=list(neurons) or None).judge(m["other"]),
+        edit,
+        n_draws=1,
     )
-    n_mended = [float(control.n_mended) for control in controls]
+    n_corrected = [float(control.n_corrected) for control in controls]
     return [
         edit.judged.after.logits,
-        torch.tensor(n_mended, dtype=torch.float32),
+        torch.tensor(n_corrected, dtype=torch.float32),
         edit.diff().d_weight,
     ]
 
 
 def _cross_fitted(m: dict[str, Any]) -> list[Tensor]:
     def fit(train: Any, met: Any, validation: Any, neurons: Any) -> HeadEdit:
-        return _mended(m, train, validation, met, neurons=[1])
+        return _refitted(m, train, validation, met, neurons=[1])
 
     edit = cross_fit(fit, m["train"], m["mistakes"], m["held"], n_folds=2)
     assert edit.judged is not None

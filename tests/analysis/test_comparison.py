@@ -11,7 +11,7 @@ from captum_neuroinspect.analysis import compare_photos
 from captum_neuroinspect.edit import compare_heads
 
 OLD, NEW = linear(torch.eye(3)), linear([[1.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 1.0]])
-# Row by row: right and stays, mended, broken, wrong in another way, wrong and stays.
+# Row by row: right and stays, corrected, broken, wrong in another way, wrong and stays.
 FEATURES = torch.tensor([[9.0, 1, 1], [2, 1, 0], [2, 1, 0], [2, 1, 0], [9, 1, 1]])
 LABELS = [0, 1, 0, 2, 1]
 
@@ -23,13 +23,13 @@ def _data() -> FeatureSet:
 def test_counts_by_hand() -> None:
     data = _data()
     found = compare_photos(compare_heads(OLD, NEW, data, {1: [1]}), data)
-    assert found.rows("mended").tolist() == [1]
+    assert found.rows("corrected").tolist() == [1]
     assert found.rows("broken").tolist() == [2]
     assert found.rows("still wrong").tolist() == [3]
     assert found.rows().tolist() == [1, 2, 3]
     assert found.edit.before.accuracy == pytest.approx(2 / 5)
     assert found.edit.after.accuracy == pytest.approx(2 / 5)
-    assert "1 mended, 1 broken" in str(found)
+    assert "1 corrected, 1 broken" in str(found)
     assert "5 samples" in repr(found)
 
 
@@ -50,13 +50,13 @@ def test_names_stay_text_in_a_notebook() -> None:
     page = compare_photos(compare_heads(OLD, NEW, data, {0: [1]}), data)._repr_html_()
     assert "<u>" not in page
     assert "&lt;u&gt;" in page
-    assert "1 mended, 1 broken" in page
+    assert "1 corrected, 1 broken" in page
 
 
 def test_bad_arguments() -> None:
     data = _data()
     edit = compare_heads(OLD, NEW, data, {1: [1]})
-    with pytest.raises(ValueError, match="outcome='better', expected one of 'mended', 'broken'"):
+    with pytest.raises(ValueError, match="outcome='better', expected one of 'corrected', 'broken'"):
         compare_photos(edit, data).rows("better")  # type: ignore[arg-type]
     many = FeatureSet(FEATURES, FEATURES, torch.eye(3)[torch.tensor(LABELS)])
     with pytest.raises(ValueError, match="features have multi-hot labels"):

@@ -1,4 +1,4 @@
-"""Can ImageNet's decision layer be mended with a few photos, without harm to clean photos?
+"""Can ImageNet's decision layer be corrected with a few photos, without harm to clean photos?
 
 EfficientNet-Lite0 with the decision layer it came with. Writing or a tile over photos makes it
 change its mind; what it said of the clean photo counts as right. Each method edits with some
@@ -66,7 +66,7 @@ def methods() -> dict[str, Method]:
         "the same, of 100 neurons": equation_8("neurons", 100),
         "the whole head, 20 neurons, held 100 times as much, a tenth of the step": cautious(1.0),
         "the same without the constraint": cautious(0.0),
-        "mend, the most missed class": mended,
+        "mend, the most missed class": corrected,
         "plain retraining": baseline(Retraining()),
         "JTT, mistakes x 6": baseline(JustTrainTwice(6)),
     }
@@ -119,7 +119,7 @@ def cautious(strength: float) -> Method:
     return equation_8("head", 20, Anchor("predictions", 100.0), lr=1e-4, strength=strength)
 
 
-def mended(case: MarkedCase) -> nn.Linear:
+def corrected(case: MarkedCase) -> nn.Linear:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # that the original head stayed
         return mend(

@@ -61,8 +61,8 @@ def methods() -> dict[str, Method]:
             ClassWeighting(target_factor=3)
         ),
         "JTT, mistakes x 6, all deployment photos": with_all_met(JustTrainTwice(6)),
-        "mend": mended,
-        "mend, without neurons": partial(mended, n_neurons=0),
+        "mend": corrected,
+        "mend, without neurons": partial(corrected, n_neurons=0),
         "DFR (knows the groups)": dfr,
     }
 
@@ -98,7 +98,7 @@ def with_all_met(method: Baseline) -> Method:
     return inner
 
 
-def mended(case: EditCase, n_neurons: int = 50) -> nn.Linear:
+def corrected(case: EditCase, n_neurons: int = 50) -> nn.Linear:
     """With half of the field, right and wrong photos alike; the other half is not needed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # that the original head stayed

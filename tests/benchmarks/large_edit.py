@@ -147,7 +147,9 @@ def speed(arguments: argparse.Namespace) -> None:
 def quality(arguments: argparse.Namespace) -> None:
     """The same mend with all rows and with few, on the same samples."""
     n_classes, n_features = 1000, 128
-    print("| seed | rows | target | mean of classes | all | mended | broken | verdict | seconds |")
+    print(
+        "| seed | rows | target | mean of classes | all | corrected | broken | verdict | seconds |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     warnings.simplefilter("ignore")
     for seed in range(arguments.seeds):
@@ -167,7 +169,7 @@ def quality(arguments: argparse.Namespace) -> None:
             seconds = time.perf_counter() - start
             verdict, after = edit.judge(test).verdict, test.with_head(edit.head)
             decision = verdict.decision
-            _row(seed, rows, after, verdict.n_mended, verdict.n_broken, decision, seconds)
+            _row(seed, rows, after, verdict.n_corrected, verdict.n_broken, decision, seconds)
 
 
 def _row(seed: int, rows: object, on: FeatureSet, *rest: object) -> None:

@@ -17,13 +17,13 @@ N = 40
 LABELS = torch.arange(N) % 2
 
 
-def _edit(n_mended: int, neurons=(3, 5), target: int = 0, labels=LABELS) -> HeadEdit:
+def _edit(n_corrected: int, neurons=(3, 5), target: int = 0, labels=LABELS) -> HeadEdit:
     """All photos were wrong; the first ones are right."""
     head = nn.Linear(8, 3)
     logits = nn.functional.one_hot(1 - labels, 3).float()
     before = FeatureSet(torch.zeros(len(labels), 8), logits, labels)
     after = logits.clone()
-    after[:n_mended] = nn.functional.one_hot(labels, 3).float()[:n_mended]
+    after[:n_corrected] = nn.functional.one_hot(labels, 3).float()[:n_corrected]
     edit = compare_heads(head, head, before, {target: list(neurons)})
     return replace(edit, judged=Judged(before, replace(before, logits=after), "photos"))
 
@@ -37,11 +37,11 @@ def test_numbers_by_hand() -> None:
 
     without, random = run_controls(fit, _edit(20), n_draws=2)
     assert (without.name, random.name) == ("without neurons", "with 2 random neurons")
-    assert (without.n_mended, without.n_broken, without.n_draws) == (10, 0, 1)
+    assert (without.n_corrected, without.n_broken, without.n_draws) == (10, 0, 1)
     assert without.overall_change == pytest.approx(10 / N)
     assert without.target_change == pytest.approx(5 / 20)
     assert without.p_value == pytest.approx(2 / 2**10)  # the edit mends ten more
-    assert (random.n_mended, random.n_draws) == (13, 2)
+    assert (random.n_corrected, random.n_draws) == (13, 2)
     assert random.overall_change == pytest.approx(13 / N)
     assert random.p_value == pytest.approx(2 / 2**6)  # of six and eight more
 
@@ -111,7 +111,7 @@ def test_they_are_the_same_fit() -> None:
         by_hand = fit([]).verdict
     # That a control keeps the original head is no warning.
     without, random = run_controls(fit, edit, n_draws=2)
-    assert (without.n_mended, without.n_broken) == (by_hand.n_mended, by_hand.n_broken)
+    assert (without.n_corrected, without.n_broken) == (by_hand.n_corrected, by_hand.n_broken)
     assert without.overall_change == pytest.approx(by_hand.overall_change.value)
     assert random.n_draws == 2
     found = edit.with_verdict([without, random]).verdict
@@ -123,5 +123,5 @@ def test_several_classes_are_refused() -> None:
     head = nn.Linear(4, 3)
     data = feature_set(head, torch.rand(9, 4), torch.arange(9) % 3)
     edit = compare_heads(head, head, data, {0: [1], 2: [3]})
-    with pytest.raises(ValueError, match="2 classes were mended"):
+    with pytest.raises(ValueError, match="2 classes edited"):
         run_controls(lambda neurons: edit, edit.judge(data))

@@ -293,7 +293,7 @@ def test_samples_of_train_that_were_met_teach_once() -> None:
 
 
 @pytest.mark.parametrize("n_features", [1, 2, 3, 4, 6])
-def test_heads_of_few_features_are_mended(n_features: int) -> None:
+def test_heads_of_few_features_are_refitted(n_features: int) -> None:
     torch.manual_seed(n_features)
     head = nn.Linear(n_features, 2)
     labels = torch.randint(0, 2, (240,))

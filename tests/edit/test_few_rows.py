@@ -248,7 +248,7 @@ def test_the_whole_way_in_blocks(tmp_path):
         warnings.simplefilter("ignore")
         edit = edit.with_verdict(run_controls(fit, edit, n_draws=2))
     after = test.with_head(edit.head)
-    assert edit.verdict.n_mended == int((~test.is_correct & after.is_correct).sum())
+    assert edit.verdict.n_corrected == int((~test.is_correct & after.is_correct).sum())
     assert edit.verdict.n_broken == int((test.is_correct & ~after.is_correct).sum())
     assert edit.after.accuracy == validation.with_head(edit.head).accuracy()
     loaded = HeadEdit.load(edit.save(tmp_path / "edit.safetensors"))

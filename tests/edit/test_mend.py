@@ -9,7 +9,7 @@ from torch import nn
 
 from captum_neuroinspect import FeatureSet, HeadEdit, NeuronCounterfactual, rank_neurons
 from captum_neuroinspect.edit import mend
-from captum_neuroinspect.edit._mend_choice import blamed_neurons
+from captum_neuroinspect.edit._mend_choice import neurons_behind
 from captum_neuroinspect.edit._mend_fit import Weighted, anchored_fit, moved_samples
 
 N_CLASSES, N_FEATURES, CUE = 3, 12, 9
@@ -144,10 +144,10 @@ def test_the_neurons_that_are_moved_are_those_that_mistakes_blame_most():
 def test_blame_of_nothing():
     head, train, *_ = scenario()
     nothing = train.subset(train.labels > N_CLASSES)
-    assert blamed_neurons(head, nothing, train).tolist() == []
+    assert neurons_behind(head, nothing, train).tolist() == []
     with torch.no_grad():
         head.weight.zero_()
-    assert blamed_neurons(head, train.with_head(head).mistakes(), train).tolist() == []
+    assert neurons_behind(head, train.with_head(head).mistakes(), train).tolist() == []
 
 
 def test_the_choice_by_a_literal_loop():

@@ -20,10 +20,10 @@ def test_counts_by_hand() -> None:
     found = Paired.of(judged_by(old, new, data))
     assert found.was_right.tolist() == [True, False, False]
     assert found.is_right.tolist() == [False, True, True]
-    assert (len(found), found.n_mended, found.n_broken) == (3, 2, 1)
+    assert (len(found), found.n_corrected, found.n_broken) == (3, 2, 1)
     assert found.change.value == pytest.approx(1 / 3)
     mine = found.of_classes([1])
-    assert (len(mine), mine.n_mended, mine.n_broken) == (1, 1, 0)
+    assert (len(mine), mine.n_corrected, mine.n_broken) == (1, 1, 0)
 
 
 def test_a_single_output_has_two_classes() -> None:
@@ -32,11 +32,11 @@ def test_a_single_output_has_two_classes() -> None:
         torch.tensor([[1.0], [2.0], [-1.0]]), torch.ones(3, 1), torch.tensor([1, 0, 1])
     )
     found = Paired.of(judged_by(old, new, data))
-    assert (found.n_mended, found.n_broken) == (2, 1)
+    assert (found.n_corrected, found.n_broken) == (2, 1)
 
 
 @pytest.mark.parametrize(
-    ("n_mended", "n_broken", "expected"),
+    ("n_corrected", "n_broken", "expected"),
     [
         # Two-sided: twice the smaller tail of Binomial(n, 1/2).
         (9, 1, 2 * (1 + 10) / 2**10),
@@ -48,8 +48,8 @@ def test_a_single_output_has_two_classes() -> None:
         (0, 0, 1.0),
     ],
 )
-def test_p_value_by_hand(n_mended: int, n_broken: int, expected: float) -> None:
-    assert mcnemar(n_mended, n_broken) == pytest.approx(expected)
+def test_p_value_by_hand(n_corrected: int, n_broken: int, expected: float) -> None:
+    assert mcnemar(n_corrected, n_broken) == pytest.approx(expected)
 
 
 def test_one_to_nine_is_the_known_value() -> None:
@@ -61,11 +61,11 @@ def test_one_to_nine_is_the_known_value() -> None:
 
 def test_the_interval_has_the_change_in_it_and_turns_with_it() -> None:
     for n in (1, 7, 60):
-        for n_mended in range(n + 1):
-            for n_broken in range(n - n_mended + 1):
-                value, low, high = paired_change(n_mended, n_broken, n)
+        for n_corrected in range(n + 1):
+            for n_broken in range(n - n_corrected + 1):
+                value, low, high = paired_change(n_corrected, n_broken, n)
                 assert -1 <= low <= value <= high <= 1
-                back = paired_change(n_broken, n_mended, n)
+                back = paired_change(n_broken, n_corrected, n)
                 assert (back.low, back.high) == pytest.approx((-high, -low))
 
 
@@ -84,15 +84,17 @@ def test_the_interval_by_hand() -> None:
 
 
 @pytest.mark.parametrize("n", [20, 60, 300])
-@pytest.mark.parametrize(("mended", "broken"), [(0.02, 0.02), (0.1, 0.02), (0.3, 0.1), (0.0, 0.05)])
-def test_the_interval_covers(n: int, mended: float, broken: float) -> None:
+@pytest.mark.parametrize(
+    ("corrected", "broken"), [(0.02, 0.02), (0.1, 0.02), (0.3, 0.1), (0.0, 0.05)]
+)
+def test_the_interval_covers(n: int, corrected: float, broken: float) -> None:
     """Simulated: in at least 95 % of draws, within what 4,000 draws tell."""
     generator = torch.Generator().manual_seed(0)
-    shares = torch.tensor([mended, broken, 1 - mended - broken])
+    shares = torch.tensor([corrected, broken, 1 - corrected - broken])
     draws = torch.multinomial(shares, 4000 * n, replacement=True, generator=generator)
     kinds = draws.view(4000, n)
     pairs = torch.stack([(kinds == 0).sum(1), (kinds == 1).sum(1)], 1).tolist()
-    truth = mended - broken
+    truth = corrected - broken
     inside = [low <= truth <= high for _, low, high in (paired_change(*p, n) for p in pairs)]
     assert sum(inside) / len(inside) > 0.94
 
@@ -103,7 +105,7 @@ def test_bad_arguments() -> None:
         Paired(torch.tensor([0, 1]), right, right)
     with pytest.raises(TypeError, match=r"was_right is torch.int64 .* expected torch.bool"):
         Paired(torch.tensor([0]), torch.tensor([1]), right)
-    with pytest.raises(ValueError, match="3 mended and 4 broken of n=6, expected at most n"):
+    with pytest.raises(ValueError, match="3 corrected and 4 broken of n=6, expected at most n"):
         paired_change(3, 4, 6)
     with pytest.raises(ValueError, match=r"counts of samples are \(-1, 2\)"):
         mcnemar(-1, 2)

@@ -286,7 +286,7 @@ def test_edit_of_many_classes_has_no_single_target():
     assert list(edit.neuron_ratios()) == [(2, 3), (2, 5), (0, 1)]
     assert [pair[0] for pair in edit.neuron_ratios().values()] == list(edit.before.ratios)
     for name in ("target", "neurons"):
-        with pytest.raises(ValueError, match=r"2 classes were mended: see `\.targets`"):
+        with pytest.raises(ValueError, match=r"2 classes edited: see `\.targets`"):
             getattr(edit, name)
 
 

@@ -25,17 +25,17 @@ from captum_neuroinspect.edit import (
 )
 from captum_neuroinspect.edit.verdict import UNJUDGED
 
-Counts = tuple[int, int, int]  # samples of a class, mended, broken
+Counts = tuple[int, int, int]  # samples of a class, corrected, broken
 NAMES = ("ant", "bee", "cow")
 
 
 def judged(*classes: Counts) -> Paired:
-    """Class by class: mended, broken, and the rest right in both."""
+    """Class by class: corrected, broken, and the rest right in both."""
     labels, before, after = [], [], []
-    for label, (n, n_mended, n_broken) in enumerate(classes):
+    for label, (n, n_corrected, n_broken) in enumerate(classes):
         labels += [label] * n
-        before += [False] * n_mended + [True] * (n - n_mended)
-        after += [True] * n_mended + [False] * n_broken + [True] * (n - n_mended - n_broken)
+        before += [False] * n_corrected + [True] * (n - n_corrected)
+        after += [True] * n_corrected + [False] * n_broken + [True] * (n - n_corrected - n_broken)
     rights = (torch.tensor(one, dtype=torch.bool) for one in (before, after))
     return Paired(torch.tensor(labels, dtype=torch.int64), *rights)
 
@@ -43,7 +43,7 @@ def judged(*classes: Counts) -> Paired:
 @pytest.mark.parametrize(
     ("counts", "decision", "words"),
     [
-        # Clearly more mended than broken, and the class gains.
+        # Clearly more corrected than broken, and the class gains.
         (((20, 8, 0), (40, 1, 1)), "keep", "a gain of 40.0 points for 'ant'"),
         (((20, 6, 0), (40, 0, 0)), "keep", "no class loses"),
         (((20, 9, 1), (20, 0, 0)), "keep", "(p = 0.021)"),
@@ -51,10 +51,14 @@ def judged(*classes: Counts) -> Paired:
         (((20, 5, 0), (40, 0, 0)), "cannot tell", "within chance (p = 0.062)"),
         (((20, 7, 0), (40, 0, 1)), "cannot tell", "within chance (p = 0.07)"),
         # As many, or more, are broken.
-        (((20, 3, 0), (40, 0, 3)), "do not keep", "3 are mended and 3 broken"),
-        (((20, 10, 0), (220, 0, 17)), "do not keep", "10 are mended and 17 broken"),
-        (((20, 0, 1), (40, 0, 0)), "do not keep", "0 are mended and 1 broken"),
-        (((20, 0, 0), (40, 0, 0)), "do not keep", "none of 60 photos is mended, and none broken"),
+        (((20, 3, 0), (40, 0, 3)), "do not keep", "3 are corrected and 3 broken"),
+        (((20, 10, 0), (220, 0, 17)), "do not keep", "10 are corrected and 17 broken"),
+        (((20, 0, 1), (40, 0, 0)), "do not keep", "0 are corrected and 1 broken"),
+        (
+            ((20, 0, 0), (40, 0, 0)),
+            "do not keep",
+            "none of 60 photos is corrected, and none broken",
+        ),
         # A class loses more than chance allows, by its own photos: 5 to 0 do, 4 to 0 do not.
         (((30, 20, 0), (12, 0, 5)), "do not keep", "'bee' loses more than chance allows"),
         (
@@ -92,8 +96,8 @@ def judged(*classes: Counts) -> Paired:
         (((30, 20, 0), (12, 0, 0), (5, 0, 5)), "do not keep", "'cow' loses more than chance"),
         (((30, 5, 0), (12, 0, 0), (2, 0, 2)), "cannot tell", "within chance"),
         # The class itself does not gain.
-        (((20, 0, 0), (40, 9, 0)), "do not keep", "no gain for 'ant' (0 mended, 0 broken)"),
-        (((20, 2, 2), (40, 9, 0)), "do not keep", "no gain for 'ant' (2 mended, 2 broken)"),
+        (((20, 0, 0), (40, 9, 0)), "do not keep", "no gain for 'ant' (0 corrected, 0 broken)"),
+        (((20, 2, 2), (40, 9, 0)), "do not keep", "no gain for 'ant' (2 corrected, 2 broken)"),
         (((20, 0, 5), (60, 30, 0)), "do not keep", "'ant' loses more than chance allows"),
         # Too few photos, or none of the class.
         (
@@ -101,9 +105,9 @@ def judged(*classes: Counts) -> Paired:
             "cannot tell",
             "fewer than 20 photos judge it; of 19 photos 8 are",
         ),
-        (((1, 1, 0),), "cannot tell", "of 1 photo 1 are mended"),
+        (((1, 1, 0),), "cannot tell", "of 1 photo 1 are corrected"),
         (((0, 0, 0), (40, 9, 0)), "cannot tell", "no photo of 'ant' judges it"),
-        (((0, 0, 0), (40, 3, 9)), "do not keep", "3 are mended and 9 broken"),
+        (((0, 0, 0), (40, 3, 9)), "do not keep", "3 are corrected and 9 broken"),
         (((0, 0, 0),), "cannot tell", "no photos judged it"),
     ],
 )
@@ -113,7 +117,7 @@ def test_the_rule(counts: tuple[Counts, ...], decision: str, words: str) -> None
     assert words in found.sentence
     assert found.sentence.lower().startswith(decision)
     assert found.n_judged == sum(n for n, _, _ in counts)
-    assert found.n_mended == sum(mended for _, mended, _ in counts)
+    assert found.n_corrected == sum(corrected for _, corrected, _ in counts)
     assert found.n_broken == sum(broken for _, _, broken in counts)
 
 
@@ -130,7 +134,7 @@ def test_the_numbers_by_hand() -> None:
     # Cow loses 20 points, bee 10.
     assert (worst.name, worst.index, worst.n_judged, worst.n_broken) == ("cow", 2, 10, 2)
     assert (worst.before, worst.after, worst.change) == pytest.approx((1.0, 0.8, -0.2))
-    assert "'cow', from 100.0 to 80.0 % (10 photos, 0 mended, 2 broken)" in found.sentence
+    assert "'cow', from 100.0 to 80.0 % (10 photos, 0 corrected, 2 broken)" in found.sentence
     assert found.rests_on == "60 photos that were used for nothing else"
     other = verdict_on(judged((20, 9, 1)), [0], rests_on="cross-fitted over 3 folds, 180 photos")
     assert other.rests_on == "cross-fitted over 3 folds, 180 photos"
@@ -148,7 +152,7 @@ def test_several_targets_gain_together() -> None:
     ("max_cost", "decision"), [(None, "keep"), (0.05, "keep"), (0.049, "do not keep")]
 )
 def test_a_cap_on_what_all_other_classes_lose(max_cost: float | None, decision: str) -> None:
-    """Of 40 photos of the target 12 are mended, of 60 of others 3 broken: a cost of exactly .05."""
+    """Of 40 photos of the target 12 are corrected, of 60 others 3 broken: a cost of exactly .05."""
     labels = torch.tensor([0] * 40 + [1] * 20 + [2] * 20 + [3] * 20)
     before, after = torch.ones(100, dtype=torch.bool), torch.ones(100, dtype=torch.bool)
     before[:12] = False
@@ -220,7 +224,7 @@ def test_mend_on_noise_is_seldom_kept() -> None:
 def _control(change: float, p_value: float, **more) -> Control:
     net = 60 * change
     more = {"name": "without neurons", "target_change": change, **more}
-    return Control(overall_change=change, n_mended=net, n_broken=0, p_value=p_value, **more)
+    return Control(overall_change=change, n_corrected=net, n_broken=0, p_value=p_value, **more)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +254,7 @@ def test_whether_neurons_matter(changes, p_values, matter, words) -> None:
         assert "the chosen neurons add nothing here" in found.about_neurons
 
 
-def test_as_many_mended_with_a_smaller_gain_of_the_class_is_not_as_well() -> None:
+def test_as_many_corrected_with_a_smaller_gain_of_the_class_is_not_as_well() -> None:
     found = verdict_on(
         judged((20, 12, 0), (40, 0, 0)), [0], controls=[_control(0.2, 0.01, target_change=0.1)]
     )
@@ -298,7 +302,7 @@ def test_judging_counts_what_the_heads_do() -> None:
     edit = compare_heads(head, other, data, {1: [0]})
     found = edit.judge(test)
     before, after = test.is_correct, test.with_head(other).is_correct
-    assert found.verdict.n_mended == int((~before & after).sum())
+    assert found.verdict.n_corrected == int((~before & after).sum())
     assert found.verdict.n_broken == int((before & ~after).sum())
     assert found.verdict == verdict_on(Paired(test.labels, before, after), [1], class_names=NAMES)
     assert found.head is edit.head
@@ -380,8 +384,8 @@ def test_a_saved_edit_has_its_verdict(tmp_path, is_kept: bool) -> None:
     assert back.is_kept is is_kept
     assert back.seen is None
     others = _set(head, seed=1), _set(head, seed=2)
-    mended = mend(head, data, *others, target=1, neurons=[0], max_cost=1.0)
-    back = HeadEdit.load(mended.save(tmp_path / "edit.safetensors"))
+    corrected = mend(head, data, *others, target=1, neurons=[0], max_cost=1.0)
+    back = HeadEdit.load(corrected.save(tmp_path / "edit.safetensors"))
     with pytest.warns(UserWarning, match="60 of 60 samples are left out"):
         back.judge(data)
 
@@ -412,7 +416,7 @@ def test_the_verdict_is_shown() -> None:
     text = found.summary()
     assert text.splitlines()[1] == found.verdict.sentence == str(found.verdict)
     for words in (
-        "12 mended, 2 broken of 60 photos (exact McNemar test, p = 0.013)",
+        "12 corrected, 2 broken of 60 photos (exact McNemar test, p = 0.013)",
         "the class: +60.0 points (95 % interval ",
         "the same without neurons",
         "the same with 1 random neuron (mean of 5 draws)",
@@ -456,4 +460,4 @@ def test_without_changes_another_head_is_no_original() -> None:
     data = FeatureSet(z := torch.rand(60, 4), head(z).detach(), torch.arange(60) % 3)
     found = compare_heads(head, other, data, {1: [0]}).judge(data).verdict
     assert not found.is_original
-    assert "none of 60 photos is mended" in found.sentence
+    assert "none of 60 photos is corrected" in found.sentence

@@ -24,7 +24,7 @@ def nothing(*_):
 
 
 def test_lucent_leaves_hooks_and_gradients_behind():
-    """The defect this module is for; when this fails, Lucent has mended it."""
+    """The defect this module is for; when this fails, Lucent has corrected it."""
     model = TinyNet().eval()
     for n_calls in (1, 2):
         _render(model)

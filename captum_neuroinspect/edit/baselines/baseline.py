@@ -93,8 +93,8 @@ class Baseline(Protocol):
             head: the decision layer, F features to C classes.
             train: features with labels to train on.
             validation: features with labels that choose among epochs or settings.
-            target: class that is to be mended.
-            neurons: features to blame; methods that know no neurons ignore them.
+            target: class that is to be edited.
+            neurons: features behind the mistakes; methods that know no neurons ignore them.
             mistakes: further samples that the head gets wrong, such as deployment
                 photos; methods that train add them to ``train``.
             seed: draws whatever is drawn.
@@ -110,8 +110,8 @@ class Task:
         head: the decision layer, F features to C classes.
         train: N samples.
         validation: chooses among epochs or settings.
-        target: class that is to be mended.
-        neurons: features to blame, as they were given.
+        target: class that is to be edited.
+        neurons: features behind the mistakes, as they were given.
         mistakes: further samples, or ``None``.
         seed: draws whatever is drawn.
     """
@@ -142,7 +142,7 @@ class Task:
 class CheckedBaseline(ABC):
     """A :class:`Baseline` that is called with arguments that fit each other, or not at all.
 
-    Subclasses say how they mend, in ``_mended``.
+    Subclasses say how they mend, in ``_refitted``.
     """
 
     @undisturbed()
@@ -168,10 +168,10 @@ class CheckedBaseline(ABC):
         check_head(head)
         _check_target(target, head)
         _check_sets(head, self._sets(task))
-        return self._mended(task)
+        return self._refitted(task)
 
     @abstractmethod
-    def _mended(self, task: Task) -> nn.Linear:
+    def _refitted(self, task: Task) -> nn.Linear:
         """The new layer; the arguments are checked."""
 
     def _sets(self, task: Task) -> dict[str, FeatureSet | None]:

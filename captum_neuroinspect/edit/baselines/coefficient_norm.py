@@ -44,7 +44,7 @@ class CoefficientNorm(CheckedBaseline):
     def name(self) -> str:
         return f"CON, equation (9) (lambda {self.strength:g})"
 
-    def _mended(self, task: Task) -> nn.Linear:
+    def _refitted(self, task: Task) -> nn.Linear:
         target, chosen = task.target, task.chosen
         return retrained(
             task.head,

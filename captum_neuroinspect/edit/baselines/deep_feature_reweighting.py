@@ -62,7 +62,7 @@ class DeepFeatureReweighting(CheckedBaseline):
         if self.n_draws < 1:
             raise ValueError(f"n_draws={self.n_draws}, expected at least 1")
 
-    def _mended(self, task: Task) -> nn.Linear:
+    def _refitted(self, task: Task) -> nn.Linear:
         held = self._held_out(task)
         _check_groups(held)
         rng = torch.Generator().manual_seed(task.seed)

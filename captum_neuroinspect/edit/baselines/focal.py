@@ -66,7 +66,7 @@ class FocalLoss(CheckedBaseline):
     def name(self) -> str:
         return f"focal loss (gamma {self.gamma:g})"
 
-    def _mended(self, task: Task) -> nn.Linear:
+    def _refitted(self, task: Task) -> nn.Linear:
         return retrained(
             task.head,
             task.data,

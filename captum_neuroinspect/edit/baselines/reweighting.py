@@ -63,7 +63,7 @@ class ClassWeighting(CheckedBaseline):
         factor = "" if self.target_factor == 1 else f" (target x {self.target_factor:g})"
         return "class weights" + factor
 
-    def _mended(self, task: Task) -> nn.Linear:
+    def _refitted(self, task: Task) -> nn.Linear:
         data = task.data
         weights = class_weights(data.labels, data.n_classes)
         weights[task.target] *= self.target_factor
@@ -113,7 +113,7 @@ class JustTrainTwice(CheckedBaseline):
     def name(self) -> str:
         return f"JTT (x {self.factor:g})"
 
-    def _mended(self, task: Task) -> nn.Linear:
+    def _refitted(self, task: Task) -> nn.Linear:
         data = task.data
         is_wrong = ~data.with_head(task.head).is_correct
         # The mistakes given are the user's word: they count even where this head is right.

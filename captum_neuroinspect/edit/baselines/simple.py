@@ -29,7 +29,7 @@ class Unchanged(CheckedBaseline):
 
     name: str = field(default="nothing", init=False)
 
-    def _mended(self, task: Task) -> nn.Linear:
+    def _refitted(self, task: Task) -> nn.Linear:
         return layer_like(task.head, *head_tensors(task.head))
 
 
@@ -54,7 +54,7 @@ class Retraining(CheckedBaseline):
     budget: Budget = field(default_factory=Budget)
     name: str = field(default="plain retraining", init=False)
 
-    def _mended(self, task: Task) -> nn.Linear:
+    def _refitted(self, task: Task) -> nn.Linear:
         return retrained(task.head, task.data, task.validation, budget=self.budget, seed=task.seed)
 
 
@@ -90,7 +90,7 @@ class Zeroing(CheckedBaseline):
     def name(self) -> str:
         return f"zero the neurons ({'all classes' if self.scope == 'all' else 'target only'})"
 
-    def _mended(self, task: Task) -> nn.Linear:
+    def _refitted(self, task: Task) -> nn.Linear:
         weight, bias = head_tensors(task.head)
         if self.scope == "all":
             weight[:, task.chosen] = 0

@@ -116,7 +116,7 @@ class SpuriousDirectionRemoval(CheckedBaseline):
     def name(self) -> str:
         return f"spurious direction subtracted (like SpuFix, from the mean of {self.centre})"
 
-    def _mended(self, task: Task) -> nn.Linear:
+    def _refitted(self, task: Task) -> nn.Linear:
         weight, bias = head_tensors(task.head)
         edited = without_spurious_direction(
             weight, bias, task.train, task.target, task.chosen, self.centre

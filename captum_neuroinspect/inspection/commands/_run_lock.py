@@ -60,7 +60,7 @@ def writing_together(folder: Path) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(folder / "work" / ".locks" / "run.lock"))
         except OSError as error:
-            # Nobody knows the lock; the folder is what has to be mended.
+            # Nobody knows the lock; the folder is what has to be corrected.
             reason = os.strerror(error.errno) if error.errno else str(error)
             raise OSError(
                 error.errno, f"{reason}: no file can be written there", str(folder)

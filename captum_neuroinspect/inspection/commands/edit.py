@@ -170,7 +170,7 @@ def _record(found: Comparison, kept: Path, report: Path) -> dict[str, Any]:
         "accuracy": {"before": before.accuracy, "after": after.accuracy},
         "classes": targets,
         "n_judged": len(found.before),
-        "n_mended": len(found.rows("mended")),
+        "n_corrected": len(found.rows("corrected")),
         "n_broken": len(found.rows("broken")),
     }
 

@@ -20,7 +20,7 @@ from captum_neuroinspect.inspection.report.report_data import (
 _N_PAIRS = 10
 _MAX_ROWS = 1000  # classes; a browser is slow with tens of thousands
 _MAX_MATRIX = 30  # classes; a larger matrix is a carpet
-_OUTCOMES = ("broken", "mended", "still wrong")
+_OUTCOMES = ("broken", "corrected", "still wrong")
 _KINDS = ("insufficient", "excessive", "both")
 
 
@@ -55,7 +55,7 @@ class PageValues:
         matrix: a row for each class; None when it would say nothing or too much.
         predicted: classes the mistakes are taken for, most frequent first.
         outcomes: what became of the photos that an edit changed, as far as they are shown.
-        counts: the true number of each, "25 broken, 24 of 37 mended".
+        counts: the true number of each, "25 broken, 24 of 37 corrected".
         ranked: the ranking by neuron.
         kinds: kinds that the cards have.
         sorts: orders that the cards have values for.
@@ -169,7 +169,7 @@ def _counts(data: ReportData) -> str:
     if data.edit is None:
         return ""
     shown = Counter[str](photo.outcome for photo in data.edit.photos)
-    all_of = (data.edit.n_broken, data.edit.n_mended, data.edit.n_still_wrong)
+    all_of = (data.edit.n_broken, data.edit.n_corrected, data.edit.n_still_wrong)
     texts = []
     for name, n_all in zip(_OUTCOMES, all_of, strict=True):
         n_shown = shown[name]

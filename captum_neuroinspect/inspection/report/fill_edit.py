@@ -12,7 +12,7 @@ from captum_neuroinspect.inspection.report.edit_notes import notes_of
 from captum_neuroinspect.inspection.report.fill_groups import group_changes
 from captum_neuroinspect.inspection.report.report_data import Change, ChangedPhoto, EditResult
 
-_MAX_PHOTOS = 24  # that are mended or still wrong, each; of those that are broken none is hidden
+_MAX_PHOTOS = 24  # that are corrected or still wrong, each; of those that are broken none is hidden
 _MAX_CLASSES = 30
 
 
@@ -36,7 +36,7 @@ def edit_result(found: Comparison | None, data: InspectionData) -> EditResult | 
         settings=tuple(found.edit.method.facts().items()),
         neurons=tuple(n for neurons in found.edit.targets.values() for n in neurons),
         photos=tuple(_photos(found, data.test)),
-        n_mended=len(found.rows("mended")),
+        n_corrected=len(found.rows("corrected")),
         n_broken=len(found.rows("broken")),
         n_still_wrong=len(found.rows("still wrong")),
         note=str(found.edit.remarks.get("note", "")),
@@ -63,7 +63,7 @@ def _across_classes(of_class: Sequence[Change], groups: Sequence[Change]) -> boo
 
 
 def _photos(found: Comparison, test: PhotoSet) -> Iterator[ChangedPhoto]:
-    others = (found.rows(kind)[:_MAX_PHOTOS] for kind in ("mended", "still wrong"))
+    others = (found.rows(kind)[:_MAX_PHOTOS] for kind in ("corrected", "still wrong"))
     rows = torch.cat([found.rows("broken"), *others]).tolist()
     for row in rows:
         index = int(found.before.indices[row])

@@ -261,9 +261,9 @@ class ChangedPhoto:
     after: int
 
     @property
-    def outcome(self) -> Literal["mended", "broken", "still wrong"]:
+    def outcome(self) -> Literal["corrected", "broken", "still wrong"]:
         if self.label == self.after:
-            return "mended"
+            return "corrected"
         return "broken" if self.label == self.before else "still wrong"
 
 
@@ -283,7 +283,7 @@ class EditResult:
         settings: names and values, as texts.
         neurons: that were constrained.
         photos: of the photos that changed sides, all that are broken and some of the others.
-        n_mended: how many are mended in all; None counts ``photos``.
+        n_corrected: how many are corrected in all; None counts ``photos``.
         n_broken: how many it breaks in all; None counts ``photos``.
         n_still_wrong: how many are wrong in another way in all; None counts ``photos``.
         note: what the reader wrote about the choice of the neurons.
@@ -300,7 +300,7 @@ class EditResult:
     settings: tuple[tuple[str, str], ...] = ()
     neurons: tuple[int, ...] = ()
     photos: tuple[ChangedPhoto, ...] = ()
-    n_mended: int | None = None
+    n_corrected: int | None = None
     n_broken: int | None = None
     n_still_wrong: int | None = None
     note: str = ""

@@ -146,7 +146,7 @@ def test_a_bad_folder_is_one_sentence_and_a_traceback_only_with_debug(
 # The whole way
 
 
-def test_from_photos_to_a_mended_model(place: Path, tmp_path: Path) -> None:
+def test_from_photos_to_an_edited_model(place: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     found = _json(*inspect_arguments(place, out, "--test", place / "test", "--class", "apple"))
     assert found["target"] == {"index": 0, "name": "apple"}
@@ -165,7 +165,10 @@ def test_from_photos_to_a_mended_model(place: Path, tmp_path: Path) -> None:
     verdict = edited["verdict"]
     assert verdict["n_judged"] == 30
     assert [control["n_draws"] for control in verdict["controls"]] == [1, 5]
-    assert (verdict["n_mended"], verdict["n_broken"]) == (edited["n_mended"], edited["n_broken"])
+    assert (verdict["n_corrected"], verdict["n_broken"]) == (
+        edited["n_corrected"],
+        edited["n_broken"],
+    )
     assert edited["head"] == ("edited" if verdict["decision"] == "keep" else "original")
     kept = json.loads((out / "selection.json").read_text())
     assert len(kept.pop("checksum")) == 8

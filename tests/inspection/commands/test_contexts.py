@@ -31,7 +31,7 @@ def _run(place: Path, out: Path, context: Callable[[], Any]) -> dict[str, Tensor
     return {
         **{path.name.split(".")[0]: Illusions.load(path).images for path in kept},
         "head": edit.head.weight.detach(),
-        "judged": torch.tensor([edit.after.accuracy, edit.verdict.n_mended]),
+        "judged": torch.tensor([edit.after.accuracy, edit.verdict.n_corrected]),
     }
 
 

@@ -130,14 +130,14 @@ def _edit(pictures: Pictures, names: tuple[str, ...], side: int) -> EditResult:
             ChangedPhoto(pictures(side, side), f"IMG_{5000 + i}.jpg", *sides[i % 4])
             for i in range(8)
         ),
-        n_mended=31,
+        n_corrected=31,
         n_broken=2,
         n_still_wrong=5,
     )
 
 
 def _verdict(names: tuple[str, ...]) -> Verdict:
-    """31 mended and 2 broken of 1,120."""
+    """31 corrected and 2 broken of 1,120."""
     labels = torch.arange(1120) % len(names)
     mine, others = (labels == 0).nonzero().flatten(), (labels == 1).nonzero().flatten()
     before, after = torch.ones(1120, dtype=torch.bool), torch.ones(1120, dtype=torch.bool)

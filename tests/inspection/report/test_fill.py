@@ -204,14 +204,14 @@ def test_an_edit_is_shown_as_the_comparison_says(with_test: bool) -> None:
     assert shown.overall.before == found.edit.before.accuracy
     assert shown.overall.after == found.edit.after.accuracy
     assert shown.overall.n_photos == len(found.before)
-    assert (shown.n_mended, shown.n_broken) == (
-        len(found.rows("mended")),
+    assert (shown.n_corrected, shown.n_broken) == (
+        len(found.rows("corrected")),
         len(found.rows("broken")),
     )
     outcomes = [photo.outcome for photo in shown.photos]
-    assert outcomes == sorted(outcomes, key=["broken", "mended", "still wrong"].index)
+    assert outcomes == sorted(outcomes, key=["broken", "corrected", "still wrong"].index)
     assert outcomes.count("broken") == shown.n_broken
-    assert outcomes.count("mended") == min(shown.n_mended, 24)
+    assert outcomes.count("corrected") == min(shown.n_corrected, 24)
     assert shown.n_still_wrong == len(found.rows("still wrong"))
     for photo in shown.photos:
         assert photo.picture.shape == (3, SIZE, SIZE)
@@ -221,11 +221,11 @@ def test_an_edit_is_shown_as_the_comparison_says(with_test: bool) -> None:
 
 
 def test_every_broken_photo_is_shown_first_and_the_others_are_counted(tmp_path: Path) -> None:
-    """Of 450 photos more than 24 are mended, and more than 24 broken."""
+    """Of 450 photos more than 24 are corrected, and more than 24 broken."""
     made = session(CountedNet())
     made.load(photos(), test=photos(450, seed=5))
     made.explain()
-    # Classes 0 and 1 change places: what was right is broken, and much of what was wrong mended.
+    # Classes 0 and 1 change places: what was right is broken, and much of what was wrong corrected.
     other = copy.deepcopy(made.head)
     with torch.no_grad():
         other.weight[[0, 1]], other.bias[[0, 1]] = made.head.weight[[1, 0]], made.head.bias[[1, 0]]
@@ -235,15 +235,15 @@ def test_every_broken_photo_is_shown_first_and_the_others_are_counted(tmp_path: 
     assert shown is not None
     assert shown.n_broken > 24
     outcomes = [photo.outcome for photo in shown.photos]
-    n_mended = min(shown.n_mended, 24)
+    n_corrected = min(shown.n_corrected, 24)
     assert outcomes[: shown.n_broken] == ["broken"] * shown.n_broken
-    assert outcomes[shown.n_broken :][:n_mended] == ["mended"] * n_mended
+    assert outcomes[shown.n_broken :][:n_corrected] == ["corrected"] * n_corrected
     assert shown.verdict.decision == "do not keep"
     page = made.report(tmp_path / "report.html").read_text("utf-8")
     edited = page[page.index('id="edit"') :]
     assert edited.count('data-f="broken"') == shown.n_broken == shown.verdict.n_broken
-    assert shown.n_mended > 24
-    assert f"{shown.n_broken} broken; {shown.n_mended} mended, showing 24" in edited
+    assert shown.n_corrected > 24
+    assert f"{shown.n_broken} broken; {shown.n_corrected} corrected, showing 24" in edited
     assert 'class="photos" id="change-grid"' in edited  # nothing is folded away
     assert escape(shown.verdict.sentence) in page
 
@@ -255,12 +255,12 @@ def test_the_numbers_of_the_gallery_are_the_true_ones() -> None:
     made.last_edit = compare_heads(made.head, other, made.data.validation.features, {0: [0]})
     data = _filled(made)
     assert data.edit is not None
-    many = replace(data, edit=replace(data.edit, n_broken=3, n_mended=37, n_still_wrong=0))
+    many = replace(data, edit=replace(data.edit, n_broken=3, n_corrected=37, n_still_wrong=0))
     shown = [photo for photo in data.edit.photos if photo.outcome == "broken"][:3]
     picture = replace(shown[0], label=shown[0].after, before=shown[0].label)
     photos_shown = (*shown, *[picture] * 24)
     many = replace(many, edit=replace(many.edit, photos=photos_shown))
-    assert page_values_of(many).counts == "3 broken; 37 mended, showing 24; 0 still wrong"
+    assert page_values_of(many).counts == "3 broken; 37 corrected, showing 24; 0 still wrong"
 
 
 def test_the_head_of_the_report_says_how_many_mistakes_are_explained() -> None:

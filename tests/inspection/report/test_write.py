@@ -150,7 +150,7 @@ def test_edit_without_groups_calibration_and_photos(tmp_path: Path) -> None:
     assert "by group" not in html
     assert "Calibration error" not in html
     assert "change-grid" not in html
-    assert "31 mended" in html
+    assert "31 corrected" in html
 
 
 def test_a_card_says_of_how_many_mistakes(tmp_path: Path) -> None:

@@ -50,14 +50,14 @@ def test_the_test_photos_judge_the_edit_and_its_controls(method: str) -> None:
     before, after = test.is_correct, test.with_head(edit.head).is_correct
     assert found.n_judged == 60
     assert found.rests_on == "60 photos that were used for nothing else"
-    assert (found.n_mended, found.n_broken) == (
+    assert (found.n_corrected, found.n_broken) == (
         int((~before & after).sum()),
         int((before & ~after).sum()),
     )
     assert edit.is_kept == (found.decision == "keep")
     without, random = found.controls
     by_hand = _by_hand(made, method)
-    assert (without.n_mended, without.n_broken) == (by_hand.n_mended, by_hand.n_broken)
+    assert (without.n_corrected, without.n_broken) == (by_hand.n_corrected, by_hand.n_broken)
     assert without.name == "without neurons"
     assert (random.name, random.n_draws) == ("with 2 random neurons", 5)
     assert found.about_neurons in edit.summary()
@@ -73,7 +73,7 @@ def test_retraining_of_the_neurons_alone_is_compared_with_retraining_of_the_clas
     edit = _quietly(made.edit, "apple", [8, 4], method="equation8", scope="neurons")
     by_hand = _by_hand(made, "equation8", scope="class")
     without, _ = edit.verdict.controls
-    assert (without.n_mended, without.n_broken) == (by_hand.n_mended, by_hand.n_broken)
+    assert (without.n_corrected, without.n_broken) == (by_hand.n_corrected, by_hand.n_broken)
 
 
 def test_an_original_that_came_back_is_not_kept_even_by_who_insists(

@@ -167,8 +167,8 @@ def test_compare_judges_by_hand() -> None:
     assert found.edit.before.accuracy == judged.accuracy()
     assert found.edit.after.accuracy == pytest.approx(after.accuracy())
     assert torch.equal(found.after.predictions, after.predictions)
-    mended = (~judged.is_correct & after.is_correct).nonzero().flatten()
-    assert torch.equal(found.rows("mended"), mended)
+    corrected = (~judged.is_correct & after.is_correct).nonzero().flatten()
+    assert torch.equal(found.rows("corrected"), corrected)
 
 
 # What is kept apart
