@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any, Literal
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from captum_neuroinspect._core.checks import as_size, check_at_least, check_between, check_whole
 from captum_neuroinspect._core.texts import check_texts
@@ -84,6 +85,8 @@ class IllusionOptions:
         lr: first learning rate; it falls to 0.12 of it along a cosine. The paper has 9e-3,
             which leaves the images of :func:`illusion_image` pale. Phases (``"maco"``) are
             radians and take more: 0.2 where steps are few.
+        optimizer: a function of the parameters that gives an optimizer, as Lucent has it,
+            with a step size of its own that stays; ``None``: AdamW as in the paper.
         batch_size: images optimised together, at most.
         precision: ``"bfloat16"`` runs both networks under autocast; ``"auto"`` those for which
             a few passes say that it is faster on this device (it can be several times slower).
@@ -96,7 +99,7 @@ class IllusionOptions:
             steps. Where an interrupt came first, the last images are repeated.
 
     Raises:
-        TypeError: when a whole number is something else.
+        TypeError: when a whole number is something else, or the optimizer no function.
         ValueError: for a number out of range, an unknown ``precision`` or ``token``, or
             ``snapshots`` that do not rise.
 
@@ -113,6 +116,7 @@ class IllusionOptions:
     channels: int = 3
     init: Tensor | None = None
     lr: float = 0.05
+    optimizer: Callable[[list[Tensor]], Optimizer] | None = None
     batch_size: int = 8
     precision: Precision = "float32"
     coarse: float = 0.0
@@ -127,6 +131,10 @@ class IllusionOptions:
         check_between("coarse", self.coarse, 0, 1)
         if not self.lr > 0:
             raise ValueError(f"lr={self.lr}, expected a positive number")
+        if self.optimizer is not None and not callable(self.optimizer):
+            raise TypeError(
+                f"optimizer is {type(self.optimizer).__name__}, expected a function of parameters"
+            )
         if self.precision not in _PRECISIONS:
             raise ValueError(f"precision={self.precision!r}, expected one of {_PRECISIONS}")
         _set(self, "snapshots", _as_tuple("snapshots", self.snapshots))
@@ -154,9 +162,10 @@ class IllusionOptions:
         return cls(lr=_PAPER_LR)
 
     def record(self) -> dict[str, Any]:
-        """The options as JSON values; images to start from are only named."""
+        """The options as JSON values; images and functions are only named."""
         record = {f.name: getattr(self, f.name) for f in fields(self)}
         record["guidance"] = {f.name: getattr(self.guidance, f.name) for f in fields(Guidance)}
+        record["optimizer"] = None if self.optimizer is None else "given"
         return record | {"init": None if self.init is None else "images"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from captum_neuroinspect._core.modules import (
     captured_input,
     captured_output,
     frozen,
+    is_close,
     module_name,
 )
 from captum_neuroinspect.optvis.units.activation import (
@@ -29,7 +30,12 @@ from captum_neuroinspect.optvis.units.activation import (
     find_feature_map,
     one_token,
 )
-from captum_neuroinspect.optvis.units.maps import Kind, MapSource, find_source
+from captum_neuroinspect.optvis.units.maps import (
+    Kind,
+    MapSource,
+    find_gradient_source,
+    find_source,
+)
 
 Preprocess = Callable[[Tensor], Tensor]
 
@@ -51,14 +57,32 @@ class Reading(NamedTuple):
     maps: Tensor | UnitMaps | None
 
 
+class Reader(Protocol):
+    """What scores images: runs a classifier, and reads units."""
+
+    model: nn.Module
+    place: str
+    maps_are: Kind | None
+
+    @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        """The layers that are read: their outputs must stay what they are."""
+        ...
+
+    def __call__(self, images: Tensor) -> Reading:
+        """One pass."""
+        ...
+
+
 class UnitReader:
     """Runs a classifier on images in 0..1 and reads the units to be visualised.
 
     Args:
         model: the classifier.
         layer: a module of it or its dotted name: the outputs are the units; those of
-            shape ``(N, H, W, C)`` are given as ``(N, C, H, W)``. ``None``: the inputs
-            of the decision layer are the units.
+            shape ``(N, H, W, C)`` are given as ``(N, C, H, W)``, and the windows of an image,
+            rows of their own in Swin, as its tokens. ``None``: the inputs of the decision
+            layer are the units.
         head: the decision layer; for ``layer=None`` it is found when not given. Where it is
             given its outputs are the logits, whatever the model makes of them.
         preprocess: applied to the images before the model.
@@ -97,7 +121,7 @@ class UnitReader:
             check_belongs(model, head, self._prepared(example))
         check_token(token)
         self._reads_input, self._token = layer is None, token
-        self._layout = Layout()
+        self._layout, self._n_windows = Layout(), 1
         self._maps: MapSource | None
         self._source: nn.Module
         if layer is None:
@@ -149,18 +173,40 @@ class UnitReader:
             self.model(self._prepared(image.requires_grad_().clone()))
             output = captured.value
             if not self._reads_input:
-                _check_rows(output)
+                self._n_windows = len(output)
+                if self._n_windows > 1:
+                    self._check_windows(output, example)
                 one_token(output, self._token)
                 self._layout = trace.layout(self._source, output) or Layout()
-                if output.ndim > 2 and self._layout.has_positions(output):
+                if self._n_windows == 1 and self._layout.has_positions(output):
                     return MapSource(self._source, self._layout, "output")
             units = self._as_units(output)
-            return find_source(trace, units.flatten(1)) if _is_flat(units) else None
+            if _is_flat(units):
+                return find_source(trace, units.flatten(1))
+            # Windows, and tokens without a plane: where what they were made of counts.
+            return find_gradient_source(trace, units.mean(1)) if units.ndim == 3 else None
+
+    def _check_windows(self, output: Tensor, example: Tensor) -> None:
+        """Refuse rows of which those of an image do not follow each other."""
+        with torch.no_grad(), self._captured_units() as captured:
+            self.model(self._prepared(example[:2]))
+            both = captured.value
+        n_rows = len(output)
+        if self._token != "mean":
+            raise ValueError(f"token={self._token!r}, expected 'mean' for a layer of windows")
+        if len(both) != 2 * n_rows or not is_close(both[:n_rows], output):
+            raise ValueError(
+                f"the layer's output has shape {tuple(output.shape)} for a single image, expected "
+                "one row, or several that follow each other: choose a layer outside of folded "
+                "batches"
+            )
 
     def _captured_units(self) -> AbstractContextManager[Captured]:
         return (captured_input if self._reads_input else captured_untouched)(self._source)
 
     def _as_units(self, output: Tensor) -> Tensor:
+        if self._n_windows > 1:
+            return _tokens(output, self._layout).unflatten(0, (-1, self._n_windows)).flatten(1, 2)
         if output.ndim == 3:
             return one_token(output, self._token)
         return self._layout.maps(output) if output.ndim == 4 else output
@@ -183,7 +229,9 @@ class UnitReader:
             self._captured_units() as units,
         ):
             self.model(self._prepared(images.requires_grad_().clone()))
-            return source.maps(output.value, self._as_units(units.value), neurons).detach()
+            values = self._as_units(units.value)
+            values = values.mean(1) if values.ndim == 3 else values
+            return source.maps(output.value, values, neurons).detach()
 
     def _prepared(self, images: Tensor) -> Tensor:
         images = images if self._preprocess is None else self._preprocess(images)
@@ -213,13 +261,11 @@ def _place(model: nn.Module, source: nn.Module, reads_input: bool) -> str:
     return f"{'input' if reads_input else 'output'} of {module_name(model, source) or 'the model'}"
 
 
-def _check_rows(output: Tensor) -> None:
-    """Refuse a layer whose output for one image has not one row."""
-    if len(output) != 1:
-        raise ValueError(
-            f"the layer's output has shape {tuple(output.shape)} for a single image, expected "
-            "one row: choose a layer outside of windows and folded batches"
-        )
+def _tokens(windows: Tensor, layout: Layout) -> Tensor:
+    """Windows ``(M, T, D)``, ``(M, D)`` or maps of them, as ``(M, T, D)``."""
+    if windows.ndim == 4:
+        return layout.maps(windows).flatten(2).transpose(1, 2)
+    return windows.unsqueeze(1) if windows.ndim == 2 else windows
 
 
 def _is_flat(units: Tensor) -> bool:
