@@ -130,6 +130,8 @@ class UnitReader:
             self._source, self._maps = as_layer(model, layer), None
         if self._maps is None:
             self._maps = self._explore(example)
+        if self._n_windows > 1:
+            self._check_windows(example)
         self.place = _place(model, self._source, self._reads_input)
         self.maps_are: Kind | None = None if self._maps is None else self._maps.kind
         self.maps_place = None if self._maps is None else _place(model, self._maps.module, False)
@@ -174,8 +176,6 @@ class UnitReader:
             output = captured.value
             if not self._reads_input:
                 self._n_windows = len(output)
-                if self._n_windows > 1:
-                    self._check_windows(output, example)
                 one_token(output, self._token)
                 self._layout = trace.layout(self._source, output) or Layout()
                 if self._n_windows == 1 and self._layout.has_positions(output):
@@ -186,17 +186,18 @@ class UnitReader:
             # Windows, and tokens without a plane: where what they were made of counts.
             return find_gradient_source(trace, units.mean(1)) if units.ndim == 3 else None
 
-    def _check_windows(self, output: Tensor, example: Tensor) -> None:
+    def _check_windows(self, example: Tensor) -> None:
         """Refuse rows of which those of an image do not follow each other."""
-        with torch.no_grad(), self._captured_units() as captured:
+        with frozen(self.model), torch.no_grad(), self._captured_units() as captured:
             self.model(self._prepared(example[:2]))
             both = captured.value
-        n_rows = len(output)
+            self.model(self._prepared(example[:1]))
+            one, n_rows = captured.value, self._n_windows
         if self._token != "mean":
             raise ValueError(f"token={self._token!r}, expected 'mean' for a layer of windows")
-        if len(both) != 2 * n_rows or not is_close(both[:n_rows], output):
+        if len(both) != 2 * n_rows or not is_close(both[:n_rows], one):
             raise ValueError(
-                f"the layer's output has shape {tuple(output.shape)} for a single image, expected "
+                f"the layer's output has shape {tuple(one.shape)} for a single image, expected "
                 "one row, or several that follow each other: choose a layer outside of folded "
                 "batches"
             )
