@@ -142,7 +142,7 @@ def _is_leaf(param: Any) -> bool:
 
 def _check_images(image_f: Callable[[], Tensor], shape: tuple[int, ...]) -> None:
     with torch.no_grad():
-        images = image_f()
+        images = image_f().detach()
     if images.shape != shape:
         raise ValueError(f"param gave images of shape {tuple(images.shape)}, expected {shape}")
     low, high = (float(value) for value in images.aminmax())
