@@ -185,7 +185,6 @@ def test_compose_alone_is_its_list(network):
 def test_an_optimizer_of_ones_own(network):
     options = IllusionOptions(optimizer=lambda params: torch.optim.SGD(params, lr=2.0))
     found = render(network, [3], transforms=[], options=options, n_steps=1)
-    params, image_f = param.image(32)
     start = render(network, [3], transforms=[], options=STILL, n_steps=1)
     assert not found.images.equal(start.images)
     assert found.activations > start.activations
