@@ -17,6 +17,9 @@ from captum_neuroinspect.optvis.units.activation import Token, check_token
 
 Precision = Literal["float32", "bfloat16", "auto"]
 _PRECISIONS = ("float32", "bfloat16", "auto")
+# What masks are made of.
+MaskedBy = Literal["before_rectifier", "activation"]
+_MASKED_BY = ("before_rectifier", "activation")
 _GAMMA, _PAPER_GAMMA, _PAPER_LR = 0.25, 0.5, 9e-3
 
 
@@ -95,6 +98,9 @@ class IllusionOptions:
         coarse: share of the steps, 0..1, at the beginning, in which the networks see the images
             at half the size, for a quarter of the cost; the class is recognised in fewer
             images. For models that take any size.
+        masked_by: what masks show of a neuron: its ``"activation"``, as in the paper; or what
+            goes into the rectifier that gives it, which also tells places apart where a ReLU6
+            is saturated. Of maps of other kinds it changes nothing.
         snapshots: steps after which the images are kept, rising numbers from 1 to the number of
             steps. Where an interrupt came first, the last images are repeated.
 
@@ -120,6 +126,7 @@ class IllusionOptions:
     batch_size: int = 8
     precision: Precision = "float32"
     coarse: float = 0.0
+    masked_by: MaskedBy = "before_rectifier"
     snapshots: Sequence[int] = ()
 
     def __post_init__(self) -> None:
@@ -137,6 +144,8 @@ class IllusionOptions:
             )
         if self.precision not in _PRECISIONS:
             raise ValueError(f"precision={self.precision!r}, expected one of {_PRECISIONS}")
+        if self.masked_by not in _MASKED_BY:
+            raise ValueError(f"masked_by={self.masked_by!r}, expected one of {_MASKED_BY}")
         _set(self, "snapshots", _as_tuple("snapshots", self.snapshots))
         for step in self.snapshots:
             check_whole("snapshots", step)
@@ -159,7 +168,7 @@ class IllusionOptions:
             )
         if options != "paper":
             raise ValueError(f"options={options!r}, expected IllusionOptions or 'paper'")
-        return cls(lr=_PAPER_LR)
+        return cls(lr=_PAPER_LR, masked_by="activation")
 
     def record(self) -> dict[str, Any]:
         """The options as JSON values; images and functions are only named."""

@@ -128,7 +128,7 @@ def render_illusions(
             less often (``docs/measurements.md``).
         seed: image i is drawn, moved and disturbed by numbers of ``seed + i``.
         options: :class:`IllusionOptions`, all that is rarely set; ``"paper"``: the published
-            gamma and learning rate.
+            gamma, learning rate and masks.
         progress: show a progress bar over the steps.
 
     Returns:
@@ -244,7 +244,10 @@ def _reader(
 ) -> Reader:
     if objectives is not None:
         return ObjectiveReader(model, objectives, head, preprocess, example)
-    return UnitReader(model, layer, head, preprocess, example, token=options.token)
+    before = options.masked_by == "before_rectifier"
+    return UnitReader(
+        model, layer, head, preprocess, example, token=options.token, before_rectifier=before
+    )
 
 
 def _together(

@@ -43,7 +43,7 @@ class Pasted(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What Lite0 gives at 7 x 7 places, with graphs; ``before`` and ``after`` its last rectifier."""
+    """What layers of Lite0 give; ``before`` and ``after`` its last rectifier."""
 
     early: Tensor  # (N, 112, 14, 14)
     late: Tensor  # (N, 320, 7, 7)
@@ -87,12 +87,26 @@ def gradient(unit: Tensor, layer: Tensor) -> Tensor:
     return (found * layer).sum(1).relu()
 
 
+def both(found: Passed, neurons: Tensor) -> Tensor:
+    """Before the rectifier, and the finer gradient x activation of it, in equal spread."""
+    coarse = of_neuron(found.before, neurons)
+    fine = gradient(coarse, found.early)
+    coarse = F.interpolate(coarse.unsqueeze(1), fine.shape[1:], mode="bilinear").squeeze(1)
+    return standard(coarse) + standard(fine)
+
+
+def standard(maps: Tensor) -> Tensor:
+    centred = maps - maps.mean((1, 2), keepdim=True)
+    return centred / maps.std((1, 2), keepdim=True).clamp(min=1e-6)
+
+
 MAPS: dict[str, Callable[[Passed, Tensor], Tensor]] = {
     "activation (paper)": lambda p, n: of_neuron(p.after, n),
     "before the rectifier": lambda p, n: of_neuron(p.before, n),
     "gradient x activation, 7 x 7": lambda p, n: gradient(of_neuron(p.after, n), p.late),
     "gradient x activation, 14 x 14": lambda p, n: gradient(of_neuron(p.after, n), p.early),
     "the same of what comes before": lambda p, n: gradient(of_neuron(p.before, n), p.early),
+    "before, and that": both,
     "contrast of activations": lambda p, n: contrast(p.after, p, n),
     "contrast before the rectifier": lambda p, n: contrast(p.before, p, n),
 }

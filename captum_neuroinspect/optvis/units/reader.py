@@ -23,6 +23,7 @@ from captum_neuroinspect._core.modules import (
     is_close,
     module_name,
 )
+from captum_neuroinspect.optvis._rectifiers import captured_before_rectifier
 from captum_neuroinspect.optvis.units.activation import (
     Token,
     UnitMaps,
@@ -90,6 +91,8 @@ class UnitReader:
             head and the maps with.
         token: for a layer of tokens ``(N, T, D)``, what stands for an image: the
             ``"mean"`` over tokens, ``"cls"`` (the first token) or a token's number.
+        before_rectifier: whether maps show what goes into a rectifier at the end of their
+            layer, which tells places apart where the rectifier is closed or saturated.
 
     Attributes:
         model: the classifier.
@@ -114,9 +117,10 @@ class UnitReader:
         example: Tensor,
         *,
         token: Token = "mean",
+        before_rectifier: bool = False,
     ) -> None:
         self.model, self._preprocess = model, preprocess
-        self._head = head
+        self._head, self._before = head, before_rectifier
         if head is not None:
             check_belongs(model, head, self._prepared(example))
         check_token(token)
@@ -145,7 +149,7 @@ class UnitReader:
         with ExitStack() as stack:
             units = stack.enter_context(self._captured_units())
             plain = None
-            if self._maps is not None and self._maps.is_plain:
+            if self._maps is not None and self._maps.is_plain and not self._before:
                 plain = stack.enter_context(captured_output(self._maps.module))
             logits = None
             if self._head is not None:
@@ -217,7 +221,7 @@ class UnitReader:
     ) -> Tensor | UnitMaps | None:
         if self._maps is None or plain is not None:
             return None if plain is None else plain.value
-        if self._maps.kind == "output" and units.ndim == 4:
+        if self._maps.kind == "output" and units.ndim == 4 and not self._before:
             return units
         return partial(self._maps_later, self._maps, images.detach())
 
@@ -226,13 +230,18 @@ class UnitReader:
         with (
             frozen(self.model),
             torch.set_grad_enabled(source.kind == "gradient"),
-            captured_output(source.module) as output,
+            self._captured_maps(source) as output,
             self._captured_units() as units,
         ):
             self.model(self._prepared(images.requires_grad_().clone()))
             values = self._as_units(units.value)
             values = values.mean(1) if values.ndim == 3 else values
             return source.maps(output.value, values, neurons).detach()
+
+    def _captured_maps(self, source: MapSource) -> AbstractContextManager[Captured]:
+        if self._before and source.kind in ("output", "mean"):
+            return captured_before_rectifier(source.module)
+        return captured_output(source.module)
 
     def _prepared(self, images: Tensor) -> Tensor:
         images = images if self._preprocess is None else self._preprocess(images)
