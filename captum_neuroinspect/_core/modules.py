@@ -236,22 +236,38 @@ def module_name(model: nn.Module, module: nn.Module) -> str:
 def as_layer(model: nn.Module, layer: nn.Module | str, name: str = "layer") -> nn.Module:
     """The module of ``model`` that the argument called ``name`` means.
 
+    A name is dotted, or has ``_`` for every dot, as Lucent has it.
+
     Raises:
         TypeError: when ``layer`` is neither a module nor a name.
-        ValueError: when it is not in the model.
+        ValueError: when it is not in the model, or two layers share Lucent's name.
+
+    Examples::
+
+        >>> as_layer(nn.Sequential(nn.Sequential(nn.ReLU())), "0_0")
+        ReLU()
     """
     if isinstance(layer, str):
-        try:
-            return model.get_submodule(layer)
-        except AttributeError:
-            raise ValueError(
-                f"{name}={layer!r} is not in {type(model).__name__}, "
-                "expected a name from model.named_modules()"
-            ) from None
+        return _named(model, layer, name)
     if not isinstance(layer, nn.Module):
         raise TypeError(f"{name} is {type(layer).__name__}, expected a module or its dotted name")
     module_name(model, layer)
     return layer
+
+
+def _named(model: nn.Module, layer: str, name: str) -> nn.Module:
+    modules = dict(model.named_modules())
+    if layer in modules:
+        return modules[layer]
+    found = [dotted for dotted in modules if dotted and dotted.replace(".", "_") == layer]
+    if not found:
+        raise ValueError(
+            f"{name}={layer!r} is not in {type(model).__name__}, "
+            "expected a name from model.named_modules(), or Lucent's with _ for each dot"
+        )
+    if len(found) > 1:
+        raise ValueError(f"{name}={layer!r} means {' and '.join(found)}, expected a dotted name")
+    return modules[found[0]]
 
 
 def check_indices(name: str, indices: Tensor, n: int, of: str) -> None:

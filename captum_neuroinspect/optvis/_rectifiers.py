@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from captum_neuroinspect._core.modules import Captured, first_tensor
 
 _INFINITY = float("inf")
 # Below these GELU and SiLU are 0 to about 1e-6, the size at which a neuron counts as silent.
@@ -142,3 +146,49 @@ _CALLS: dict[Any, Callable[..., Rectifier | None]] = {
         [Tensor.clamp_, Tensor.clip_, Tensor.clamp_min_], partial(_clamp_call, inplace=True)
     ),
 }
+
+
+@contextmanager
+def captured_before_rectifier(module: nn.Module) -> Iterator[Captured]:
+    """Read a module's output as it is before the rectifier that it ends in.
+
+    Where it ends in something else, or in a scripted one: its output.
+
+    Examples::
+
+        >>> layer = nn.Sequential(nn.Identity(), nn.ReLU6())
+        >>> with captured_before_rectifier(layer) as before:
+        ...     _ = layer(torch.tensor([-1.0, 7.0]))
+        ...     before.value
+        tensor([-1.,  7.])
+    """
+    captured = Captured()
+
+    def read(_: nn.Module, __: Any, output: Any) -> None:
+        tensor = first_tensor(output)
+        if tensor is not None:
+            captured.store(last.input if tensor is last.output else tensor)
+
+    with _LastRectifier() as last:
+        handle = module.register_forward_hook(read)
+        try:
+            yield captured
+        finally:
+            handle.remove()
+            captured.clear()
+
+
+class _LastRectifier(TorchFunctionMode):
+    """Keeps what the last rectifier took and gave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input = self.output = torch.empty(0)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        call = rectifier(func, args, kwargs or {})
+        if call is None:
+            return func(*args, **(kwargs or {}))
+        self.input = call.input.clone() if call.inplace else call.input
+        self.output = func(*args, **(kwargs or {}))
+        return self.output

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any, Literal
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from captum_neuroinspect._core.checks import as_size, check_at_least, check_between, check_whole
 from captum_neuroinspect._core.texts import check_texts
@@ -16,6 +17,9 @@ from captum_neuroinspect.optvis.units.activation import Token, check_token
 
 Precision = Literal["float32", "bfloat16", "auto"]
 _PRECISIONS = ("float32", "bfloat16", "auto")
+# What masks are made of.
+MaskedBy = Literal["before_rectifier", "activation"]
+_MASKED_BY = ("before_rectifier", "activation")
 _GAMMA, _PAPER_GAMMA, _PAPER_LR = 0.25, 0.5, 9e-3
 
 
@@ -84,6 +88,8 @@ class IllusionOptions:
         lr: first learning rate; it falls to 0.12 of it along a cosine. The paper has 9e-3,
             which leaves the images of :func:`illusion_image` pale. Phases (``"maco"``) are
             radians and take more: 0.2 where steps are few.
+        optimizer: a function of the parameters that gives an optimizer, as Lucent has it,
+            with a step size of its own that stays; ``None``: AdamW as in the paper.
         batch_size: images optimised together, at most.
         precision: ``"bfloat16"`` runs both networks under autocast; ``"auto"`` those for which
             a few passes say that it is faster on this device (it can be several times slower).
@@ -92,11 +98,14 @@ class IllusionOptions:
         coarse: share of the steps, 0..1, at the beginning, in which the networks see the images
             at half the size, for a quarter of the cost; the class is recognised in fewer
             images. For models that take any size.
+        masked_by: what masks show of a neuron: its ``"activation"``, as in the paper; or what
+            goes into the rectifier that gives it, which also tells places apart where a ReLU6
+            is saturated. Of maps of other kinds it changes nothing.
         snapshots: steps after which the images are kept, rising numbers from 1 to the number of
             steps. Where an interrupt came first, the last images are repeated.
 
     Raises:
-        TypeError: when a whole number is something else.
+        TypeError: when a whole number is something else, or the optimizer no function.
         ValueError: for a number out of range, an unknown ``precision`` or ``token``, or
             ``snapshots`` that do not rise.
 
@@ -113,9 +122,11 @@ class IllusionOptions:
     channels: int = 3
     init: Tensor | None = None
     lr: float = 0.05
+    optimizer: Callable[[list[Tensor]], Optimizer] | None = None
     batch_size: int = 8
     precision: Precision = "float32"
     coarse: float = 0.0
+    masked_by: MaskedBy = "before_rectifier"
     snapshots: Sequence[int] = ()
 
     def __post_init__(self) -> None:
@@ -127,8 +138,14 @@ class IllusionOptions:
         check_between("coarse", self.coarse, 0, 1)
         if not self.lr > 0:
             raise ValueError(f"lr={self.lr}, expected a positive number")
+        if self.optimizer is not None and not callable(self.optimizer):
+            raise TypeError(
+                f"optimizer is {type(self.optimizer).__name__}, expected a function of parameters"
+            )
         if self.precision not in _PRECISIONS:
             raise ValueError(f"precision={self.precision!r}, expected one of {_PRECISIONS}")
+        if self.masked_by not in _MASKED_BY:
+            raise ValueError(f"masked_by={self.masked_by!r}, expected one of {_MASKED_BY}")
         _set(self, "snapshots", _as_tuple("snapshots", self.snapshots))
         for step in self.snapshots:
             check_whole("snapshots", step)
@@ -151,12 +168,13 @@ class IllusionOptions:
             )
         if options != "paper":
             raise ValueError(f"options={options!r}, expected IllusionOptions or 'paper'")
-        return cls(lr=_PAPER_LR)
+        return cls(lr=_PAPER_LR, masked_by="activation")
 
     def record(self) -> dict[str, Any]:
-        """The options as JSON values; images to start from are only named."""
+        """The options as JSON values; images and functions are only named."""
         record = {f.name: getattr(self, f.name) for f in fields(self)}
         record["guidance"] = {f.name: getattr(self.guidance, f.name) for f in fields(Guidance)}
+        record["optimizer"] = None if self.optimizer is None else "given"
         return record | {"init": None if self.init is None else "images"}
 
 

@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 Masked = bool | Background
 
 _SHOWN = 36  # pictures on the sheet of a notebook
+_SHOWN_SIDE = 128  # pixels
+# An activation up to this size is a neuron that its image never opened.
+_SILENT = 1e-6
+# A mask with a larger or a smaller bright share says nothing of places.
+_BRIGHT_SHARES = (0.005, 0.95)
+_BLANK: dict[str, int | tuple[int, ...]] = {"L": 235, "RGB": (235,) * 3, "RGBA": (235,) * 3 + (255,)}
 _PER_IMAGE = (
     *("masks", "maps", "activations", "logits", "similarities"),
     *("neurons", "classes", "class_names"),
@@ -135,6 +141,35 @@ class Illusions:
         snapshots = None if self.snapshots is None else self.snapshots[:, rows]
         return replace(self, **parts, snapshots=snapshots)
 
+    @property
+    def failed(self) -> Tensor:
+        """Where the neuron stayed at 0, bool ``(N,)``: the image shows nothing of it."""
+        return ~(self.activations.abs() > _SILENT)
+
+    @property
+    def mask_tells(self) -> Tensor:
+        """Where a mask tells places apart, and is not nearly all bright or dim, bool ``(N,)``.
+
+        Raises:
+            RuntimeError: when there are no masks.
+        """
+        masks = self._masks().flatten(1)
+        low, high = masks.aminmax(dim=1, keepdim=True)
+        share = (masks > (low + high) / 2).float().mean(1)
+        return (low < high).squeeze(1) & (share >= _BRIGHT_SHARES[0]) & (share <= _BRIGHT_SHARES[1])
+
+    def remarks(self, masked: Masked = False) -> list[str]:
+        """Why a picture is no result, for each; ``""`` where it is one.
+
+        Args:
+            masked: whether the masked pictures are meant.
+        """
+        tells = [True] * len(self) if masked is False else self.mask_tells.tolist()
+        return [
+            "failed: stayed at 0" if failed else "" if one else "no mask: alike all over"
+            for failed, one in zip(self.failed.tolist(), tells, strict=True)
+        ]
+
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary an illusion, ready for ``pandas.DataFrame``; NaN becomes ``None``."""
         columns = {
@@ -144,6 +179,7 @@ class Illusions:
             "activation": _numbers(self.activations),
             "logit": _numbers(self.logits),
             "similarity": _numbers(self.similarities),
+            "failed": self.failed.tolist(),
         }
         present = {name: column for name, column in columns.items() if column is not None}
         return [dict(zip(present, row, strict=True)) for row in zip(*present.values(), strict=True)]
@@ -210,8 +246,11 @@ class Illusions:
         return self._pictures(self.images, masked)
 
     def captions(self) -> list[str]:
-        """Lines for each picture: neuron, class, activation."""
-        numbers = [f"activation {a:.2f}" for a in self.activations.tolist()]
+        """Lines for each picture: neuron, class, activation, or that it failed."""
+        numbers = [
+            remark or f"activation {a:.2f}"
+            for a, remark in zip(self.activations.tolist(), self.remarks(), strict=True)
+        ]
         return [f"{name}\n{number}" for name, number in zip(self._names(), numbers, strict=True)]
 
     def grid(
@@ -221,6 +260,9 @@ class Illusions:
         labels: bool | Sequence[str] = True,
     ) -> Image.Image:
         """All pictures on one sheet, each with its caption.
+
+        What is no result is left blank with a word why: an image whose neuron stayed at 0,
+        and a masked one whose mask says nothing.
 
         Args:
             masked: dim the places where the neurons are less active, or the background that
@@ -235,7 +277,7 @@ class Illusions:
                 more or fewer labels than pictures.
             RuntimeError: when masks are asked for and there are none.
         """
-        return contact_sheet(self.to_pil(masked), self._labels(labels), columns)
+        return contact_sheet(*self._results(masked, labels), columns)
 
     def show(
         self,
@@ -249,7 +291,7 @@ class Illusions:
             A figure that belongs to no window: ``.savefig(path)`` it, or let a
             notebook show it.
         """
-        return picture_figure(self.to_pil(masked), self._labels(labels), columns)
+        return picture_figure(*self._results(masked, labels), columns)
 
     def animate(
         self,
@@ -370,7 +412,9 @@ class Illusions:
         if n == 0 or self.images.shape[1] not in PICTURE_CHANNELS:
             return None
         title = f"the first {_SHOWN} of {n}" if n > _SHOWN else ""
-        pictures, captions = as_pictures(self.images[:_SHOWN]), self.captions()[:_SHOWN]
+        pictures, captions = self[:_SHOWN]._results(False, True)
+        for picture in pictures:
+            picture.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
         buffer = io.BytesIO()
         contact_sheet(pictures, captions, title=title).save(buffer, "PNG")
         return buffer.getvalue()
@@ -388,14 +432,30 @@ class Illusions:
         background = "black" if masked is True else masked
         return as_pictures(composite(images, self._masks(), background))
 
-    def _labels(self, labels: bool | Sequence[str]) -> Sequence[str] | None:
-        if isinstance(labels, bool):
-            return self.captions() if labels else None
-        return labels
+    def _results(
+        self, masked: Masked, labels: bool | Sequence[str]
+    ) -> tuple[list[Image.Image], list[str] | None]:
+        """Pictures and captions; blank ones for what is no result."""
+        remarks = self.remarks(masked)
+        pictures = [
+            Image.new(picture.mode, picture.size, _BLANK[picture.mode]) if remark else picture
+            for picture, remark in zip(self.to_pil(masked), remarks, strict=True)
+        ]
+        if labels is False:
+            return pictures, None
+        given = self.captions() if labels is True else list(labels)
+        if len(given) != len(remarks):
+            return pictures, given  # refused by what draws
+        texts = [
+            text if not remark or text.endswith(remark) else f"{text}\n{remark}"
+            for text, remark in zip(given, remarks, strict=True)
+        ]
+        return pictures, texts
 
     def _names(self) -> list[str]:
         """Neuron and class of each picture."""
-        neurons = [f"neuron {neuron}" for neuron in self.neurons]
+        word = "objective" if self.settings.get("neurons_are") == "objectives" else "neuron"
+        neurons = [f"{word} {neuron}" for neuron in self.neurons]
         classes = self.class_names
         if classes is None and self.classes is not None:
             classes = tuple(f"class {number}" for number in self.classes)

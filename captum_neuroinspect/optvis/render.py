@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,15 @@ from captum_neuroinspect._core.head import check_one_answer
 from captum_neuroinspect._core.input_fit import told_what_fits
 from captum_neuroinspect._core.modules import device_of, frozen
 from captum_neuroinspect._core.undisturbed import undisturbed
+from captum_neuroinspect.optvis._lucent_words import (
+    LucentParam,
+    Objective,
+    as_movement,
+    as_objectives,
+    as_preprocess,
+    description,
+    one_layer,
+)
 from captum_neuroinspect.optvis._rendering.batches import render_batches
 from captum_neuroinspect.optvis._rendering.cheaper_steps import halved
 from captum_neuroinspect.optvis._rendering.outcome import as_illusions, warn_of
@@ -26,26 +36,29 @@ from captum_neuroinspect.optvis._rendering.starts import (
 from captum_neuroinspect.optvis.illusion_options import IllusionOptions, RenderSettings
 from captum_neuroinspect.optvis.illusions import Illusions
 from captum_neuroinspect.optvis.units.activation import n_units
-from captum_neuroinspect.optvis.units.reader import Preprocess, UnitReader
+from captum_neuroinspect.optvis.units.objective_reader import ObjectiveReader
+from captum_neuroinspect.optvis.units.reader import Preprocess, Reader, UnitReader
 
 if TYPE_CHECKING:
     from captum_neuroinspect.encoders import ImageTextEncoder
+
+_SIZE = 224
 
 
 @undisturbed()
 def render_illusions(
     model: nn.Module,
-    neurons: Indices,
+    neurons: Indices | str | Objective | Sequence[str | Objective],
     classes: Indices | None = None,
     *,
     layer: nn.Module | str | None = None,
     head: nn.Linear | None = None,
     encoder: ImageTextEncoder | None = None,
     class_names: Sequence[str] | None = None,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocess | bool | None = None,
     param: Param = "fft",
     transforms: Movement | None = None,
-    size: int | tuple[int, int] = 224,
+    size: int | tuple[int, int] | None = None,
     n_steps: int = 450,
     gamma: float | None = None,
     seed: int = 0,
@@ -77,11 +90,16 @@ def render_illusions(
             (:func:`classes_of_neurons` chooses some). Or directions, a floating point tensor
             ``(N, F)`` of a weight for each unit (a feature of a sparse autoencoder, a
             principal component), or ``(F,)`` for every class: A is the weighted sum, and
-            ``neurons`` of the result are the row numbers.
+            ``neurons`` of the result are the row numbers. Or what Lucent's ``render_vis``
+            takes, one or a list: ``"layer:channel"``, an ``Objective``, or a function of what
+            gives a layer's output by its name; A is its negative value, and ``neurons`` are
+            its positions in the list. One that speaks of several images (``batch=1``,
+            ``diversity``) stands alone, and its images belong together.
         classes: one class per image, a single one for every neuron
             (:func:`neurons_of_classes` chooses some), or ``None``.
-        layer: a module or its dotted name, whose outputs the neurons are (channels, units,
-            dimensions of tokens). ``None``: the neurons are inputs of the decision layer.
+        layer: a module or its name, dotted or as Lucent has it (``layer4_1_conv2``), whose
+            outputs the neurons are (channels, units, dimensions of tokens). ``None``: the
+            neurons are inputs of the decision layer.
         head: the decision layer, whose outputs are the logits. ``None``: it is found for
             ``layer=None``, else the logits are what the model returns. Needed where a model
             ends in a softmax.
@@ -89,24 +107,28 @@ def render_illusions(
             ``options``. A :class:`~captum_neuroinspect.LabelSpaceEncoder` guides best when it
             is ``softened()``.
         class_names: a name for each class of the model.
-        preprocess: turns images in 0..1 into the model's input; ``None`` when the model
-            normalises its input by itself.
+        preprocess: turns images in 0..1 into the model's input; ``None`` or ``False`` when the
+            model normalises its input by itself. ``True`` is what Lucent does: mean and standard
+            deviation of ImageNet.
         param: how images are parametrized: ``"fft"`` (:func:`illusion_image`), ``"maco"``
             (:func:`maco_image`), a function ``(size, batch, *, seed, device)`` that gives
-            ``(params, image_f)`` as they do, or Lucent's ``param_f`` for one batch, a function
-            of no arguments, whose images depend on the batch.
-        transforms: functions of images ``(N, C, H, W)`` for each step, such as Lucent's, or a
-            function ``(seeds, n_steps)`` that makes them for a batch; ``None``:
+            ``(params, image_f)`` as they do; or Lucent's ``param_f``, a function of no
+            arguments (one that gives several images at a time sets the batch size, and how
+            many images a single neuron gets), or Lucent's ``image`` or ``cppn`` itself.
+        transforms: functions of images ``(N, C, H, W)`` for each step, such as Lucent's, one or
+            a list, or a function ``(seeds, n_steps)`` that makes them for a batch; ``None``:
             :func:`illusion_transforms`. Images are brought back to ``size`` after them. Only
             functions that draw by each image's seed keep images independent of their batch.
-        size: pixels, one side or ``(height, width)``.
+            Lucent's and torchvision's normalisation at their end becomes ``preprocess``.
+        size: pixels, one side or ``(height, width)``, that the networks are shown. ``None``: 224;
+            for Lucent's ``param_f`` the size of its images, at least 224.
         n_steps: optimisation steps.
         gamma: weight of the logit, 0..1. ``None``: 0.25, or the paper's 0.5 with
             ``options="paper"``; at 0.5 the class is recognised no more often and the neuron
             less often (``docs/measurements.md``).
         seed: image i is drawn, moved and disturbed by numbers of ``seed + i``.
         options: :class:`IllusionOptions`, all that is rarely set; ``"paper"``: the published
-            gamma and learning rate.
+            gamma, learning rate and masks.
         progress: show a progress bar over the steps.
 
     Returns:
@@ -132,27 +154,38 @@ def render_illusions(
         >>> found.images.shape, found.masks.shape, found.classes
         (torch.Size([2, 3, 16, 16]), torch.Size([2, 1, 16, 16]), (1, 1))
     """
+    chosen = IllusionOptions.of(options)
+    lucents = LucentParam.of(param, size, chosen.channels)
+    if size is None:
+        size = _SIZE if lucents is None else lucents.shown_size
     settings = RenderSettings.of(size, n_steps, gamma, seed, options)
-    chosen, guidance = settings.options, settings.options.guidance
+    objectives, neurons, layer = _asked_for(neurons, layer)
     pairs = Pairs.of(neurons, classes, class_names)
-    starts, moves = Starts(param, len(pairs), settings), Transforms(transforms, settings.size)
+    transforms, preprocess = as_movement(transforms, as_preprocess(preprocess, model))
+    moves = Transforms(transforms, settings.size)
     _check_encoder(encoder, chosen)
     networks = [model] if encoder is None else [model, encoder.network]
     with frozen(*networks):
         example = _example(settings, device_of(model))
         with told_what_fits(model, chosen.channels, settings.size):
-            reader = UnitReader(model, layer, head, preprocess, example, token=chosen.token)
+            reader = _reader(model, objectives, layer, head, preprocess, example, chosen)
+            pairs, settings = _together(pairs, reader, lucents, settings)
+            chosen, guidance = settings.options, settings.options.guidance
+            starts = Starts(lucents or param, len(pairs), settings)
+            if isinstance(reader, ObjectiveReader) and reader.is_tied:
+                example = _example(settings, example.device, len(pairs))
             with torch.no_grad():
                 reading = reader(example)
         with torch.no_grad():
             if chosen.coarse:
                 _check_coarse(reader, example)
         pairs.check(reading, reader.place)
-        if pairs.classes is not None and layer is not None and head is None:
+        reads_features = objectives is None and layer is None
+        if pairs.classes is not None and not reads_features and head is None:
             check_one_answer(model, example if preprocess is None else preprocess(example))
         scorer = PairScorer(
             reader,
-            pairs.targets(n_units(reading.units), example.device),
+            pairs.targets(n_units(reading.units), example.device, objectives is None),
             None if pairs.classes is None else pairs.classes.to(example.device),
             encoder,
             None if encoder is None else pairs.text(encoder, guidance),
@@ -176,8 +209,63 @@ def render_illusions(
         "low_precision": scorer.low_precision._asdict(),
         "options": chosen.record(),
     }
+    if objectives is not None:
+        record["objectives"] = [description(objective) for objective in objectives]
     warn_of(result, len(pairs), settings)
     return as_illusions(result, pairs, settings, record)
+
+
+def _asked_for(
+    neurons: Any, layer: nn.Module | str | None
+) -> tuple[tuple[Objective, ...] | None, Indices, nn.Module | str | None]:
+    """Objectives, if Lucent's were given; neurons or their numbers; and the layer."""
+    objectives = as_objectives(neurons)
+    if objectives is None:
+        return None, neurons, layer
+    if layer is not None:
+        raise ValueError(
+            f"layer is given, but neurons={neurons!r} name theirs, expected layer=None"
+        )
+    named = one_layer(neurons)
+    if named is not None:
+        return None, named[1], named[0]
+    is_one = not isinstance(neurons, (list, tuple))
+    return objectives, 0 if is_one else list(range(len(objectives))), None
+
+
+def _reader(
+    model: nn.Module,
+    objectives: tuple[Objective, ...] | None,
+    layer: nn.Module | str | None,
+    head: nn.Linear | None,
+    preprocess: Preprocess | None,
+    example: Tensor,
+    options: IllusionOptions,
+) -> Reader:
+    if objectives is not None:
+        return ObjectiveReader(model, objectives, head, preprocess, example)
+    before = options.masked_by == "before_rectifier"
+    return UnitReader(
+        model, layer, head, preprocess, example, token=options.token, before_rectifier=before
+    )
+
+
+def _together(
+    pairs: Pairs, reader: Reader, lucents: LucentParam | None, settings: RenderSettings
+) -> tuple[Pairs, RenderSettings]:
+    """As many pairs as there are images, and batches of those that belong together."""
+    is_tied = isinstance(reader, ObjectiveReader) and reader.is_tied
+    n_needed = reader.n_needed if isinstance(reader, ObjectiveReader) else 1
+    n_given = 1 if lucents is None else lucents.n_images
+    pairs = pairs.repeated(max(n_given, n_needed if lucents is None or n_given == 1 else 1))
+    if len(pairs) < n_needed:
+        raise ValueError(f"the objective speaks of {n_needed} images, but there are {len(pairs)}")
+    if len(pairs) % n_given or (is_tied and 1 < n_given < len(pairs)):
+        raise ValueError(f"param gives {n_given} images at a time, expected {len(pairs)}")
+    batch_size = n_given if n_given > 1 else settings.options.batch_size
+    if isinstance(reader, ObjectiveReader) and is_tied:
+        reader.n_tied = batch_size = len(pairs)
+    return pairs, replace(settings, options=replace(settings.options, batch_size=batch_size))
 
 
 def _check_encoder(encoder: ImageTextEncoder | None, options: IllusionOptions) -> None:
@@ -193,7 +281,7 @@ def _check_encoder(encoder: ImageTextEncoder | None, options: IllusionOptions) -
             raise ValueError(f"{name}={texts!r}, but encoder=None: only an encoder reads prompts")
 
 
-def _check_coarse(reader: UnitReader, example: Tensor) -> None:
+def _check_coarse(reader: Reader, example: Tensor) -> None:
     try:
         reader(halved(example))
     except Exception as error:  # whatever the model says of a size that it does not take
@@ -202,7 +290,7 @@ def _check_coarse(reader: UnitReader, example: Tensor) -> None:
         ) from error
 
 
-def _example(settings: RenderSettings, device: torch.device) -> Tensor:
+def _example(settings: RenderSettings, device: torch.device, n_images: int = 2) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    shape = (2, settings.options.channels, *settings.size)
+    shape = (n_images, settings.options.channels, *settings.size)
     return torch.rand(shape, generator=generator).to(device)

@@ -292,7 +292,7 @@ def test_one_token_of_a_layer(token, row):
         ("vision_transformer", {"layer": "encoder", "token": 17}, r"token=17, but the layer's"),
         ("resnet18", {"layer": "layer3", "token": "cls"}, r"expected tokens \(N, T, D\)"),
         ("resnet18", {"layer": "layer3", "token": "last"}, "token='last', expected 'mean'"),
-        ("hf swin", {"layer": _WINDOWS}, "for a single image, expected one row"),
+        ("hf swin", {"layer": _WINDOWS, "token": 3}, "expected 'mean' for a layer of windows"),
     ],
 )
 def test_what_is_not_certain_is_refused(name, arguments, message):
@@ -300,6 +300,19 @@ def test_what_is_not_certain_is_refused(name, arguments, message):
     images = torch.rand(2, 3, size, size)
     with left_unchanged(model), pytest.raises(ValueError, match=message):
         UnitReader(model, head=None, preprocess=None, example=images, **arguments)
+
+
+def test_windows_are_the_tokens_of_an_image():
+    model, size = _model("hf swin"), CASES["hf swin"].size
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(2))
+    with left_unchanged(model):
+        reading = UnitReader(model, _WINDOWS, None, None, images)(images)
+        maps = activation_map(reading.maps, torch.tensor([0, 1]))
+    windows = _reference_units(model, "", _WINDOWS, images)
+    assert len(windows) > 2
+    torch.testing.assert_close(reading.units.mean(1), windows.unflatten(0, (2, -1)).mean((1, 2)))
+    assert maps.ndim == 3
+    assert maps.any()
 
 
 def test_a_step_runs_the_network_once_whatever_the_maps():

@@ -27,18 +27,22 @@ CASES = {
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
+@pytest.mark.parametrize("masked_by", ["before_rectifier", "activation"])
 @each_case
-def test_every_number_is_that_of_the_clean_image(case):
+def test_every_number_is_that_of_the_clean_image(case, masked_by):
     model = TinyNet().train()
-    found = render(model, **case, **FAST)
+    found = render(model, **case, **FAST, masked_by=masked_by)
     model.eval()
     rows = torch.arange(3)
     with torch.no_grad():
-        maps = model.norm(model.conv(found.images)).relu()
+        before = model.norm(model.conv(found.images))
+        maps = before.relu()
         units = model.conv(found.images) if "layer" in case else maps
         units = units[rows, list(found.neurons)]
         logits = model.fc(maps.mean((2, 3)))
     torch.testing.assert_close(found.activations, units.mean((1, 2)))
+    if "layer" not in case and masked_by == "before_rectifier":
+        units = before[rows, list(found.neurons)]
     torch.testing.assert_close(found.maps, units)
     assert found.masks.equal(activation_mask(found.maps, 16))
     assert found.images.shape == (3, 3, 16, 16)

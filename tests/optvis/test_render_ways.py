@@ -175,7 +175,7 @@ def test_a_direction_of_one_unit_is_that_unit(layer, bias):
 
 def test_numbers_and_masks_of_directions():
     model = TinyNet()
-    found = render(model, DIRECTIONS, **FAST)
+    found = render(model, DIRECTIONS, **FAST, masked_by="activation")
     maps = torch.einsum("nchw,nc->nhw", _units(model, found.images), DIRECTIONS)
     torch.testing.assert_close(found.activations, maps.mean((1, 2)), atol=1e-5, rtol=1e-4)
     assert found.masks.equal(activation_mask(maps, 16))

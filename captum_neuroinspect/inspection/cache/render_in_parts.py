@@ -144,7 +144,7 @@ def _parts_of(
         own = _of_rows(checked, start, len(chosen), len(pairs))
         # The text as it is: it also says what gamma is.
         given = options if isinstance(options, str) else own
-        named = _key_of(arguments)
+        named = _key_of(arguments) if own.optimizer is None else None
         part_key = None
         if named is not None:
             named |= {"paper": isinstance(options, str), "options": _options_key(own)}

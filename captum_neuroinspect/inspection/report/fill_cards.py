@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _N_SALIENCY = 6  # mistakes a card
 _N_WEIGHTS = 8  # classes a card
-_ALL_OVER = 0.99  # share of a mask that is not dimmed
 _OPACITY = 0.75
 
 
@@ -65,14 +64,16 @@ def _pictures(illusions: Illusions) -> dict[int, list[IllusionPicture]]:
     """The illusions of each neuron; all are dimmed once."""
     found = defaultdict[int, list[IllusionPicture]](list)
     dimmed = None if illusions.masks is None else illusions.masked()
+    failed, remarks = illusions.failed.tolist(), illusions.remarks(dimmed is not None)
     for i, (neuron, place) in enumerate(
         zip(illusions.neurons, illusions.classes or (), strict=False)
     ):
         found[neuron].append(
             IllusionPicture(
                 class_index=place,
-                picture=illusions.images[i],
-                masked=None if dimmed is None or _is_all_over(illusions, i) else dimmed[i],
+                picture=None if failed[i] else illusions.images[i],
+                masked=None if dimmed is None or remarks[i] else dimmed[i],
+                remark=remarks[i],
                 activation=_number(illusions.activations, i),
                 logit=_number(illusions.logits, i),
                 similarity=_number(illusions.similarities, i),
@@ -114,7 +115,9 @@ def _saliency(
 
     def picture(row: int, column: int) -> SaliencyPicture:
         image = photo_of(row)
-        drawn = as_image(overlay(image, maps[row, column].float()))
+        heat = maps[row, column].float().clamp(min=0)
+        # Where the map is the same everywhere it would only be a grey photo.
+        drawn = as_image(overlay(image, heat)) if heat.min() < heat.max() else None
         return SaliencyPicture(drawn, names[row], found.target, predictions[row], image)
 
     change = found.w[: len(mistakes)].abs()
@@ -159,23 +162,19 @@ def overlay(image: Tensor, heat: Tensor) -> Tensor:
 
 
 def _core(evidence: NeuronEvidence, illusions: Illusions, target: int) -> dict[int, float | None]:
-    """The score of each neuron's illusion in the inspected class; none where a mask hides nothing.
+    """The score of each neuron's illusion in the inspected class; none without a telling mask.
 
-    With and without it the picture is the same, and 0 would look like a finding.
+    With and without it the picture is about the same, and 0 would look like a finding.
     """
     if illusions.classes is None:
         return {}
+    remarks = illusions.remarks(illusions.masks is not None)
     pairs = zip(illusions.neurons, illusions.classes, evidence.core_relevance, strict=True)
     return {
-        neuron: None if _is_all_over(illusions, i) else score
+        neuron: None if remarks[i] else score
         for i, (neuron, place, score) in enumerate(pairs)
         if place == target
     }
-
-
-def _is_all_over(illusions: Illusions, i: int) -> bool:
-    """Whether the neuron is active everywhere in an illusion, so that its mask dims nothing."""
-    return illusions.masks is not None and float(illusions.masks[i].mean()) > _ALL_OVER
 
 
 def _phrases(description: NeuronDescription | None) -> tuple[Phrase, ...]:

@@ -132,19 +132,21 @@ class IllusionPicture:
 
     Attributes:
         class_index: the class.
-        picture: the illusion.
+        picture: the illusion; ``None`` where it failed.
         masked: the same with the regions dimmed that leave the neuron quiet.
         activation: of the neuron on it.
         logit: of the class on it.
         similarity: of the picture and the class's name, for a second network.
+        remark: why one of the pictures is missing.
     """
 
     class_index: int
-    picture: Picture
+    picture: Picture | None
     masked: Picture | None = None
     activation: float | None = None
     logit: float | None = None
     similarity: float | None = None
+    remark: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,14 +173,15 @@ class SaliencyPicture:
     """Where in a mistake the neuron gets its activation from.
 
     Attributes:
-        overlay: the photo with the saliency drawn over it.
+        overlay: the photo with the saliency drawn over it; ``None`` where it is alike
+            everywhere.
         file: its name.
         label: the right class.
         predicted: what the model says.
         picture: the photo without the overlay, to compare.
     """
 
-    overlay: Picture
+    overlay: Picture | None
     file: str
     label: int
     predicted: int

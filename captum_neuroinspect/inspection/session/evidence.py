@@ -146,7 +146,8 @@ def pictures_of(
         for row, neuron in enumerate(neurons)
     }
     for i, neuron in enumerate(() if illusions is None else illusions.neurons):
-        if neuron in found and illusions is not None:
+        # An image whose neuron stayed at 0 shows nothing of it.
+        if neuron in found and illusions is not None and not illusions.failed[i]:
             found[neuron].append(illusions.images[i])
     return found
 

@@ -17,7 +17,7 @@ from captum_neuroinspect.optvis._rendering.scores import (
     Scores,
     joined,
 )
-from captum_neuroinspect.optvis._rendering.starts import Starts, Transforms
+from captum_neuroinspect.optvis._rendering.starts import Starts, Transforms, resized
 from captum_neuroinspect.optvis.illusion_options import RenderSettings
 
 
@@ -137,7 +137,8 @@ def _finish(run: Optimisation, on_step: Callable[[], object]) -> RenderedBatch:
 
 def _kept(run: Optimisation, is_interrupted: bool) -> RenderedBatch:
     images = run.images()
-    parts = run.portions.run(len(images), lambda rows: _scored(run.scorer.rows(rows), images[rows]))
+    shown = resized(images, run.settings.size)
+    parts = run.portions.run(len(images), lambda rows: _scored(run.scorer.rows(rows), shown[rows]))
     scores, maps = zip(*parts, strict=True)
     all_maps = joined(maps)
     # An interrupted image has not reached its later snapshots; it stands in for them.

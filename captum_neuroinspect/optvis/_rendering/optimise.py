@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
+from torch.optim import LBFGS, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from captum_neuroinspect.optvis._rendering.cheaper_steps import SparseGuidance, halved
@@ -60,12 +60,7 @@ class Optimisation:
         self._params, self._image_f, self._transforms = params, image_f, transforms
         self.scorer, self.settings, self.portions = scorer, settings, portions
         options = settings.options
-        self._optimizer = AdamW(
-            params, lr=options.lr, betas=_BETAS, eps=_EPS, weight_decay=_WEIGHT_DECAY
-        )
-        self._schedule = CosineAnnealingLR(
-            self._optimizer, settings.n_steps, eta_min=_LAST_LR * options.lr
-        )
+        self._optimizer, self._schedule = _optimizer(params, settings)
         # Nothing is known before the first step, so that it redirects for all images.
         self._silent = torch.ones(len(scorer), dtype=torch.bool)
         every = options.guidance.encoder_every
@@ -97,7 +92,8 @@ class Optimisation:
         images.backward(gradient, inputs=self._params)
         finite = finite & self._finite_gradients(len(finite))
         step_rows(self._optimizer, self._params, finite)
-        self._schedule.step()
+        if self._schedule is not None:
+            self._schedule.step()
         self.n_rolled_back += ~finite
 
     def _gradient(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,6 +123,30 @@ class Optimisation:
                 param.grad = where_rows(rows, param.grad, 0.0)
                 finite = finite & rows
         return finite
+
+
+def _optimizer(
+    params: list[Tensor], settings: RenderSettings
+) -> tuple[Optimizer, CosineAnnealingLR | None]:
+    """AdamW whose learning rate falls; or what the user makes, which stays as it is."""
+    options = settings.options
+    if options.optimizer is not None:
+        made = options.optimizer(params)
+        check_optimizer(made)
+        return made, None
+    adam = AdamW(params, lr=options.lr, betas=_BETAS, eps=_EPS, weight_decay=_WEIGHT_DECAY)
+    return adam, CosineAnnealingLR(adam, settings.n_steps, eta_min=_LAST_LR * options.lr)
+
+
+def check_optimizer(made: object) -> None:
+    """Refuse what takes no plain step."""
+    if not isinstance(made, Optimizer):
+        raise TypeError(f"optimizer gave {type(made).__name__}, expected a torch.optim.Optimizer")
+    if isinstance(made, LBFGS):
+        raise ValueError(
+            "optimizer gave LBFGS, which tries several steps at once: expected one that "
+            "takes a single step for a gradient, such as Adam"
+        )
 
 
 def _loss(scores: Scores, settings: RenderSettings) -> Tensor:

@@ -20,7 +20,7 @@ def as_illusions(
     n_images, maps = len(images), result.maps()
     return Illusions(
         images=images,
-        masks=None if maps is None else activation_mask(maps, settings.size),
+        masks=None if maps is None else activation_mask(maps, images.shape[-2:]),
         activations=scores.activation,
         logits=scores.logit,
         similarities=scores.similarity,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -76,6 +76,19 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.neurons)
 
+    def repeated(self, n_images: int) -> Pairs:
+        """A single pair for several images."""
+        if len(self) > 1 or n_images == 1:
+            return self
+        rows = torch.zeros(n_images, dtype=torch.int64)
+        classes, directions = self.classes, self.directions
+        return replace(
+            self,
+            neurons=self.neurons[rows],
+            classes=None if classes is None else classes[rows],
+            directions=None if directions is None else directions[rows],
+        )
+
     def check(self, reading: Reading, place: str) -> None:
         """Refuse a neuron or class that the model does not have.
 
@@ -99,10 +112,10 @@ class Pairs:
                 f"expected {n_classes}: one per class of the model"
             )
 
-    def targets(self, n_units: int, device: torch.device) -> ImageTargets:
+    def targets(self, n_units: int, device: torch.device, are_channels: bool) -> ImageTargets:
         """What the images are to please, on the model's device."""
         if self.directions is None:
-            return Units(self.neurons.to(device), n_units)
+            return Units(self.neurons.to(device), n_units, are_channels)
         return Directions(self.directions.to(device))
 
     def name_of_each(self) -> tuple[str, ...] | None:

@@ -19,7 +19,7 @@ from captum_neuroinspect.optvis._shortcuts.separate_rows import separate_rows
 from captum_neuroinspect.optvis._shortcuts.shortened import shortened
 from captum_neuroinspect.optvis.illusion_options import Precision
 from captum_neuroinspect.optvis.units.image_targets import ImageTargets
-from captum_neuroinspect.optvis.units.reader import Reading, UnitReader
+from captum_neuroinspect.optvis.units.reader import Reader, Reading
 
 if TYPE_CHECKING:
     from captum_neuroinspect.encoders import ImageTextEncoder
@@ -55,7 +55,7 @@ class LowPrecision(NamedTuple):
 FULL_PRECISION = LowPrecision(model=False, encoder=False)
 
 
-def _outputs(reader: UnitReader, images: Tensor) -> list[Tensor]:
+def _outputs(reader: Reader, images: Tensor) -> list[Tensor]:
     reading = reader(images)
     maps = [reading.maps] if isinstance(reading.maps, Tensor) else []
     return [reading.units, logits_of(reading.output), *maps]
@@ -83,7 +83,7 @@ class PairScorer:
         memory_format: of the images that both networks take.
     """
 
-    reader: UnitReader
+    reader: Reader
     targets: ImageTargets
     classes: Tensor | None = None
     encoder: ImageTextEncoder | None = None

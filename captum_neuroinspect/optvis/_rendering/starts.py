@@ -4,32 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from inspect import signature
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from captum_neuroinspect._core.exclusive import generators_forked
+from captum_neuroinspect.optvis._lucent_words import LucentParam, Start, is_maker
 from captum_neuroinspect.optvis.illusion_options import RenderSettings
 from captum_neuroinspect.optvis.maco import maco_image
 from captum_neuroinspect.optvis.param import as_batch, illusion_image
 from captum_neuroinspect.optvis.transform import Transform, illusion_transforms
 
-Start = tuple[list[Tensor], Callable[[], Tensor]]
 # Called with `(size, batch, *, seed, device)`; or Lucent's `param_f`, called with nothing.
 Param = Literal["fft", "maco"] | Callable[..., Start]
-# Transforms for every batch, or a function `(seeds, n_steps)` that makes them for one.
-Movement = Sequence[Transform] | Callable[[Sequence[int], int], Sequence[Transform]]
+# Transforms for every batch, one, or a function `(seeds, n_steps)` that makes them for a batch.
+Movement = Sequence[Transform] | Transform | Callable[[Sequence[int], int], Sequence[Transform]]
+# What leaves 0..1 by more than this was normalised; the noise of a transform is less.
+_FAR = 1.5
+_ROUNDING = 1e-4
 
 
 class Starts:
     """Makes the first images of any batch, checked before work starts.
 
     Args:
-        param: ``"fft"``, ``"maco"`` or a function ``(size, batch, *, seed, device)``
-            that gives ``(params, image_f)``, or one of no arguments, as Lucent has it.
+        param: ``"fft"``, ``"maco"``, a function ``(size, batch, *, seed, device)`` that gives
+            ``(params, image_f)``, or what Lucent's ``param_f`` came to.
         n_images: how many images there are in all.
         settings: size, seed, channels and images to start from.
 
@@ -39,12 +40,14 @@ class Starts:
             another parameterization.
     """
 
-    def __init__(self, param: Param, n_images: int, settings: RenderSettings) -> None:
+    def __init__(self, param: Param | LucentParam, n_images: int, settings: RenderSettings) -> None:
         init, channels = settings.options.init, settings.options.channels
         if init is not None and param != "fft":
             raise ValueError("init is given, but only param='fft' can start from images")
-        self._shape = (channels, *settings.size)
-        self._make = _maker(param, channels)
+        self._make, self._size = _maker(param, channels), settings.size
+        if isinstance(param, LucentParam):
+            self._size, param = param.size, param.function
+        self._shape = (channels, *self._size)
         self._init = None if init is None else as_batch(init, (n_images, *self._shape))
         self._settings = settings
         self.name = param if isinstance(param, str) else _name(param)
@@ -59,10 +62,10 @@ class Starts:
         settings, n_images = self._settings, rows.stop - rows.start
         chosen = {} if self._init is None else {"init": self._init[rows]}
         seed = settings.seed + rows.start
-        params, image_f = self._make(settings.size, n_images, seed=seed, device=device, **chosen)
+        params, image_f = self._make(self._size, n_images, seed=seed, device=device, **chosen)
         params = list(params)
         _check_params(params)
-        _check_shape(image_f, (n_images, *self._shape))
+        _check_images(image_f, (n_images, *self._shape))
         return params, image_f
 
 
@@ -75,57 +78,54 @@ class Transforms:
             scale; its renderer brings images back to one size, and so does this.
 
     Raises:
-        TypeError: when it is neither a list of functions nor a function.
+        TypeError: when it is neither functions of images nor a function that makes them.
+        ValueError: in a step, when images leave 0..1 far behind.
     """
 
     def __init__(self, movement: Movement | None, size: tuple[int, int]) -> None:
-        movement = illusion_transforms if movement is None else movement
-        is_list = isinstance(movement, Sequence)
-        if not callable(movement) and not (is_list and all(map(callable, movement))):
+        made: Any = illusion_transforms if movement is None else movement
+        is_made = callable(made) and is_maker(made)
+        if callable(made) and not is_made:
+            made = [made]
+        if not is_made and not (isinstance(made, Sequence) and all(map(callable, made))):
             raise TypeError(
                 f"transforms={movement!r}, expected functions of images, or one function "
                 "(seeds, n_steps) that gives them"
             )
-        self._movement, self._size = movement, size
-        self.names = "made" if callable(movement) else ", ".join(map(_outer_name, movement))
-        if movement is illusion_transforms:
+        self._movement, self._is_made, self._size = made, is_made, size
+        self.names = "made" if is_made else ", ".join(map(_outer_name, made))
+        if made is illusion_transforms:
             self.names = "illusion_transforms"
 
     def of(self, seeds: Sequence[int], n_steps: int) -> list[Transform]:
         """Transforms of the images with these seeds."""
-        made = self._movement(seeds, n_steps) if callable(self._movement) else self._movement
-        return [*made, partial(_resized, size=self._size)]
+        made = self._movement(seeds, n_steps) if self._is_made else self._movement
+        checks = [] if self._movement is illusion_transforms else [_near_range]
+        return [*made, *checks, partial(resized, size=self._size)]
 
 
-def _maker(param: Param, channels: int) -> Callable[..., Start]:
+def _near_range(images: Tensor) -> Tensor:
+    """Refuse what normalises: networks get images in 0..1, of which little would be left."""
+    low, high = (float(value) for value in images.detach().aminmax())
+    if low < -_FAR or high > 1 + _FAR:
+        raise ValueError(
+            f"transforms gave values from {low:.3g} to {high:.3g}, expected about 0..1: what "
+            "normalises for the model is preprocess="
+        )
+    return images
+
+
+def _maker(param: Param | LucentParam, channels: int) -> Callable[..., Start]:
     makers: dict[str, Callable[..., Start]] = {"fft": illusion_image, "maco": maco_image}
+    if isinstance(param, LucentParam):
+        return param.start
     if callable(param):
-        return partial(_lucents, param) if _is_lucents(param) else param
+        return param
     if not isinstance(param, str):
         raise TypeError(f"param is {type(param).__name__}, expected a name or a function")
     if param not in makers:
         raise ValueError(f"param={param!r}, expected one of {sorted(makers)} or a function")
     return partial(makers[param], channels=channels)
-
-
-def _is_lucents(param: Callable[..., Start]) -> bool:
-    """Whether a function is to be called with nothing."""
-
-    def takes(*args: Any, **kwargs: Any) -> bool:
-        try:
-            signature(param).bind(*args, **kwargs)
-        except (TypeError, ValueError):  # built-in functions have no signature
-            return False
-        return True
-
-    return takes() and not takes((1, 1), 1, seed=0, device="cpu")
-
-
-def _lucents(param_f: Callable[[], Start], *_: Any, seed: int, **__: Any) -> Start:
-    """Lucent draws from the global generator, which is lent and put back."""
-    with generators_forked():
-        torch.default_generator.manual_seed(seed)
-        return param_f()
 
 
 def _check_params(params: Sequence[Any]) -> None:
@@ -140,11 +140,17 @@ def _is_leaf(param: Any) -> bool:
     return isinstance(param, Tensor) and param.is_leaf and param.requires_grad
 
 
-def _check_shape(image_f: Callable[[], Tensor], shape: tuple[int, ...]) -> None:
+def _check_images(image_f: Callable[[], Tensor], shape: tuple[int, ...]) -> None:
     with torch.no_grad():
-        found = tuple(image_f().shape)
-    if found != shape:
-        raise ValueError(f"param gave images of shape {found}, expected {shape}")
+        images = image_f().detach()
+    if images.shape != shape:
+        raise ValueError(f"param gave images of shape {tuple(images.shape)}, expected {shape}")
+    low, high = (float(value) for value in images.aminmax())
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise ValueError(
+            f"param gave values from {low:.3g} to {high:.3g}, expected 0..1: "
+            "lucent.optvis.param.to_valid_rgb brings them there"
+        )
 
 
 def _name(param: Any) -> str:
@@ -153,7 +159,8 @@ def _name(param: Any) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
 
 
-def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images ``(N, C, H, W)`` of this height and width."""
     if images.shape[-2:] == size:
         return images
     return F.interpolate(images, size, mode="bilinear", align_corners=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -41,16 +41,18 @@ class Units:
     Attributes:
         indices: int64 ``(N,)`` on the model's device.
         n_units: how many units there are.
+        are_channels: whether they are channels of layers; objectives are not.
     """
 
     indices: Tensor
     n_units: int
+    are_channels: bool = True
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def rows(self, rows: slice) -> Units:
-        return Units(self.indices[rows], self.n_units)
+        return replace(self, indices=self.indices[rows])
 
     def activation(self, units: Tensor) -> Tensor:
         return unit_activation(units, self.indices).float()
@@ -59,6 +61,8 @@ class Units:
         return activation_map(maps, self.indices)
 
     def redirect(self, images: Tensor) -> RedirectedRectifiers:
+        if not self.are_channels:
+            return RedirectedRectifiers(images)
         return RedirectedRectifiers(images, self.indices, self.n_units)
 
 

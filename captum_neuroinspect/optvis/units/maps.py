@@ -103,6 +103,11 @@ def find_source(trace: Trace, units: Tensor) -> MapSource | None:
     )
 
 
+def find_gradient_source(trace: Trace, units: Tensor) -> MapSource | None:
+    """The last layer with positions that units ``(N, F)`` depend on, whatever they are."""
+    return _gradient_source(list(_planes(trace, len(units))), units)
+
+
 _Plane = tuple[nn.Module, Tensor, Layout]
 
 
@@ -158,7 +163,9 @@ def _gradient_source(planes: list[_Plane], units: Tensor) -> MapSource | None:
     generator = torch.Generator().manual_seed(0)
     weights = torch.rand(units.shape, generator=generator).to(units)
     outputs = [output for _, output, _ in planes]
-    gradients = torch.autograd.grad((weights * units).sum(), outputs, allow_unused=True)
+    gradients = torch.autograd.grad(
+        (weights * units).sum(), outputs, allow_unused=True, retain_graph=True
+    )
     for (module, _, layout), gradient in zip(planes, gradients, strict=True):
         # Behind the last attention the patch tokens of a class token's units do nothing.
         if gradient is not None and layout.maps(gradient).any():

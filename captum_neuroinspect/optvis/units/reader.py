@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,10 @@ from captum_neuroinspect._core.modules import (
     captured_input,
     captured_output,
     frozen,
+    is_close,
     module_name,
 )
+from captum_neuroinspect.optvis._rectifiers import captured_before_rectifier
 from captum_neuroinspect.optvis.units.activation import (
     Token,
     UnitMaps,
@@ -29,7 +31,12 @@ from captum_neuroinspect.optvis.units.activation import (
     find_feature_map,
     one_token,
 )
-from captum_neuroinspect.optvis.units.maps import Kind, MapSource, find_source
+from captum_neuroinspect.optvis.units.maps import (
+    Kind,
+    MapSource,
+    find_gradient_source,
+    find_source,
+)
 
 Preprocess = Callable[[Tensor], Tensor]
 
@@ -51,14 +58,32 @@ class Reading(NamedTuple):
     maps: Tensor | UnitMaps | None
 
 
+class Reader(Protocol):
+    """What scores images: runs a classifier, and reads units."""
+
+    model: nn.Module
+    place: str
+    maps_are: Kind | None
+
+    @property
+    def layers(self) -> tuple[nn.Module, ...]:
+        """The layers that are read: their outputs must stay what they are."""
+        ...
+
+    def __call__(self, images: Tensor) -> Reading:
+        """One pass."""
+        ...
+
+
 class UnitReader:
     """Runs a classifier on images in 0..1 and reads the units to be visualised.
 
     Args:
         model: the classifier.
         layer: a module of it or its dotted name: the outputs are the units; those of
-            shape ``(N, H, W, C)`` are given as ``(N, C, H, W)``. ``None``: the inputs
-            of the decision layer are the units.
+            shape ``(N, H, W, C)`` are given as ``(N, C, H, W)``, and the windows of an image,
+            rows of their own in Swin, as its tokens. ``None``: the inputs of the decision
+            layer are the units.
         head: the decision layer; for ``layer=None`` it is found when not given. Where it is
             given its outputs are the logits, whatever the model makes of them.
         preprocess: applied to the images before the model.
@@ -66,6 +91,8 @@ class UnitReader:
             head and the maps with.
         token: for a layer of tokens ``(N, T, D)``, what stands for an image: the
             ``"mean"`` over tokens, ``"cls"`` (the first token) or a token's number.
+        before_rectifier: whether maps show what goes into a rectifier at the end of their
+            layer, which tells places apart where the rectifier is closed or saturated.
 
     Attributes:
         model: the classifier.
@@ -90,14 +117,15 @@ class UnitReader:
         example: Tensor,
         *,
         token: Token = "mean",
+        before_rectifier: bool = False,
     ) -> None:
         self.model, self._preprocess = model, preprocess
-        self._head = head
+        self._head, self._before = head, before_rectifier
         if head is not None:
             check_belongs(model, head, self._prepared(example))
         check_token(token)
         self._reads_input, self._token = layer is None, token
-        self._layout = Layout()
+        self._layout, self._n_windows = Layout(), 1
         self._maps: MapSource | None
         self._source: nn.Module
         if layer is None:
@@ -106,6 +134,8 @@ class UnitReader:
             self._source, self._maps = as_layer(model, layer), None
         if self._maps is None:
             self._maps = self._explore(example)
+        if self._n_windows > 1:
+            self._check_windows(example)
         self.place = _place(model, self._source, self._reads_input)
         self.maps_are: Kind | None = None if self._maps is None else self._maps.kind
         self.maps_place = None if self._maps is None else _place(model, self._maps.module, False)
@@ -119,7 +149,7 @@ class UnitReader:
         with ExitStack() as stack:
             units = stack.enter_context(self._captured_units())
             plain = None
-            if self._maps is not None and self._maps.is_plain:
+            if self._maps is not None and self._maps.is_plain and not self._before:
                 plain = stack.enter_context(captured_output(self._maps.module))
             logits = None
             if self._head is not None:
@@ -149,18 +179,39 @@ class UnitReader:
             self.model(self._prepared(image.requires_grad_().clone()))
             output = captured.value
             if not self._reads_input:
-                _check_rows(output)
+                self._n_windows = len(output)
                 one_token(output, self._token)
                 self._layout = trace.layout(self._source, output) or Layout()
-                if output.ndim > 2 and self._layout.has_positions(output):
+                if self._n_windows == 1 and self._layout.has_positions(output):
                     return MapSource(self._source, self._layout, "output")
             units = self._as_units(output)
-            return find_source(trace, units.flatten(1)) if _is_flat(units) else None
+            if _is_flat(units):
+                return find_source(trace, units.flatten(1))
+            # Windows, and tokens without a plane: where what they were made of counts.
+            return find_gradient_source(trace, units.mean(1)) if units.ndim == 3 else None
+
+    def _check_windows(self, example: Tensor) -> None:
+        """Refuse rows of which those of an image do not follow each other."""
+        with frozen(self.model), torch.no_grad(), self._captured_units() as captured:
+            self.model(self._prepared(example[:2]))
+            both = captured.value
+            self.model(self._prepared(example[:1]))
+            one, n_rows = captured.value, self._n_windows
+        if self._token != "mean":
+            raise ValueError(f"token={self._token!r}, expected 'mean' for a layer of windows")
+        if len(both) != 2 * n_rows or not is_close(both[:n_rows], one):
+            raise ValueError(
+                f"the layer's output has shape {tuple(one.shape)} for a single image, expected "
+                "one row, or several that follow each other: choose a layer outside of folded "
+                "batches"
+            )
 
     def _captured_units(self) -> AbstractContextManager[Captured]:
         return (captured_input if self._reads_input else captured_untouched)(self._source)
 
     def _as_units(self, output: Tensor) -> Tensor:
+        if self._n_windows > 1:
+            return _tokens(output, self._layout).unflatten(0, (-1, self._n_windows)).flatten(1, 2)
         if output.ndim == 3:
             return one_token(output, self._token)
         return self._layout.maps(output) if output.ndim == 4 else output
@@ -170,7 +221,7 @@ class UnitReader:
     ) -> Tensor | UnitMaps | None:
         if self._maps is None or plain is not None:
             return None if plain is None else plain.value
-        if self._maps.kind == "output" and units.ndim == 4:
+        if self._maps.kind == "output" and units.ndim == 4 and not self._before:
             return units
         return partial(self._maps_later, self._maps, images.detach())
 
@@ -179,11 +230,18 @@ class UnitReader:
         with (
             frozen(self.model),
             torch.set_grad_enabled(source.kind == "gradient"),
-            captured_output(source.module) as output,
+            self._captured_maps(source) as output,
             self._captured_units() as units,
         ):
             self.model(self._prepared(images.requires_grad_().clone()))
-            return source.maps(output.value, self._as_units(units.value), neurons).detach()
+            values = self._as_units(units.value)
+            values = values.mean(1) if values.ndim == 3 else values
+            return source.maps(output.value, values, neurons).detach()
+
+    def _captured_maps(self, source: MapSource) -> AbstractContextManager[Captured]:
+        if self._before and source.kind in ("output", "mean"):
+            return captured_before_rectifier(source.module)
+        return captured_output(source.module)
 
     def _prepared(self, images: Tensor) -> Tensor:
         images = images if self._preprocess is None else self._preprocess(images)
@@ -213,13 +271,11 @@ def _place(model: nn.Module, source: nn.Module, reads_input: bool) -> str:
     return f"{'input' if reads_input else 'output'} of {module_name(model, source) or 'the model'}"
 
 
-def _check_rows(output: Tensor) -> None:
-    """Refuse a layer whose output for one image has not one row."""
-    if len(output) != 1:
-        raise ValueError(
-            f"the layer's output has shape {tuple(output.shape)} for a single image, expected "
-            "one row: choose a layer outside of windows and folded batches"
-        )
+def _tokens(windows: Tensor, layout: Layout) -> Tensor:
+    """Windows ``(M, T, D)``, ``(M, D)`` or maps of them, as ``(M, T, D)``."""
+    if windows.ndim == 4:
+        return layout.maps(windows).flatten(2).transpose(1, 2)
+    return windows.unsqueeze(1) if windows.ndim == 2 else windows
 
 
 def _is_flat(units: Tensor) -> bool:
