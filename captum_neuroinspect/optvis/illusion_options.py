@@ -12,6 +12,7 @@ from torch import Tensor
 from captum_neuroinspect._core.checks import as_size, check_at_least, check_between, check_whole
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect.encoders.prompts import DEFAULT_TEMPLATES, check_templates
+from captum_neuroinspect.optvis.contrast import LARGEST_CONTRAST, NATURAL_CONTRAST
 from captum_neuroinspect.optvis.units.activation import Token, check_token
 
 Precision = Literal["float32", "bfloat16", "auto"]
@@ -92,6 +93,10 @@ class IllusionOptions:
         coarse: share of the steps, 0..1, at the beginning, in which the networks see the images
             at half the size, for a quarter of the cost; the class is recognised in fewer
             images. For models that take any size.
+        contrast: standard deviation of an image's values, 0..0.3, that images which start from
+            noise are lifted to once they are finished, where they have less
+            (:func:`with_contrast`); photos have 0.2. 0 leaves them as they are, as the paper
+            does. Not for ``init`` or a ``param`` of one's own.
         snapshots: steps after which the images are kept, rising numbers from 1 to the number of
             steps. Where an interrupt came first, the last images are repeated.
 
@@ -116,6 +121,7 @@ class IllusionOptions:
     batch_size: int = 8
     precision: Precision = "float32"
     coarse: float = 0.0
+    contrast: float = NATURAL_CONTRAST
     snapshots: Sequence[int] = ()
 
     def __post_init__(self) -> None:
@@ -125,6 +131,7 @@ class IllusionOptions:
         for name in ("batch_size", "channels"):
             _check_count(name, getattr(self, name))
         check_between("coarse", self.coarse, 0, 1)
+        check_between("contrast", self.contrast, 0, LARGEST_CONTRAST)
         if not self.lr > 0:
             raise ValueError(f"lr={self.lr}, expected a positive number")
         if self.precision not in _PRECISIONS:
@@ -151,7 +158,7 @@ class IllusionOptions:
             )
         if options != "paper":
             raise ValueError(f"options={options!r}, expected IllusionOptions or 'paper'")
-        return cls(lr=_PAPER_LR)
+        return cls(lr=_PAPER_LR, contrast=0.0)
 
     def record(self) -> dict[str, Any]:
         """The options as JSON values; images to start from are only named."""

@@ -13,7 +13,9 @@ FAST = {"neurons": [0, 3], "classes": 1, "size": 16, "n_steps": 4, "progress": F
 
 def test_the_paper_is_its_gamma_and_its_learning_rate():
     paper = render_illusions(TinyNet(), **FAST, options="paper")
-    same = render_illusions(TinyNet(), **FAST, gamma=0.5, options=IllusionOptions(lr=9e-3))
+    same = render_illusions(
+        TinyNet(), **FAST, gamma=0.5, options=IllusionOptions(lr=9e-3, contrast=0)
+    )
     usual = render_illusions(TinyNet(), **FAST)
     assert paper.images.equal(same.images)
     assert paper.settings == same.settings
@@ -45,6 +47,7 @@ def test_the_result_records_the_options_and_its_file_keeps_them(tmp_path):
         "batch_size": 8,
         "precision": "float32",
         "coarse": 0.5,
+        "contrast": 0.2,
         "snapshots": [1, 4],
     }
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_neuroinspect._core.exclusive import generators_forked
+from captum_neuroinspect.optvis.contrast import with_contrast
 from captum_neuroinspect.optvis.illusion_options import RenderSettings
 from captum_neuroinspect.optvis.maco import maco_image
 from captum_neuroinspect.optvis.param import as_batch, illusion_image
@@ -48,6 +49,9 @@ class Starts:
         self._init = None if init is None else as_batch(init, (n_images, *self._shape))
         self._settings = settings
         self.name = param if isinstance(param, str) else _name(param)
+        # Images of the user's own, or a function's, are not to be changed.
+        is_ours = isinstance(param, str) and init is None
+        self._contrast = settings.options.contrast if is_ours else 0.0
 
     def batch(self, rows: slice, device: torch.device) -> Start:
         """Parameters and images of some rows.
@@ -64,6 +68,10 @@ class Starts:
         _check_params(params)
         _check_shape(image_f, (n_images, *self._shape))
         return params, image_f
+
+    def finished(self, images: Tensor) -> Tensor:
+        """Optimised images as they are to be looked at."""
+        return with_contrast(images, self._contrast) if self._contrast else images
 
 
 class Transforms:
