@@ -16,16 +16,19 @@ NATURAL_CONTRAST = 0.2
 LARGEST_CONTRAST = 0.3
 # Grey noise, which no neuron shaped, must not become a picture of anything.
 _LARGEST_GAIN = 4.0
+# Nine of ten of these photos have at most 1.5 times as much.
+_RANGE = 1.5
 _HALVINGS = 24
 
 
 @undisturbed()
 def with_contrast(images: Tensor, contrast: float = NATURAL_CONTRAST) -> Tensor:
-    """Lift pale images to a contrast, all frequencies and colours alike.
+    """Bring images that are pale or harsh to the contrast of photos.
 
-    The logits of an image are multiplied by one number, at most 4, around their mean. So
-    no pixel reaches black or white, and what was darker than another pixel still is. An image
-    that has as much contrast already comes back bit by bit.
+    Those of less than ``contrast`` are lifted to it, those of more than 1.5 times as much
+    are lowered to that; others come back bit by bit. The logits of an image are multiplied
+    by one number, 1/4 to 4, around their mean: all frequencies and colours alike. So no pixel
+    becomes black or white, and what was darker than another pixel still is.
 
     Args:
         images: ``(N, C, H, W)`` in 0..1.
@@ -48,19 +51,20 @@ def with_contrast(images: Tensor, contrast: float = NATURAL_CONTRAST) -> Tensor:
     check_images("images", images)
     check_between("contrast", contrast, 0, LARGEST_CONTRAST)
     # One by one and in one order of memory: sums of an image must not depend on its batch.
-    return torch.stack([_lifted(image, contrast) for image in images.detach().contiguous()])
+    return torch.stack([_adjusted(image, contrast) for image in images.detach().contiguous()])
 
 
-def _lifted(image: Tensor, contrast: float) -> Tensor:
+def _adjusted(image: Tensor, contrast: float) -> Tensor:
     """One image ``(C, H, W)``; the gain is found by halving, as contrast grows with it."""
-    if _std(image) >= contrast:
+    wanted = _std(image).clamp(contrast, _RANGE * contrast)
+    if not contrast or wanted == _std(image):
         return image
     logits = image.float().clamp(DARKEST, 1 - DARKEST).logit()
     mean = logits.mean()
-    lowest, highest = torch.ones_like(mean), torch.full_like(mean, _LARGEST_GAIN)
+    lowest, highest = (torch.full_like(mean, gain) for gain in (1 / _LARGEST_GAIN, _LARGEST_GAIN))
     for _ in range(_HALVINGS):
         gain = (lowest + highest) / 2
-        is_low = _std(torch.sigmoid(mean + gain * (logits - mean))) < contrast
+        is_low = _std(torch.sigmoid(mean + gain * (logits - mean))) < wanted
         lowest, highest = torch.where(is_low, gain, lowest), torch.where(is_low, highest, gain)
     return torch.sigmoid(mean + highest * (logits - mean)).to(image.dtype)
 

@@ -1,4 +1,4 @@
-"""Pictures are lifted to natural contrast, each by itself, and nothing else changes."""
+"""Pictures are brought to natural contrast, each by itself, and nothing else changes."""
 
 import pytest
 import torch
@@ -43,11 +43,18 @@ def test_logits_are_stretched_around_their_mean():
 
 
 def test_what_has_contrast_comes_back_bit_by_bit():
-    rich = _pale(std=0.3)
+    rich = _pale(std=0.25)
+    assert 0.2 < _std(rich).min() < _std(rich).max() < 0.3
     assert lifted(rich).equal(rich)
     assert lifted(_pale(), 0).equal(_pale())
     once = lifted(_pale())
     torch.testing.assert_close(lifted(once), once)
+
+
+def test_harsh_images_are_lowered_to_half_as_much_again():
+    harsh = _pale(std=0.8)
+    assert _std(harsh).min() > 0.35
+    torch.testing.assert_close(_std(lifted(harsh)), torch.full((3,), 0.3), atol=1e-4, rtol=0)
 
 
 def test_noise_is_not_made_a_picture():
@@ -66,7 +73,7 @@ def test_black_and_white_stay_finite():
 
 
 def test_an_image_does_not_depend_on_its_batch():
-    pale = torch.cat([_pale(n=2, std=0.05), _pale(n=2, std=0.3)])
+    pale = torch.cat([_pale(n=2, std=0.05), _pale(n=2, std=0.8)])
     assert lifted(pale).equal(torch.cat([lifted(one) for one in pale.split(1)]))
 
 

@@ -41,17 +41,18 @@ class Starts:
     """
 
     def __init__(self, param: Param, n_images: int, settings: RenderSettings) -> None:
-        init, channels = settings.options.init, settings.options.channels
+        options = settings.options
+        init, channels = options.init, options.channels
         if init is not None and param != "fft":
             raise ValueError("init is given, but only param='fft' can start from images")
         self._shape = (channels, *settings.size)
-        self._make = _maker(param, channels)
+        self._make = _maker(param, channels, options.decay_power)
         self._init = None if init is None else as_batch(init, (n_images, *self._shape))
         self._settings = settings
         self.name = param if isinstance(param, str) else _name(param)
         # Images of the user's own, or a function's, are not to be changed.
         is_ours = isinstance(param, str) and init is None
-        self._contrast = settings.options.contrast if is_ours else 0.0
+        self._contrast = options.contrast if is_ours else 0.0
 
     def batch(self, rows: slice, device: torch.device) -> Start:
         """Parameters and images of some rows.
@@ -105,8 +106,11 @@ class Transforms:
         return [*made, partial(_resized, size=self._size)]
 
 
-def _maker(param: Param, channels: int) -> Callable[..., Start]:
-    makers: dict[str, Callable[..., Start]] = {"fft": illusion_image, "maco": maco_image}
+def _maker(param: Param, channels: int, decay_power: float) -> Callable[..., Start]:
+    makers: dict[str, Callable[..., Start]] = {
+        "fft": partial(illusion_image, decay_power=decay_power),
+        "maco": maco_image,
+    }
     if callable(param):
         return partial(_lucents, param) if _is_lucents(param) else param
     if not isinstance(param, str):
