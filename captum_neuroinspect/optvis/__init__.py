@@ -50,6 +50,7 @@ _MODULE_OF = {
     "render_illusions": "render",
     "spectrum_magnitude": "maco",
     "unit_mean": "objectives",
+    "with_contrast": "contrast",
 }
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "render_illusions",
     "spectrum_magnitude",
     "unit_mean",
+    "with_contrast",
 ]
 
 

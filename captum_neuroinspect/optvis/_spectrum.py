@@ -11,7 +11,7 @@ SOFTNESS = 4.0
 # From Lucid (https://github.com/tensorflow/lucid, lucid/optvis/param/color.py), Apache License 2.0.
 _COLOUR_BASIS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 # Less than half a grey level: black and white have no logit, but survive as 8-bit values.
-_DARKEST = 0.4 / 255
+DARKEST = 0.4 / 255
 
 
 def to_images(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
@@ -30,7 +30,7 @@ def to_images(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
 
 def to_spectrum(images: Tensor) -> Tensor:
     """The inverse of :func:`to_images`, with images clamped to ``0.4 .. 254.6`` grey levels."""
-    logits = images.float().clamp(_DARKEST, 1 - _DARKEST).logit()
+    logits = images.float().clamp(DARKEST, 1 - DARKEST).logit()
     if images.shape[1] == 3:
         inverse = torch.linalg.inv(_colour_basis().double()).to(logits)
         logits = torch.einsum("ncij,dc->ndij", logits, inverse)

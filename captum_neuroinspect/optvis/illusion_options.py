@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from captum_neuroinspect._core.checks import as_size, check_at_least, check_between, check_whole
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect.encoders.prompts import DEFAULT_TEMPLATES, check_templates
+from captum_neuroinspect.optvis.contrast import LARGEST_CONTRAST, NATURAL_CONTRAST
 from captum_neuroinspect.optvis.units.activation import Token, check_token
 
 Precision = Literal["float32", "bfloat16", "auto"]
@@ -21,6 +22,7 @@ _PRECISIONS = ("float32", "bfloat16", "auto")
 MaskedBy = Literal["before_rectifier", "activation"]
 _MASKED_BY = ("before_rectifier", "activation")
 _GAMMA, _PAPER_GAMMA, _PAPER_LR = 0.25, 0.5, 9e-3
+_STEPS, _PAPER_STEPS = 150, 450
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class IllusionOptions:
         init: images to start from, in 0..1, one ``(channels, height, width)`` for all or
             ``(N, channels, height, width)``; only for ``param="fft"``.
         lr: first learning rate; it falls to 0.12 of it along a cosine. The paper has 9e-3,
-            which leaves the images of :func:`illusion_image` pale. Phases (``"maco"``) are
+            which leaves images pale unless steps are many. Phases (``"maco"``) are
             radians and take more: 0.2 where steps are few.
         optimizer: a function of the parameters that gives an optimizer, as Lucent has it,
             with a step size of its own that stays; ``None``: AdamW as in the paper.
@@ -101,6 +103,12 @@ class IllusionOptions:
         masked_by: what masks show of a neuron: its ``"activation"``, as in the paper; or what
             goes into the rectifier that gives it, which also tells places apart where a ReLU6
             is saturated. Of maps of other kinds it changes nothing.
+        contrast: standard deviation of an image's values, 0..0.3, that finished images which
+            started from noise have at least, and 1.5 times of it at most
+            (:func:`with_contrast`); photos have 0.2. 0 leaves them as they are, as the paper
+            does. Not for ``init`` or a ``param`` of one's own.
+        decay_power: how much weaker high frequencies start and learn, for ``param="fft"``; more
+            is less grainy. The paper's 1 makes a spectrum flatter than that of photos.
         snapshots: steps after which the images are kept, rising numbers from 1 to the number of
             steps. Where an interrupt came first, the last images are repeated.
 
@@ -112,7 +120,7 @@ class IllusionOptions:
     Examples::
 
         >>> IllusionOptions(batch_size=4, guidance=Guidance(prompts="a red dot")).lr
-        0.05
+        0.08
         >>> IllusionOptions.of("paper").lr
         0.009
     """
@@ -121,12 +129,14 @@ class IllusionOptions:
     token: Token = "mean"
     channels: int = 3
     init: Tensor | None = None
-    lr: float = 0.05
+    lr: float = 0.08
     optimizer: Callable[[list[Tensor]], Optimizer] | None = None
     batch_size: int = 8
     precision: Precision = "float32"
     coarse: float = 0.0
     masked_by: MaskedBy = "before_rectifier"
+    contrast: float = NATURAL_CONTRAST
+    decay_power: float = 1.2
     snapshots: Sequence[int] = ()
 
     def __post_init__(self) -> None:
@@ -136,6 +146,8 @@ class IllusionOptions:
         for name in ("batch_size", "channels"):
             _check_count(name, getattr(self, name))
         check_between("coarse", self.coarse, 0, 1)
+        check_between("contrast", self.contrast, 0, LARGEST_CONTRAST)
+        check_at_least("decay_power", self.decay_power, 0)
         if not self.lr > 0:
             raise ValueError(f"lr={self.lr}, expected a positive number")
         if self.optimizer is not None and not callable(self.optimizer):
@@ -168,7 +180,7 @@ class IllusionOptions:
             )
         if options != "paper":
             raise ValueError(f"options={options!r}, expected IllusionOptions or 'paper'")
-        return cls(lr=_PAPER_LR, masked_by="activation")
+        return cls(lr=_PAPER_LR, masked_by="activation", contrast=0.0, decay_power=1.0)
 
     def record(self) -> dict[str, Any]:
         """The options as JSON values; images and functions are only named."""
@@ -201,7 +213,7 @@ class RenderSettings:
     def of(
         cls,
         size: int | tuple[int, int],
-        n_steps: int,
+        n_steps: int | None,
         gamma: float | None,
         seed: int,
         options: Options,
@@ -210,6 +222,7 @@ class RenderSettings:
         chosen = IllusionOptions.of(options)
         if gamma is None:
             gamma = _PAPER_GAMMA if isinstance(options, str) else _GAMMA
+        n_steps = default_steps(options) if n_steps is None else n_steps
         return cls(as_size(size), n_steps, gamma, seed, chosen)
 
     def __post_init__(self) -> None:
@@ -219,6 +232,11 @@ class RenderSettings:
         snapshots = self.options.snapshots
         if snapshots and snapshots[-1] > self.n_steps:
             raise ValueError(f"snapshots={snapshots}, expected rising steps in 1..{self.n_steps}")
+
+
+def default_steps(options: Options) -> int:
+    """Optimisation steps where none are asked for."""
+    return _PAPER_STEPS if isinstance(options, str) else _STEPS
 
 
 def _check_count(name: str, value: object) -> None:

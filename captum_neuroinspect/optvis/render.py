@@ -59,7 +59,7 @@ def render_illusions(
     param: Param = "fft",
     transforms: Movement | None = None,
     size: int | tuple[int, int] | None = None,
-    n_steps: int = 450,
+    n_steps: int | None = None,
     gamma: float | None = None,
     seed: int = 0,
     options: IllusionOptions | Literal["paper"] | None = None,
@@ -122,13 +122,14 @@ def render_illusions(
             Lucent's and torchvision's normalisation at their end becomes ``preprocess``.
         size: pixels, one side or ``(height, width)``, that the networks are shown. ``None``: 224;
             for Lucent's ``param_f`` the size of its images, at least 224.
-        n_steps: optimisation steps.
+        n_steps: optimisation steps. ``None``: 150, or the paper's 450 with ``options="paper"``;
+            of hard classes more show a few more (``docs/measurements.md``).
         gamma: weight of the logit, 0..1. ``None``: 0.25, or the paper's 0.5 with
             ``options="paper"``; at 0.5 the class is recognised no more often and the neuron
             less often (``docs/measurements.md``).
         seed: image i is drawn, moved and disturbed by numbers of ``seed + i``.
         options: :class:`IllusionOptions`, all that is rarely set; ``"paper"``: the published
-            gamma, learning rate and masks.
+            gamma, learning rate, steps, spectrum and masks, and pictures as they come out.
         progress: show a progress bar over the steps.
 
     Returns:

@@ -7,20 +7,36 @@ import torch
 from optvis_nets import CLASS_NAMES, FakeEncoder, TinyNet
 
 from captum_neuroinspect.optvis import Guidance, IllusionOptions, Illusions, render_illusions
+from captum_neuroinspect.optvis.illusion_options import RenderSettings
 
 FAST = {"neurons": [0, 3], "classes": 1, "size": 16, "n_steps": 4, "progress": False}
 
 
-def test_the_paper_is_its_gamma_and_its_learning_rate():
+def test_the_paper_is_its_gamma_learning_rate_and_spectrum():
     paper = render_illusions(TinyNet(), **FAST, options="paper")
-    same = render_illusions(TinyNet(), **FAST, gamma=0.5, options=IllusionOptions(lr=9e-3))
+    literal = IllusionOptions(lr=9e-3, contrast=0, decay_power=1)
+    same = render_illusions(TinyNet(), **FAST, gamma=0.5, options=literal)
     usual = render_illusions(TinyNet(), **FAST)
     assert paper.images.equal(same.images)
     assert paper.settings == same.settings
     assert not paper.images.equal(usual.images)
-    assert (usual.settings["gamma"], usual.settings["options"]["lr"]) == (0.25, 0.05)
+    assert (usual.settings["gamma"], usual.settings["options"]["lr"]) == (0.25, 0.08)
     own = render_illusions(TinyNet(), **FAST, gamma=0.1, options="paper")
     assert own.settings["gamma"] == 0.1
+
+
+@pytest.mark.parametrize(("options", "expected"), [("paper", 450), (None, 150)])
+def test_steps_by_default(options, expected):
+    assert RenderSettings.of(16, None, None, 0, options).n_steps == expected
+
+
+def test_a_larger_decay_power_makes_smoother_illusions():
+    def roughness(decay_power):
+        options = IllusionOptions(decay_power=decay_power)
+        images = render_illusions(TinyNet(), **FAST, options=options).images
+        return images.diff(dim=-1).std() / images.std()
+
+    assert roughness(2.0) < roughness(1.0) < roughness(0.0)
 
 
 def test_the_result_records_the_options_and_its_file_keeps_them(tmp_path):
@@ -41,10 +57,12 @@ def test_the_result_records_the_options_and_its_file_keeps_them(tmp_path):
         "token": "mean",
         "channels": 3,
         "init": "images",
-        "lr": 0.05,
+        "lr": 0.08,
         "batch_size": 8,
         "precision": "float32",
         "coarse": 0.5,
+        "contrast": 0.2,
+        "decay_power": 1.2,
         "snapshots": [1, 4],
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +18,7 @@ from captum_neuroinspect.inspection.preflight_checks.rendering import (
     seconds_of,
 )
 from captum_neuroinspect.optvis import IllusionOptions, Illusions, render_illusions
-from captum_neuroinspect.optvis.illusion_options import Options
+from captum_neuroinspect.optvis.illusion_options import Options, default_steps
 
 if TYPE_CHECKING:
     from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 Pair = tuple[int, int | None]
 # What the caller names in the key, as it is no plain data.
 _NAMED = ("head", "layer", "preprocess", "encoder")
-_DEFAULT_STEPS: int = signature(render_illusions).parameters["n_steps"].default
 # What has to do with the number of steps, and with how they are watched.
 _OF_LENGTH = ("n_steps", "transforms", "progress")
 
@@ -106,7 +104,8 @@ def rendering_plan(
     parts = list(_parts_of(pairs, key, seed, options, arguments))
     missing = [part for part in parts if fresh or not _is_kept(work, part)]
     n_missing = sum(len(part.pairs) for part in missing)
-    n_steps = arguments.get("n_steps", _DEFAULT_STEPS)
+    n_steps = arguments.get("n_steps")
+    n_steps = default_steps(options) if n_steps is None else n_steps
     seconds = None
     if missing and clock is not None:
         first = missing[0]

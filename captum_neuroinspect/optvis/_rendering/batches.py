@@ -111,7 +111,15 @@ def render_batches(
                 params, image_f = starts.batch(rows, device)
                 seeds = range(settings.seed + rows.start, settings.seed + rows.stop)
                 moves = transforms.of(seeds, settings.n_steps)
-                run = Optimisation(params, image_f, moves, scorer.rows(rows), settings, portions)
+                run = Optimisation(
+                    params,
+                    image_f,
+                    moves,
+                    scorer.rows(rows),
+                    settings,
+                    portions,
+                    starts.finished,
+                )
                 result.batches.append(_finish(run, bar.update))
                 if result.batches[-1].is_interrupted:
                     break

@@ -40,6 +40,7 @@ class Optimisation:
         scorer: scores the transformed images, clamped to 0..1.
         settings: steps, step size and weights of the loss.
         portions: how many images go through the networks together.
+        finish: what is done to images ``(N, C, H, W)`` that are kept; steps do not see it.
 
     Attributes:
         n_done: steps that are done.
@@ -56,9 +57,11 @@ class Optimisation:
         scorer: PairScorer,
         settings: RenderSettings,
         portions: Portions,
+        finish: Callable[[Tensor], Tensor] = lambda images: images,
     ) -> None:
         self._params, self._image_f, self._transforms = params, image_f, transforms
         self.scorer, self.settings, self.portions = scorer, settings, portions
+        self._finish = finish
         options = settings.options
         self._optimizer, self._schedule = _optimizer(params, settings)
         # Nothing is known before the first step, so that it redirects for all images.
@@ -70,8 +73,8 @@ class Optimisation:
         self.snapshots: list[Tensor] = []
 
     def images(self) -> Tensor:
-        """The images as they are now, detached."""
-        return self._image_f().detach()
+        """The images as they are now, finished and detached."""
+        return self._finish(self._image_f().detach())
 
     def run(self, on_step: Callable[[], object]) -> None:
         """Do all steps that are left; ``on_step`` is called after each."""

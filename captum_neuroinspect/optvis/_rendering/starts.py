@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captum_neuroinspect.optvis._lucent_words import LucentParam, Start, is_maker
+from captum_neuroinspect.optvis.contrast import with_contrast
 from captum_neuroinspect.optvis.illusion_options import RenderSettings
 from captum_neuroinspect.optvis.maco import maco_image
 from captum_neuroinspect.optvis.param import as_batch, illusion_image
@@ -41,10 +42,14 @@ class Starts:
     """
 
     def __init__(self, param: Param | LucentParam, n_images: int, settings: RenderSettings) -> None:
-        init, channels = settings.options.init, settings.options.channels
+        options = settings.options
+        init, channels = options.init, options.channels
         if init is not None and param != "fft":
             raise ValueError("init is given, but only param='fft' can start from images")
-        self._make, self._size = _maker(param, channels), settings.size
+        # Images of the user's own, or a function's, are not to be changed.
+        is_ours = isinstance(param, str) and init is None
+        self._contrast = options.contrast if is_ours else 0.0
+        self._make, self._size = _maker(param, channels, options.decay_power), settings.size
         if isinstance(param, LucentParam):
             self._size, param = param.size, param.function
         self._shape = (channels, *self._size)
@@ -67,6 +72,10 @@ class Starts:
         _check_params(params)
         _check_images(image_f, (n_images, *self._shape))
         return params, image_f
+
+    def finished(self, images: Tensor) -> Tensor:
+        """Optimised images as they are to be looked at."""
+        return with_contrast(images, self._contrast) if self._contrast else images
 
 
 class Transforms:
@@ -115,8 +124,11 @@ def _near_range(images: Tensor) -> Tensor:
     return images
 
 
-def _maker(param: Param | LucentParam, channels: int) -> Callable[..., Start]:
-    makers: dict[str, Callable[..., Start]] = {"fft": illusion_image, "maco": maco_image}
+def _maker(param: Param | LucentParam, channels: int, decay_power: float) -> Callable[..., Start]:
+    makers: dict[str, Callable[..., Start]] = {
+        "fft": partial(illusion_image, decay_power=decay_power),
+        "maco": maco_image,
+    }
     if isinstance(param, LucentParam):
         return param.start
     if callable(param):
