@@ -104,7 +104,7 @@ class IllusionOptions:
             goes into the rectifier that gives it, which also tells places apart where a ReLU6
             is saturated. Of maps of other kinds it changes nothing.
         contrast: standard deviation of an image's values, 0..0.3, that finished images which
-            started from noise have at least, and 1.5 times of it at most
+            started from noise have at least, and 1.25 times of it at most
             (:func:`with_contrast`); photos have 0.2. 0 leaves them as they are, as the paper
             does. Not for ``init`` or a ``param`` of one's own.
         decay_power: how much weaker high frequencies start and learn, for ``param="fft"``; more

@@ -324,7 +324,7 @@ class Illusions:
         if self.snapshots is None:
             raise RuntimeError(
                 "these illusions have no snapshots: keep some with "
-                "render_illusions(..., options=IllusionOptions(snapshots=[10, 100, 450]))"
+                "render_illusions(..., options=IllusionOptions(snapshots=[10, 50, 150]))"
             )
         frames = [
             contact_sheet(self._pictures(images, masked), self._names(), columns, f"step {step}")

@@ -50,6 +50,7 @@ from captum_neuroinspect.optvis import (
     maco_image,
     random_affine,
     spectrum_magnitude,
+    with_contrast,
 )
 
 
@@ -235,6 +236,7 @@ ENTRIES: dict[str, Callable[[dict[str, Any]], list[Tensor]]] = {
         make(16, batch=2)[1]().detach() for make in (illusion_image, maco_image)
     ],
     "spectrum": lambda m: [spectrum_magnitude(m["data"][0])],
+    "contrast": lambda m: [with_contrast(m["data"][0][:2])],
     "affine": lambda m: [random_affine()(m["data"][0][:2])],
 }
 KEEP_AUTOCAST = {"find_head", "collect_features", "counterfactual", "rank", "saliency"}

@@ -7,6 +7,8 @@ ten highest on natural photos; the similarity of image and class name under Lite
 whether an illusion still shows its *neuron*: Lite1's units are translated to those of Lite0 by a
 ridge regression on natural photos; is an illusion, among those of its class, the one that excites
 its translated neuron most? Chance: one over the group's size.
+Then how often Lite2 sees the class, where it did not guide, and how the pictures look
+(``illusion_looks.py``). ``--sweep looks`` compares the defaults with what they were before.
 
 ``--coarse`` and ``--encoder-every`` go to ``render_illusions``, in all rows.
 The judge sees the images as they are, or at ``--judged-at`` pixels (Lite1 was trained at 240).
@@ -28,6 +30,7 @@ from typing import Any
 
 import torch
 from blame_cases import crops_of_packaged_photos, folder_photos
+from illusion_looks import LOOKS, cells
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,6 +51,7 @@ from captum_neuroinspect.optvis import (
 from captum_neuroinspect.optvis.transform import Transform
 
 GROUP = 4  # neurons of one class
+LITE2_SIZE = 260  # pixels that it was trained at
 N_CANDIDATES = 20  # a class's neurons are drawn from those with the largest weights
 
 
@@ -92,6 +96,15 @@ def translation(ours: Tensor, theirs: Tensor, ridge: float = 1000.0) -> Tensor:
     return known.T @ torch.linalg.solve(gram, wanted)
 
 
+def resized(images: Tensor, side: int) -> Tensor:
+    return F.interpolate(images, (side, side), mode="bilinear", antialias=True).clamp(0, 1)
+
+
+def shown(network: nn.Module, images: Tensor) -> Any:
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    return collect_features(network, (images, labels), progress=False)
+
+
 class Judge:
     """Lite1, and what natural photos say of it and of the inspected network.
 
@@ -109,17 +122,16 @@ class Judge:
         self.natural = ours.topk(10, dim=0).values.mean(0)
         self.translation = translation(ours, theirs)
         self.theirs = theirs
+        self.second = load_efficientnet_lite(2)
 
     def __call__(
         self, neurons: Sequence[int], classes: list[int], images: Tensor
     ) -> dict[str, float]:
         """Shares and means over illusions of these neurons in these classes."""
-        if self.size is not None:
-            side = (self.size, self.size)
-            images = F.interpolate(images, side, mode="bilinear", antialias=True).clamp(0, 1)
-        labels = torch.zeros(len(images), dtype=torch.int64)
-        seen = collect_features(self.network, (images, labels), progress=False)
-        hit = seen.logits.topk(5).indices == torch.tensor(classes)[:, None]
+        truth, larger = torch.tensor(classes), resized(images, LITE2_SIZE)
+        images = images if self.size is None else resized(images, self.size)
+        seen = shown(self.network, images)
+        hit = seen.logits.topk(5).indices == truth[:, None]
         with torch.no_grad():
             image = torch.cat([self.encoder.encode_image(part) for part in images.split(8)])
             text = class_embeddings(self.encoder, [self.names[c] for c in classes])
@@ -128,6 +140,7 @@ class Judge:
             "top-5": float(hit.any(1).float().mean()),
             "similarity": float((image * text).sum(1).mean()),
             "neuron identified": self.identified(seen.features, torch.tensor(neurons)),
+            "Lite2": float((shown(self.second, larger).logits.argmax(1) == truth).float().mean()),
         }
 
     def identified(self, features: Tensor, neurons: Tensor) -> float:
@@ -184,6 +197,15 @@ def variants(
         parts = ("rotation", "shift", "scale", "noise")
         missing = {f"without {part}": {"transforms": without(part)} for part in parts}
         return {"all transforms": {}, **missing, "none": {"transforms": []}}
+    if sweep == "looks":
+        before = replace(options, lr=0.05, decay_power=1.0, contrast=0.0)
+        return {
+            "before, 450 steps": {"options": before, "n_steps": 450},
+            "before": {"options": before},
+            "before, with contrast": {"options": replace(before, contrast=0.2)},
+            "no CLIP": {},
+            "CLIP-Illusion": guided,
+        }
     if sweep == "temperature":
         return {f"CLIP, T {t}": {**guided, "encoder": encoder.softened(t)} for t in (1, 2, 3, 6)}
     return {
@@ -195,13 +217,13 @@ def variants(
     }
 
 
-SWEEPS = ("terms", "gamma", "eps", "steps", "transforms", "temperature", "cheaper")
+SWEEPS = ("terms", "gamma", "eps", "steps", "transforms", "temperature", "cheaper", "looks")
 
 
 def asked_for() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=450)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--groups", type=int, nargs="+", help="only these classes, from 0")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--seed", type=int, default=0)
@@ -233,8 +255,9 @@ def main() -> None:
         image_size=arguments.size, temperature=arguments.temperature
     )
     print(f"{len(neurons)} pairs, {arguments.size} px, {arguments.steps} steps\n")
-    print("| variant | s a pair | top-1 | top-5 | activation | similarity | neuron identified |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    columns = ("variant", "s a pair", "top-1", "top-5", "activation", "similarity", "neuron identified")
+    columns += ("Lite2's top-1", *LOOKS)
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     guidance = Guidance(encoder_every=arguments.encoder_every)
     given = IllusionOptions(guidance, coarse=arguments.coarse, batch_size=10)
     common = {
@@ -275,10 +298,12 @@ def print_rows(
         versions[", masked"] = found.masked()
     for suffix, images in versions.items():
         row = judge(found.neurons, classes, images)
+        # What guided an illusion does not judge it.
+        lite2 = "" if found.similarities is not None else f"{row['Lite2']:.0%}"
         once = ("", "") if suffix else (f"{seconds:.1f}", f"{activation:.2f} x")
         print(
             f"| {name}{suffix} | {once[0]} | {row['top-1']:.0%} | {row['top-5']:.0%} | {once[1]} | "
-            f"{row['similarity']:.2f} | {row['neuron identified']:.0%} |",
+            f"{row['similarity']:.2f} | {row['neuron identified']:.0%} | {lite2} | {cells(images)} |",
             flush=True,
         )
 

@@ -62,7 +62,7 @@ def inspect(
     ] = None,
     class_names: options.ClassNames = None,
     n_neurons: Annotated[int, typer.Option("--neurons", min=1, help="How many to show.")] = 6,
-    steps: options.Steps = 256,
+    steps: options.Steps = 150,
     size: options.Size = None,
     encoder: options.Encoder = "auto",
     guide: options.Guide = None,

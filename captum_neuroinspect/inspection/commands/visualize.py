@@ -32,7 +32,7 @@ def visualize(
         typer.Option(parser=options.user_path, metavar="FOLDER", help="Folder for the pictures."),
     ] = Path("neuroinspect-illusions"),
     class_names: options.ClassNames = None,
-    steps: options.Steps = 256,
+    steps: options.Steps = 150,
     size: options.Size = None,
     gamma: Annotated[
         float | None,
