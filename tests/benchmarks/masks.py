@@ -8,7 +8,10 @@ the neuron are compared in the same pictures. A row for each map:
 * pointing: how often the highest pixel lies in the object (chance: the object's share of the area);
 * inside: how much of the mask lies in the object; IoU of mask and object;
 * area: the mask's mean share of the picture; 10-60 %: how often it is in between;
-* own: how often the mask of the whole illusion covers 10-60 % of it.
+
+In the table "own" the picture is the illusion as it is, and only the area counts. The last table is
+the core relevance of illusions with the masks of two of these maps: its size, its spread, and how
+often it says nothing (below 0.005).
 
 Run with the package installed: ``python tests/benchmarks/masks.py [--pairs N] [--seed N]``.
 """
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -24,7 +28,8 @@ from blame_cases import crops_of_packaged_photos
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captum_neuroinspect import render_illusions
+from captum_neuroinspect import collect_features, render_illusions
+from captum_neuroinspect.analysis import core_relevance
 from captum_neuroinspect.models import load_efficientnet_lite
 from captum_neuroinspect.optvis import activation_mask
 
@@ -178,6 +183,26 @@ def judged(maps: Tensor, inside: Tensor) -> dict[str, float]:
     }
 
 
+def core_relevances(
+    model: nn.Module, crops: Tensor, case: Pasted, n_steps: int
+) -> dict[str, Tensor]:
+    """Scores ``(N,)`` of illusions in classes that the crops show, by what masks are made of."""
+    head = model[1]._fc
+    made = render_illusions(
+        model, case.neurons, case.classes, size=SIZE, n_steps=n_steps, seed=7, progress=False
+    )
+    with torch.no_grad():
+        labels = torch.cat([model(part).argmax(1) for part in crops.split(32)])
+    features = collect_features(model, (crops, labels), head, progress=False)
+    found = passed(model, made.images.clone(), case.classes)
+    scores = {}
+    for name in ("activation (paper)", "before the rectifier"):
+        maps = MAPS[name](found, case.neurons).detach()
+        masked = replace(made, masks=activation_mask(maps, SIZE))
+        scores[name] = core_relevance(model, head, masked, features)
+    return scores
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=48)
@@ -195,6 +220,11 @@ def main() -> None:
         for name, make in MAPS.items():
             numbers = judged(make(found, case.neurons).detach(), case.inside)
             print(f"| {name} | " + " | ".join(f"{value:.0%}" for value in numbers.values()) + " |")
+    core = core_relevances(model, crops, Pasted(*(v[:12] for v in photos)), asked.steps)
+    print("\n| core relevance | mean size | spread | says nothing |\n" + "| --- " * 4 + "|")
+    for name, scores in core.items():
+        size, silent = scores.abs().mean(), (scores.abs() < 0.005).float().mean()
+        print(f"| {name} | {size:.3f} | {scores.std():.3f} | {silent:.0%} |")
 
 
 if __name__ == "__main__":

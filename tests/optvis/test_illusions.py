@@ -17,7 +17,7 @@ HOSTILE = ("../../etc/passwd", 'a\\b:c*?"<>|\0\n', "", "  ..", "Füße 猫", "x"
 def _illusions(n: int = 2, **changes) -> Illusions:
     parts = {
         "images": torch.rand(n, 3, 20, 24),
-        "masks": torch.full((n, 1, 20, 24), 0.5),
+        "masks": torch.tensor([0.5, 1.0]).repeat_interleave(12).expand(n, 1, 20, 24),
         "activations": torch.arange(n) + 0.25,
         "logits": torch.arange(n) - 0.5,
         "similarities": torch.full((n,), 0.125),
@@ -49,7 +49,7 @@ def _assert_same(one: Illusions, other: Illusions) -> None:
 def test_length_masks_and_pictures():
     illusions = _illusions()
     assert len(illusions) == 2
-    assert illusions.masked().equal(illusions.images * 0.5)
+    assert illusions.masked().equal(illusions.images * illusions.masks)
     picture = illusions.to_pil()[1]
     assert picture.size == (24, 20)
     expected = (illusions.images[1, :, 3, 7] * 255).round().int().tolist()
@@ -123,6 +123,7 @@ def test_save_pictures_writes_pictures_and_every_number(tmp_path):
         "activation": 1.25,
         "logit": 0.5,
         "similarity": 0.125,
+        "failed": False,
     }
     assert sorted(p.name for p in paths[0].parent.iterdir()) == sorted(p.name for p in paths)
 
@@ -132,7 +133,7 @@ def test_save_pictures_without_classes(tmp_path):
     paths = plain.save_pictures(tmp_path)
     assert paths[0].name == "000_neuron10.png"
     row = json.loads(paths[1].read_text())["illusions"][0]
-    assert row == {"file": "000_neuron10.png", "neuron": 10, "activation": 0.25}
+    assert row == {"file": "000_neuron10.png", "neuron": 10, "activation": 0.25, "failed": False}
 
 
 def test_hostile_class_names_stay_in_the_folder(tmp_path):
@@ -404,6 +405,31 @@ def test_figure_has_a_picture_and_a_title_for_each():
     assert pictures[2].tobytes() == illusions.to_pil(masked=True)[2].tobytes()
     figure.savefig(io.BytesIO())
     assert {axes.get_title() for axes in illusions.show(labels=False).axes} == {""}
+
+
+def _share(bright: int) -> torch.Tensor:
+    """A mask of which so many of its 480 pixels are not dimmed."""
+    return torch.where(torch.arange(480) < bright, 1.0, 0.5).view(1, 20, 24)
+
+
+def test_what_is_no_result_is_left_out_with_a_word_why():
+    masks = torch.stack([_share(n) for n in (480, 470, 1, 150, 150)])
+    activations = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0])
+    illusions = _illusions(5, masks=masks, activations=activations)
+    assert illusions.failed.tolist() == [False] * 4 + [True]
+    assert illusions.mask_tells.tolist() == [False] * 3 + [True] * 2
+    assert [bool(text) for text in illusions.remarks()] == [False] * 4 + [True]
+    for masked, n_left_out in ((False, 1), ("grey", 4)):
+        figure = illusions.show(masked)
+        shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+        assert sum(len(set(array.reshape(-1).tolist())) == 1 for array in shown) == n_left_out
+        titles = [axes.get_title() for axes in figure.axes][:5]
+        assert sum("no mask" in title for title in titles) == n_left_out - 1
+        assert "failed: stayed at 0" in titles[4]
+        assert len(illusions.to_pil(masked)) == 5
+    assert illusions.rows()[4]["failed"]
+    texts = [axes.get_title() for axes in illusions.show(labels=list("abcde")).axes][:5]
+    assert texts == ["a", "b", "c", "d", "e\nfailed: stayed at 0"]
 
 
 def test_figure_belongs_to_no_window():

@@ -96,7 +96,8 @@ def _top_photos(evidence: NeuronEvidence, part: PhotoSet) -> dict[int, tuple[Top
         image = part.photos.image(index)
         label = int(part.features.labels[top.rows[row, column]])
         activation = float(top.activations[row, column])
-        crop = as_image(cut(image, boxes[row, column]))
+        piece = cut(image, boxes[row, column])
+        crop = as_image(piece) if piece.shape != image.shape else None  # else the photo twice
         if index not in whole:
             whole[index] = as_image(image)
         return TopPhoto(whole[index], part.photos.name(index), label, activation, crop)

@@ -454,3 +454,41 @@ def test_cautions_and_notes_are_texts(opener: Opener) -> None:
     page = opened.page
     assert _HOSTILE[2] in page.locator("header .warning").text_content()
     assert page.locator(".notes .written").all_text_contents() == [_HOSTILE[0], _HOSTILE[1]]
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("how", ["click", "Enter", "Space"])
+def test_a_picture_is_shown_large(how: str, width: int, opener: Opener, example: Path) -> None:
+    opened = opener(example, width)
+    page, large = opened.page, opened.page.locator("#large")
+    picture = page.locator(".card .illusions img").first
+    before = picture.bounding_box()
+    picture.scroll_into_view_if_needed()
+    if how == "click":
+        picture.click()
+    else:
+        picture.focus()
+        page.keyboard.press(how)
+    copy = large.locator("img")
+    assert large.is_visible()
+    assert copy.get_attribute("src") == picture.get_attribute("src")
+    assert copy.bounding_box()["width"] > before["width"]
+    assert large.bounding_box()["width"] <= width
+    page.keyboard.press("Escape")
+    assert not large.is_visible()
+    assert page.evaluate("() => document.activeElement.tagName") == "IMG"
+    assert not opened.heard.messages
+
+
+def test_what_is_no_result_is_named_on_its_card(opener: Opener) -> None:
+    data = example_data()
+    card = data.neurons[0]
+    first, *rest = card.illusions
+    failed = replace(first, picture=None, masked=None, remark="failed: stayed at 0")
+    flat = replace(card.saliency[0], overlay=None)
+    card = replace(card, illusions=(failed, *rest), saliency=(flat, *card.saliency[1:]))
+    page = opener(replace(data, neurons=(card, *data.neurons[1:]))).page
+    shown = page.locator(".card").first
+    assert shown.locator(".illusions figure").first.locator("img").count() == 0
+    assert "failed: stayed at 0" in shown.locator(".illusions").inner_text()
+    assert "no heat map: alike all over" in shown.inner_text()
