@@ -255,8 +255,8 @@ def main() -> None:
         image_size=arguments.size, temperature=arguments.temperature
     )
     print(f"{len(neurons)} pairs, {arguments.size} px, {arguments.steps} steps\n")
-    columns = ("variant", "s a pair", "top-1", "top-5", "activation", "similarity", "neuron identified")
-    columns += ("Lite2's top-1", *LOOKS)
+    columns = ("variant", "s a pair", "top-1", "top-5", "activation", "similarity")
+    columns += ("neuron identified", "Lite2's top-1", *LOOKS)
     print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     guidance = Guidance(encoder_every=arguments.encoder_every)
     given = IllusionOptions(guidance, coarse=arguments.coarse, batch_size=10)
@@ -303,7 +303,8 @@ def print_rows(
         once = ("", "") if suffix else (f"{seconds:.1f}", f"{activation:.2f} x")
         print(
             f"| {name}{suffix} | {once[0]} | {row['top-1']:.0%} | {row['top-5']:.0%} | {once[1]} | "
-            f"{row['similarity']:.2f} | {row['neuron identified']:.0%} | {lite2} | {cells(images)} |",
+            f"{row['similarity']:.2f} | {row['neuron identified']:.0%} | {lite2} | "
+            f"{cells(images)} |",
             flush=True,
         )
 

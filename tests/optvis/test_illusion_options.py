@@ -12,9 +12,9 @@ from captum_neuroinspect.optvis.illusion_options import RenderSettings
 FAST = {"neurons": [0, 3], "classes": 1, "size": 16, "n_steps": 4, "progress": False}
 
 
-def test_the_paper_is_its_gamma_learning_rate_and_spectrum():
+def test_the_paper_is_its_gamma_learning_rate_spectrum_and_masks():
     paper = render_illusions(TinyNet(), **FAST, options="paper")
-    literal = IllusionOptions(lr=9e-3, contrast=0, decay_power=1)
+    literal = IllusionOptions(lr=9e-3, contrast=0, decay_power=1, masked_by="activation")
     same = render_illusions(TinyNet(), **FAST, gamma=0.5, options=literal)
     usual = render_illusions(TinyNet(), **FAST)
     assert paper.images.equal(same.images)
@@ -58,9 +58,11 @@ def test_the_result_records_the_options_and_its_file_keeps_them(tmp_path):
         "channels": 3,
         "init": "images",
         "lr": 0.08,
+        "optimizer": None,
         "batch_size": 8,
         "precision": "float32",
         "coarse": 0.5,
+        "masked_by": "before_rectifier",
         "contrast": 0.2,
         "decay_power": 1.2,
         "snapshots": [1, 4],

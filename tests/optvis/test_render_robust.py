@@ -58,8 +58,9 @@ def interrupting(*passes):
 def test_an_interrupt_gives_what_there_is(guided):
     model = TinyNet().train()
     whole = render(model, **PAIRS, **guided, **FAST, batch_size=2)
-    # Two batches of two with 5 steps and a clean pass; in the second, 3 steps are done.
-    third_step = 6 + 4
+    # Two batches of two with 5 steps, a clean pass and one for masks; in
+    # the second, 3 steps are done.
+    third_step = 7 + 4
     with before_pass(model, interrupting(third_step)), left_unchanged(model):
         with pytest.warns(UserWarning, match="4 of 5 illusions are returned, the last 2 after 3 "):
             found = render(model, **PAIRS, **guided, **FAST, batch_size=2)
