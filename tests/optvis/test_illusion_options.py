@@ -11,11 +11,13 @@ from captum_neuroinspect.optvis import Guidance, IllusionOptions, Illusions, ren
 FAST = {"neurons": [0, 3], "classes": 1, "size": 16, "n_steps": 4, "progress": False}
 
 
-def test_the_paper_is_its_gamma_and_its_learning_rate():
+def test_the_paper_is_its_gamma_its_learning_rate_and_its_masks():
     paper = render_illusions(TinyNet(), **FAST, options="paper")
-    same = render_illusions(TinyNet(), **FAST, gamma=0.5, options=IllusionOptions(lr=9e-3))
+    options = IllusionOptions(lr=9e-3, masked_by="activation")
+    same = render_illusions(TinyNet(), **FAST, gamma=0.5, options=options)
     usual = render_illusions(TinyNet(), **FAST)
     assert paper.images.equal(same.images)
+    assert paper.maps.equal(same.maps)
     assert paper.settings == same.settings
     assert not paper.images.equal(usual.images)
     assert (usual.settings["gamma"], usual.settings["options"]["lr"]) == (0.25, 0.05)
@@ -42,6 +44,8 @@ def test_the_result_records_the_options_and_its_file_keeps_them(tmp_path):
         "channels": 3,
         "init": "images",
         "lr": 0.05,
+        "optimizer": None,
+        "masked_by": "before_rectifier",
         "batch_size": 8,
         "precision": "float32",
         "coarse": 0.5,
