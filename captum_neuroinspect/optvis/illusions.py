@@ -45,10 +45,11 @@ _SHOWN_SIDE = 128  # pixels
 _SILENT = 1e-6
 # A mask with a larger or a smaller bright share says nothing of places.
 _BRIGHT_SHARES = (0.005, 0.95)
+# Of each mode, for what is not shown.
 _BLANK: dict[str, int | tuple[int, ...]] = {
     "L": 235,
-    "RGB": (235,) * 3,
-    "RGBA": (235,) * 3 + (255,),
+    "RGB": (235, 235, 235),
+    "RGBA": (235, 235, 235, 255),
 }
 _PER_IMAGE = (
     *("masks", "maps", "activations", "logits", "similarities"),

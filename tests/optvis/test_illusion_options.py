@@ -18,6 +18,7 @@ def test_the_paper_is_its_gamma_learning_rate_spectrum_and_masks():
     same = render_illusions(TinyNet(), **FAST, gamma=0.5, options=literal)
     usual = render_illusions(TinyNet(), **FAST)
     assert paper.images.equal(same.images)
+    assert paper.maps.equal(same.maps)
     assert paper.settings == same.settings
     assert not paper.images.equal(usual.images)
     assert (usual.settings["gamma"], usual.settings["options"]["lr"]) == (0.25, 0.08)
