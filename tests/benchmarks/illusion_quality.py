@@ -51,6 +51,8 @@ from captum_neuroinspect.optvis import (
 from captum_neuroinspect.optvis.transform import Transform
 
 GROUP = 4  # neurons of one class
+# The options of the older tables of docs/measurements.md, which had 450 steps.
+BEFORE: dict[str, Any] = {"lr": 0.05, "decay_power": 1.0, "contrast": 0.0}
 LITE2_SIZE = 260  # pixels that it was trained at
 N_CANDIDATES = 20  # a class's neurons are drawn from those with the largest weights
 
@@ -198,7 +200,7 @@ def variants(
         missing = {f"without {part}": {"transforms": without(part)} for part in parts}
         return {"all transforms": {}, **missing, "none": {"transforms": []}}
     if sweep == "looks":
-        before = replace(options, lr=0.05, decay_power=1.0, contrast=0.0)
+        before = replace(options, **BEFORE)
         return {
             "before, 450 steps": {"options": before, "n_steps": 450},
             "before": {"options": before},
@@ -236,6 +238,7 @@ def asked_for() -> argparse.Namespace:
     parser.add_argument("--temperature", type=float, default=3.0, help="of the guide")
     parser.add_argument("--coarse", type=float, default=0.0)
     parser.add_argument("--encoder-every", type=int, default=1)
+    parser.add_argument("--before", action="store_true", help="options of the older tables")
     parser.add_argument("--only", default="", help="the rows whose name has this in it")
     parser.add_argument("--sweep", nargs="+", choices=SWEEPS, default=["terms"])
     return parser.parse_args()
@@ -259,7 +262,8 @@ def main() -> None:
     columns += ("neuron identified", "Lite2's top-1", *LOOKS)
     print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     guidance = Guidance(encoder_every=arguments.encoder_every)
-    given = IllusionOptions(guidance, coarse=arguments.coarse, batch_size=10)
+    older = BEFORE if arguments.before else {}
+    given = IllusionOptions(guidance, coarse=arguments.coarse, batch_size=10, **older)
     common = {
         **{"size": arguments.size, "n_steps": arguments.steps, "seed": arguments.seed},
         **{"gamma": arguments.gamma, "options": given},
