@@ -193,6 +193,26 @@ class HeadEdit:
         """Whether the fit gave the original head back, so that there is nothing to keep."""
         return same_values(self.head, self.original)
 
+    @property
+    def settings(self) -> dict[str, Remark]:
+        """How it was made, flat, for a table of experiments; :attr:`method` has the whole of it.
+
+        The method's facts as texts, accuracies on samples kept from the fit, 0..1, as
+        ``"held_out_target_before"``, and the remarks.
+        """
+        held_out: dict[str, Remark] = {}
+        for one in self.method.held_out():
+            held_out[f"held_out_{one.key}_before"] = one.before
+            held_out[f"held_out_{one.key}_after"] = one.after
+        return {**self.method.facts(), **held_out, **self.remarks}
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose head was kept, 1 for a fit without epochs; 0: the original itself."""
+        if isinstance(self.method, ConstraintRecord):
+            return self.method.best_epoch
+        return 0 if self.is_original else 1
+
     def neuron_ratios(self) -> dict[tuple[int, int], tuple[float, float]]:
         """``(class, neuron)`` to the neuron's probability ratio before and after."""
         pairs = [(c, neuron) for c, neurons in self.targets.items() for neuron in neurons]

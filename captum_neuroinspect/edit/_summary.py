@@ -58,7 +58,7 @@ def rows_of(edit: HeadEdit) -> Iterator[Row]:
     if before.worst_group_accuracy is not None and after.worst_group_accuracy is not None:
         counts = _of_worst(before.group_accuracy, after.group_accuracy, before.group_samples)
         yield Row("worst group", before.worst_group_accuracy, after.worst_group_accuracy, counts)
-    for name, old, new, n_held_out in edit.method.held_out():
+    for name, _, old, new, n_held_out in edit.method.held_out():
         yield Row(name, old, new, None if n_held_out is None else (n_held_out, n_held_out))
     counts = _of_worst(before.class_accuracy, after.class_accuracy, before.class_samples)
     yield Row("worst class", before.worst_class_accuracy, after.worst_class_accuracy, counts)

@@ -23,6 +23,7 @@ class HeldOut(NamedTuple):
     """An accuracy on samples kept from the fit, before and after, and of how many samples."""
 
     name: str
+    key: str  # the same as a name in a table of experiments
     before: float
     after: float
     n_samples: int | None = None
@@ -212,8 +213,10 @@ class MendRecord(MethodRecord):
         if before is None or after is None:
             return ()
         return (
-            HeldOut("target, kept from the fit", before.target, after.target, self.n_target),
-            HeldOut("mean over classes, kept from the fit", before.mean, after.mean),
+            HeldOut(
+                "target, kept from the fit", "target", before.target, after.target, self.n_target
+            ),
+            HeldOut("mean over classes, kept from the fit", "mean", before.mean, after.mean),
         )
 
     def table(self) -> Table | None:

@@ -195,7 +195,7 @@ def test_edit_head_equals_plain_retraining(cue, strength):
     accuracy, expected, epoch = _reference_retraining(head, train, validation, **options)
     edit = edit_head(head, train, validation, target=TARGET, **arguments(patience=6, **options))
     _assert_same_values(edit.head, expected)
-    assert edit.method.best_epoch == epoch > 1
+    assert edit.best_epoch == edit.method.best_epoch == epoch > 1
     assert edit.after.accuracy == pytest.approx(accuracy)
 
 

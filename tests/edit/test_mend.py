@@ -57,6 +57,10 @@ def test_it_mends_a_class_that_leans_on_a_cue():
     assert after.accuracy() > test.accuracy()
     assert CUE in edit.neurons
     assert edit.method.chosen.target > edit.method.original.target
+    flat = edit.settings
+    assert (flat["method"], flat["held_out_target_after"]) == ("mend", edit.method.chosen.target)
+    assert flat["held_out_mean_before"] == edit.method.original.mean
+    assert edit.best_epoch == 1
     assert all(torch.equal(a, b) for a, b in zip(before, head.parameters(), strict=True))
 
 
@@ -84,6 +88,7 @@ def test_too_few_samples_of_the_target():
     assert edit.head.weight.equal(head.weight)
     assert edit.is_original
     assert edit.method.chosen is None
+    assert edit.best_epoch == 0
     assert edit.method.n_target == 4
     assert edit.plot().axes
 
