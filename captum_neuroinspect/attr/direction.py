@@ -51,7 +51,9 @@ class Direction:
         for name in ("shift", "spread"):
             value = getattr(self, name)
             if not (isinstance(value, Tensor) and value.is_floating_point()):
-                raise TypeError(f"{name} is {value!r}, expected a tensor of floating point numbers")
+                raise TypeError(
+                    f"{name} is {type(value).__name__}, expected a tensor of floating point numbers"
+                )
             object.__setattr__(self, name, value.detach().to("cpu", torch.float32))
         shapes = tuple(self.shift.shape), tuple(self.spread.shape)
         if self.shift.ndim != 1 or shapes[0] != shapes[1]:
@@ -95,8 +97,8 @@ def cue_direction(mistakes: FeatureSet, reference: FeatureSet) -> Direction:
 
     Each mistake is set against the mean of its own class in ``reference``, so that mistakes of
     several classes may be given where one cue is behind them. The spread is that within classes.
-    It takes about twenty mistakes of a class to locate a cue; with fewer, chance has its part
-    in each neuron.
+    The fewer mistakes, the larger the part that chance has in each neuron's change: in the
+    measurements of the documentation 20 located a cue better than 10, and 10 better than 5.
 
     Args:
         mistakes: samples that the head gets wrong, such as a class's in deployment; at least one.

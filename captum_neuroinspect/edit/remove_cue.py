@@ -49,10 +49,14 @@ def remove_cue(
     """Refit the head on its own training features, in which the cue tells nothing any more.
 
     No deployment photo is trained on: mistakes at most locate the cue (:func:`cue_direction`).
-    The head learns from the training features as they are and from copies in which the cue was
-    moved, swapped between classes or set to one value, whichever ``options.intervention`` says.
-    One convex regression, each class with the same weight, starts at the original head and is
-    held near it; the fit itself has no order of samples and no step size.
+    The head learns from training features in which the cue has one value in all samples, so that
+    the new head does not look at it; or from these features as they are and copies in which the
+    cue was moved or swapped between classes, as ``options.intervention`` says. One convex
+    regression, each class with the same weight, starts at the original head and is held near it;
+    the fit itself has no order of samples and no step size.
+
+    A direction from mistakes says where a cue is much better than single neurons do: the
+    measurements in the documentation compare them, also with few mistakes.
 
     The validation set does not choose: where it carries the cue too, it would speak against any
     edit that removes it.
@@ -89,8 +93,7 @@ def remove_cue(
         >>> head, labels = nn.Linear(4, 2), torch.arange(80) % 2
         >>> z = torch.rand(80, 4) + torch.nn.functional.one_hot(labels, 4)
         >>> train, validation = FeatureSet(z, head(z).detach(), labels).split()
-        >>> options = RemovalOptions("project")
-        >>> edit = remove_cue(head, train, validation, target=1, cue=[1], options=options)
+        >>> edit = remove_cue(head, train, validation, target=1, cue=[1])
         >>> edit.head.weight[:, 1].tolist()
         [0.0, 0.0]
     """
@@ -171,12 +174,13 @@ def _refitted(
     start = (weight, bias)
     if options.intervention == "project":
         start = cue.without(weight, bias, middle)
-    new = anchored_fit(samples, *start, anchor=options.anchor, has_bias=has_bias)
+    anchor = options.anchor_of(has_bias)
+    new = anchored_fit(samples, *start, anchor=anchor, has_bias=has_bias)
     if options.intervention == "project":
         new = cue.without(*new, middle)
     before, after = (cue.response(one, is_target) for one in (weight, new[0]))
     d_weight, d_bias = (
         now.double() - old.double() for now, old in zip(new, (weight, bias), strict=True)
     )
-    record = RemovalRecord(options, kind, int(seed), before, after)
+    record = RemovalRecord(replace(options, anchor=anchor), kind, int(seed), before, after)
     return changed(head, d_weight, d_bias), record

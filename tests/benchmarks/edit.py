@@ -3,8 +3,9 @@
 EfficientNet-Lite0 with heads that learned a cue: a texture under one digit, or (``--photos``) a
 tile on all training photos of one class of a folder. Every method gets the same head, training
 data, half of the field's mistakes, and the same neurons in the same order; validation photos and
-the other half of the mistakes choose among epochs. DFR alone gets more: the held-out photos' group
-labels. Test photos judge. To compare another method, add it to ``methods`` in ``edit_methods.py``.
+the other half of the mistakes choose among epochs. `remove_cue` gets less: the target's mistakes
+locate the cue, and nothing chooses. DFR alone gets more: the held-out photos' group labels. Test
+photos judge. To compare another method, add it to ``methods`` in ``edit_methods.py``.
 
 Run with the package installed:
 ``python tests/benchmarks/edit.py [--photos DIR] [--seeds 5] [--first-seed 0] [--cache DIR]``.

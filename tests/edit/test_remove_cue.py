@@ -136,7 +136,7 @@ def test_several_classes_may_share_a_cue(planted):
 
 
 def test_a_large_anchor_keeps_the_head(planted):
-    edit = _removed(planted, CUE, anchor=1e6)
+    edit = _removed(planted, CUE, intervention="shift", anchor=1e6)
     torch.testing.assert_close(edit.head.weight, planted[0].weight, atol=1e-4, rtol=0)
 
 
@@ -145,7 +145,7 @@ def test_its_record_is_kept_in_the_file(planted, tmp_path):
     again = HeadEdit.load(edit.save(tmp_path / "edit.safetensors"))
     assert isinstance(again.method, RemovalRecord)
     assert again.method == edit.method
-    assert again.method.options == RemovalOptions("swap", n_draws=2)
+    assert again.method.options == RemovalOptions("swap", n_draws=2, anchor=0.01)
     assert "swap of direction" in repr(again)
     assert "->" in edit.method.facts()["the cue raises the class by"]
     assert len(edit.untouched(planted[1])) == len(edit.untouched(planted[2])) == 0
