@@ -46,7 +46,7 @@ def methods() -> dict[str, Method]:
         "cue removed: direction, shift": cue_removed(intervention="shift"),
         "cue removed: direction, swap": cue_removed(intervention="swap"),
         "cue removed: direction, target x 2": cue_removed(target_weight=2),
-        "cue removed: direction, not refitted": cue_removed(anchor=1e6),
+        "cue removed: direction, only the bias refitted": cue_removed(anchor=1e4),
         "cue removed: 50 neurons": cue_removed(few_neurons),
         "cue removed: 50 neurons, shift": cue_removed(few_neurons, intervention="shift"),
         "cue removed: 50 neurons, swap": cue_removed(few_neurons, intervention="swap"),
