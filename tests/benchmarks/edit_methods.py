@@ -5,14 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-import torch
 from edit_cases import EditCase
+from edit_removals import cue_removed, few_neurons, random_direction
 from torch import nn
 
 from captum_neuroinspect import edit_head, mend
-from captum_neuroinspect.edit import Direction, RemovalOptions, cue_direction, remove_cue
 from captum_neuroinspect.edit.baselines import (
     Baseline,
     ClassWeighting,
@@ -30,6 +28,7 @@ from captum_neuroinspect.edit.baselines import with_mistakes as joined
 Method = Callable[[EditCase], nn.Linear]
 
 BEFORE = "nothing"
+CUE_REMOVED = "cue removed: direction from mistakes"
 FEW, MANY = 6, 50
 
 
@@ -41,15 +40,8 @@ def methods() -> dict[str, Method]:
         "equation (8): 6 neurons, lambda 1, and the mistakes": equation_8(FEW, 1.0, True),
         "equation (8): 50 neurons, lambda 10": equation_8(MANY, 10.0),
         "equation (8): 50 neurons, lambda 10, and the mistakes": equation_8(MANY, 10.0, True),
-        "cue removed: direction from mistakes": cue_removed(),
-        "cue removed: direction from 5 mistakes": cue_removed(partial(direction, most=5)),
-        "cue removed: direction, shift": cue_removed(intervention="shift"),
-        "cue removed: direction, swap": cue_removed(intervention="swap"),
-        "cue removed: direction, target x 2": cue_removed(target_weight=2),
-        "cue removed: direction, only the bias refitted": cue_removed(anchor=1e4),
+        CUE_REMOVED: cue_removed(),
         "cue removed: 50 neurons": cue_removed(few_neurons),
-        "cue removed: 50 neurons, shift": cue_removed(few_neurons, intervention="shift"),
-        "cue removed: 50 neurons, swap": cue_removed(few_neurons, intervention="swap"),
         "cue removed: random direction": cue_removed(random_direction),
         "plain retraining, without the mistakes": baseline(Retraining(), with_mistakes=False),
         "plain retraining": baseline(Retraining()),
@@ -125,44 +117,6 @@ def corrected(case: EditCase, n_neurons: int = 50) -> nn.Linear:
             seed=case.seed,
         )
     return edit.head
-
-
-Cue = Direction | tuple[int, ...]
-
-
-def direction(case: EditCase, most: int | None = None) -> Direction:
-    """From the target's mistakes; where there are none, from all."""
-    wrong = case.editing.mistakes(case.target)
-    wrong = wrong if len(wrong) else case.editing.mistakes()
-    return cue_direction(wrong.subset(torch.arange(len(wrong))[:most]), case.train)
-
-
-def random_direction(case: EditCase) -> Direction:
-    """As likely in any direction in units of the spread."""
-    spread = direction(case).spread
-    rng = torch.Generator().manual_seed(case.seed)
-    return Direction(torch.randn(len(spread), generator=rng) * spread, spread)
-
-
-def few_neurons(case: EditCase) -> tuple[int, ...]:
-    return case.neurons[:MANY]
-
-
-def cue_removed(cue: Callable[[EditCase], Cue] = direction, **options: Any) -> Method:
-    """No photo of the field is trained on, and none chooses: mistakes only locate the cue."""
-
-    def inner(case: EditCase) -> nn.Linear:
-        return remove_cue(
-            case.head,
-            case.train,
-            case.validation,
-            target=case.target,
-            cue=cue(case),
-            seed=case.seed,
-            options=RemovalOptions(**options),
-        ).head
-
-    return inner
 
 
 def dfr(case: EditCase) -> nn.Linear:
