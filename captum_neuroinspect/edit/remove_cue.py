@@ -13,7 +13,7 @@ from captum_neuroinspect._core.checks import check_whole
 from captum_neuroinspect._core.exclusive import exclusive
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import check_head, head_tensors
-from captum_neuroinspect._core.modules import as_indices
+from captum_neuroinspect._core.modules import as_indices, check_indices
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.edit._arguments import check_disjoint, check_sets, check_training, names_of
 from captum_neuroinspect.edit._interventions import (
@@ -42,7 +42,7 @@ def remove_cue(
     validation: FeatureSet,
     *,
     target: int | Sequence[int],
-    cue: Direction | int | Sequence[int] | Tensor,
+    cue: Direction | int | list[int] | tuple[int, ...] | Tensor,
     seed: int = 0,
     options: RemovalOptions | None = None,
 ) -> HeadEdit:
@@ -120,36 +120,32 @@ def remove_cue(
 
 def _checked_targets(target: int | Sequence[int], n_classes: int) -> Tensor:
     """``(T,)`` classes: at least one, none twice, not all of them."""
-    if target is None:
-        check_target(target, n_classes)
-    targets = as_indices("target", target)
+    targets = as_indices("target", check_target(None, n_classes) if target is None else target)
     if not len(targets):
         raise ValueError("target is empty: expected at least one class")
-    for one in targets.tolist():
-        check_target(one, n_classes)
+    check_indices("target", targets, n_classes, f"{n_classes} classes")
     if len(targets.unique()) != len(targets):
         raise ValueError(f"target={targets.tolist()} repeats a class, expected each once")
     return targets
 
 
 def _checked_cue(
-    cue: Direction | int | Sequence[int] | Tensor,
+    cue: Direction | int | list[int] | tuple[int, ...] | Tensor,
     train: FeatureSet,
     is_target: Tensor,
     n_features: int,
 ) -> tuple[Cue, tuple[int, ...], str]:
     """What to intervene on, neurons to report, and what it is in words."""
-    # Captum, which `attr` imports, is not needed by an edit: asked for by its name.
-    if type(cue).__name__ == "Direction":
-        from captum_neuroinspect.attr.direction import Direction
+    # Captum imports matplotlib, which importing an edit does not need.
+    from captum_neuroinspect.attr.direction import Direction
 
-        if isinstance(cue, Direction):
-            if len(cue) != n_features:
-                raise ValueError(
-                    f"cue has {len(cue)} features, expected {n_features}, as many as the head takes"
-                )
-            return cue_of_direction(cue.shift, cue.reading), cue.neurons(_N_NAMED), "direction"
-    neurons = checked_neurons(cue, n_features)  # type: ignore[arg-type]
+    if isinstance(cue, Direction):
+        if len(cue) != n_features:
+            raise ValueError(
+                f"cue has {len(cue)} features, expected {n_features}, as many as the head takes"
+            )
+        return cue_of_direction(cue.shift, cue.reading), cue.neurons(_N_NAMED), "direction"
+    neurons = checked_neurons(cue, n_features)
     found = cue_of_neurons(neurons, train, is_target)
     return found, tuple(neurons.tolist()), f"{len(neurons)} neurons"
 

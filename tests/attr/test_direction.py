@@ -45,6 +45,12 @@ def test_positions_and_moves_along_a_direction(seed):
     torch.testing.assert_close(direction.positions(z), by_lstsq, **close)
 
 
+def test_without_any_spread_the_direction_is_the_plain_difference():
+    direction = cue_direction(_set([[5.0, 1.0]], [0]), REFERENCE.subset(torch.tensor([1, 3])))
+    assert torch.equal(direction.spread, torch.ones(2))
+    assert torch.equal(direction.shift, torch.tensor([-2.0, 3.0]))
+
+
 def test_mean_mistake_lies_one_step_below_its_class():
     mistakes = _set([[5.0, 1.0], [1.0, -3.0]], [0, 0])
     direction = cue_direction(mistakes, REFERENCE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -119,6 +121,22 @@ def test_same_seed_and_any_order_of_samples(planted, intervention):
         torch.testing.assert_close(one.head.weight, other.head.weight, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("intervention", ["swap", "project"])
+def test_the_origin_of_features_does_not_matter(planted, intervention):
+    """Features may be negative; a bias takes the difference up."""
+    head, train, validation, *_ = planted
+    if head.bias is None:
+        pytest.skip("nothing takes the difference up")
+    moved = copy.deepcopy(head)
+    with torch.no_grad():
+        moved.bias += moved.weight.sum(1) * 0.5
+    sets = (feature_set(moved, one.features - 0.5, one.labels) for one in (train, validation))
+    options = RemovalOptions(intervention)
+    other = remove_cue(moved, *sets, target=0, cue=CUE, options=options).head
+    expected = _removed(planted, CUE, intervention=intervention).head.weight
+    torch.testing.assert_close(other.weight, expected, atol=2e-3, rtol=1e-3)
+
+
 def test_the_original_and_the_global_seed_are_left_alone(planted):
     head = planted[0]
     state = torch.get_rng_state()
@@ -183,6 +201,9 @@ def test_it_refuses_sets(planted):
         remove_cue(head, train, train, target=0, cue=CUE)
     with pytest.raises(ValueError, match="no sample in train"):
         remove_cue(head, train.subset(train.labels != 0), validation, target=0, cue=CUE)
+    many = FeatureSet(train.features, train.logits, F.one_hot(train.labels, N_CLASSES))
+    with pytest.raises(ValueError, match="train has multi-hot labels"):
+        remove_cue(head, many, validation, target=0, cue=CUE)
     with pytest.raises(ValueError, match="validation has 2 features"):
         remove_cue(head, train, _narrow(validation), target=0, cue=CUE)
 
