@@ -1,5 +1,6 @@
 """Mistakes, the counterfactual change of their features, and a ranking of neurons."""
 
+from captum_neuroinspect.attr.direction import Direction, cue_direction
 from captum_neuroinspect.attr.elastic_net import Counterfactual, ElasticNet
 from captum_neuroinspect.attr.fista import FISTA
 from captum_neuroinspect.attr.neuron_counterfactual import NeuronCounterfactual
@@ -12,11 +13,13 @@ __all__ = [
     "FISTA",
     "SGD",
     "Counterfactual",
+    "Direction",
     "ElasticNet",
     "NeuronCounterfactual",
     "NeuronList",
     "NeuronRanking",
     "Reference",
+    "cue_direction",
     "neuron_saliency",
     "rank_neurons",
     "saliency_figure",

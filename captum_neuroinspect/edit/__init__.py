@@ -1,5 +1,10 @@
 """Weaken a false correlation in the decision layer, and show what it costs and gains."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from captum_neuroinspect._core.lazy import lazy_names
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
 from captum_neuroinspect.edit.controls import Control, run_controls
 from captum_neuroinspect.edit.cross_fitting import cross_fit, fit_and_judge
@@ -15,9 +20,15 @@ from captum_neuroinspect.edit.method_records import (
     ConstraintRecord,
     HeldOutAccuracy,
     MendRecord,
+    RemovalRecord,
 )
 from captum_neuroinspect.edit.probability_ratio import probability_ratio
+from captum_neuroinspect.edit.removal_options import RemovalOptions
+from captum_neuroinspect.edit.remove_cue import remove_cue
 from captum_neuroinspect.edit.verdict import ClassChange, Verdict, verdict_on
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.attr.direction import Direction, cue_direction
 
 __all__ = [
     "Anchor",
@@ -25,6 +36,7 @@ __all__ = [
     "ComparisonRecord",
     "ConstraintRecord",
     "Control",
+    "Direction",
     "EditOptions",
     "EditSettings",
     "Estimate",
@@ -35,11 +47,14 @@ __all__ = [
     "Judged",
     "MendRecord",
     "Paired",
+    "RemovalOptions",
+    "RemovalRecord",
     "Training",
     "Verdict",
     "calibration_error",
     "compare_heads",
     "cross_fit",
+    "cue_direction",
     "edit_head",
     "edit_through_images",
     "fit_and_judge",
@@ -47,6 +62,11 @@ __all__ = [
     "mend",
     "paired_change",
     "probability_ratio",
+    "remove_cue",
     "run_controls",
     "verdict_on",
 ]
+
+# Captum, which `attr` imports, is not loaded before one of these is used.
+_OF_ATTR = dict.fromkeys(("Direction", "cue_direction"), "direction")
+__getattr__, _ = lazy_names("captum_neuroinspect.attr", _OF_ATTR)

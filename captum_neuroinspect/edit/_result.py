@@ -30,6 +30,7 @@ from captum_neuroinspect.edit.method_records import (
     ComparisonRecord,
     ConstraintRecord,
     MendRecord,
+    RemovalRecord,
 )
 from captum_neuroinspect.edit.probability_ratio import Link
 from captum_neuroinspect.edit.verdict import MULTI_HOT, UNJUDGED, Verdict, verdict_on
@@ -51,8 +52,8 @@ class HeadEdit:
             constrained. :attr:`target` and :attr:`neurons` are those of a single one.
         before: the original's results on the validation set.
         after: the edited head's.
-        method: how it was made: what belongs to :func:`edit_head`, :func:`mend` or
-            :func:`compare_heads` alone.
+        method: how it was made: what belongs to :func:`edit_head`, :func:`mend`,
+            :func:`remove_cue` or :func:`compare_heads` alone.
         link: from logits to probabilities.
         class_names: one name a class, or ``None``.
         group_shares: share of each group of the training set, or ``None``.
@@ -71,7 +72,7 @@ class HeadEdit:
     targets: dict[int, tuple[int, ...]]
     before: Evaluation
     after: Evaluation
-    method: ConstraintRecord | MendRecord | ComparisonRecord = field(
+    method: ConstraintRecord | MendRecord | RemovalRecord | ComparisonRecord = field(
         default_factory=ComparisonRecord
     )
     link: Link = "softmax"
@@ -422,7 +423,12 @@ def compare_heads(
 
 _TOO_MANY = 2**53  # samples; a float counts no further
 _HEADS = ("head", "original")
-_METHODS = {"edit_head": ConstraintRecord, "mend": MendRecord, "comparison": ComparisonRecord}
+_METHODS = {
+    "edit_head": ConstraintRecord,
+    "mend": MendRecord,
+    "remove_cue": RemovalRecord,
+    "comparison": ComparisonRecord,
+}
 _PLAIN = (
     "targets",
     "before",

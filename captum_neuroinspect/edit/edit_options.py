@@ -33,8 +33,8 @@ class Anchor:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_choice("anchor.to", self.to, ("predictions", "weights"))
-        _set_number(self, "weight", may_be_zero=True)
+        check_choice("anchor.to", self.to, ("predictions", "weights"))
+        set_number(self, "weight", may_be_zero=True)
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Training:
     def __post_init__(self) -> None:
         _check_count("batch_size", self.batch_size)
         _check_count("patience", self.patience)
-        _check_choice("schedule", self.schedule, get_args(Schedule))
-        _set_number(self, "warmup", may_be_zero=True)
+        check_choice("schedule", self.schedule, get_args(Schedule))
+        set_number(self, "warmup", may_be_zero=True)
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,14 @@ class EditOptions:
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
-        _check_choice("penalty", self.penalty, get_args(Penalty))
-        _check_choice("link", self.link, get_args(Link))
+        check_choice("penalty", self.penalty, get_args(Penalty))
+        check_choice("link", self.link, get_args(Link))
         if not (self.anchor is None or isinstance(self.anchor, Anchor)):
             raise TypeError(f"anchor is {self.anchor!r}, expected an Anchor or None")
         if not isinstance(self.training, Training):
             raise TypeError(f"training is {self.training!r}, expected a Training")
-        _set_number(self, "mistake_weight", may_be_zero=False)
-        _set_number(self, "max_cost", may_be_zero=True)
+        set_number(self, "mistake_weight", may_be_zero=False)
+        set_number(self, "max_cost", may_be_zero=True)
 
     @classmethod
     def of(cls, options: Options) -> EditOptions:
@@ -172,10 +172,10 @@ class EditSettings:
     options: EditOptions = field(default_factory=EditOptions)
 
     def __post_init__(self) -> None:
-        _set_number(self, "strength", may_be_zero=True)
-        _set_number(self, "lr", may_be_zero=False)
-        _check_choice("scope", self.scope, get_args(Scope))
-        _check_choice("select", self.select, get_args(Select))
+        set_number(self, "strength", may_be_zero=True)
+        set_number(self, "lr", may_be_zero=False)
+        check_choice("scope", self.scope, get_args(Scope))
+        check_choice("select", self.select, get_args(Select))
         _check_count("n_epochs", self.n_epochs)
         check_whole("seed", self.seed)
         if not isinstance(self.options, EditOptions):
@@ -207,7 +207,8 @@ class EditSettings:
         return self.lr * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Refuse what is none of the choices."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r}, expected one of {choices}")
 
@@ -217,7 +218,7 @@ def _check_count(name: str, value: Any) -> None:
     check_at_least(name, value, 1)
 
 
-def _set_number(options: object, name: str, *, may_be_zero: bool) -> None:
+def set_number(options: object, name: str, *, may_be_zero: bool) -> None:
     """Check a number of a frozen dataclass, and make it a plain one: files hold no NumPy's."""
     value: Any = getattr(options, name)
     try:

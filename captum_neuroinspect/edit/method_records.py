@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from captum_neuroinspect._core.checks import check_at_least, check_between, check_whole
 from captum_neuroinspect.edit._epoch_choice import EpochRecord
 from captum_neuroinspect.edit.edit_options import EditSettings
+from captum_neuroinspect.edit.removal_options import RemovalOptions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,6 +130,48 @@ class ConstraintRecord(MethodRecord):
         losses = axes.twinx()
         losses.plot(epochs, [r.loss for r in self.history], color=_LOSS)
         losses.set_ylabel("loss", color=_LOSS)
+
+
+@dataclass(frozen=True)
+class RemovalRecord(MethodRecord):
+    """Of :func:`remove_cue`.
+
+    Attributes:
+        options: of the interventions and the fit.
+        cue: what was removed: ``"direction"`` or so many neurons.
+        seed: drew the pairs that were swapped.
+        raised_before: by how much the cue raised the targets' logits above the other classes', on
+            average: one step along the direction, or the difference of the class's mean from the
+            others' in the neurons.
+        raised_after: the same of the edited head.
+
+    Raises:
+        TypeError: when ``seed`` is no whole number.
+        ValueError: when a logit is not finite.
+    """
+
+    options: RemovalOptions
+    cue: str
+    seed: int
+    raised_before: float
+    raised_after: float
+
+    def __post_init__(self) -> None:
+        check_whole("seed", self.seed)
+        for name in ("raised_before", "raised_after"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name}={getattr(self, name)}, expected a finite number")
+
+    def describe(self, n_classes: int) -> str:
+        return f"cue removed, {self.options.intervention} of {self.cue}"
+
+    def facts(self) -> dict[str, str]:
+        return {
+            "method": f"cue removed by {self.options.intervention}",
+            "cue": self.cue,
+            "the cue raises the class by": f"{self.raised_before:.2f} -> {self.raised_after:.2f}",
+            "seed": str(self.seed),
+        }
 
 
 @dataclass(frozen=True)

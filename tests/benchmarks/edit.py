@@ -3,11 +3,13 @@
 EfficientNet-Lite0 with heads that learned a cue: a texture under one digit, or (``--photos``) a
 tile on all training photos of one class of a folder. Every method gets the same head, training
 data, half of the field's mistakes, and the same neurons in the same order; validation photos and
-the other half of the mistakes choose among epochs. DFR alone gets more: the held-out photos' group
-labels. Test photos judge. To compare another method, add it to ``methods`` in ``edit_methods.py``.
+the other half of the mistakes choose among epochs. `remove_cue` gets less: the target's mistakes
+locate the cue, and nothing chooses. DFR alone gets more: the held-out photos' group labels. Test
+photos judge. To compare another method, add it to ``methods`` in ``edit_methods.py``.
 
 Run with the package installed:
-``python tests/benchmarks/edit.py [--photos DIR] [--seeds 5] [--first-seed 0] [--cache DIR]``.
+``python tests/benchmarks/edit.py [--photos DIR] [--seeds 5] [--first-seed 0] [--cache DIR]
+[--removals]``.
 """
 
 from __future__ import annotations
@@ -18,19 +20,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edit_cases import EditCase, cases
-from edit_methods import methods
+from edit_methods import Method, methods
+from edit_removals import removals
 from edit_tables import Outcome, print_tables
 from tqdm import tqdm
 
 
-def run(every: Iterable[EditCase]) -> list[Outcome]:
+def run(every: Iterable[EditCase], compared: dict[str, Method]) -> list[Outcome]:
     """All methods on all cases that have a mistake to bring."""
     outcomes = []
     for case in tqdm(every, "cases"):
         if not case.neurons:
             print(f"left out, no mistakes to edit with: {case.data}, {case.scenario}, {case.seed}")
             continue
-        for name, method in methods().items():
+        for name, method in compared.items():
             start = time.perf_counter()
             head = method(case)
             seconds = time.perf_counter() - start
@@ -53,9 +56,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, help="folder to keep features in")
+    parser.add_argument("--removals", action="store_true", help="more ways to remove a cue")
     arguments = parser.parse_args()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    print_tables(run(cases(seeds, arguments.photos, arguments.cache)))
+    compared = methods() | (removals() if arguments.removals else {})
+    print_tables(run(cases(seeds, arguments.photos, arguments.cache), compared))
 
 
 if __name__ == "__main__":

@@ -22,13 +22,13 @@ class _Unnamed(Dataset[Any]):
     """Data without the names of its classes, which are not among the network's."""
 
     def __init__(self, data: Dataset[Any]) -> None:
-        self._data = data
+        self._data = (data,)  # the names of a data set kept as such would be found
 
     def __len__(self) -> int:
-        return len(self._data)  # type: ignore[arg-type]
+        return len(self._data[0])  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Any:
-        return self._data[index]
+        return self._data[0][index]
 
 
 class Collector:

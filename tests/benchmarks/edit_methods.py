@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from edit_cases import EditCase
+from edit_removals import cue_removed, few_neurons, random_direction
 from torch import nn
 
 from captum_neuroinspect import edit_head, mend
@@ -27,6 +28,7 @@ from captum_neuroinspect.edit.baselines import with_mistakes as joined
 Method = Callable[[EditCase], nn.Linear]
 
 BEFORE = "nothing"
+CUE_REMOVED = "cue removed: direction from mistakes"
 FEW, MANY = 6, 50
 
 
@@ -38,6 +40,9 @@ def methods() -> dict[str, Method]:
         "equation (8): 6 neurons, lambda 1, and the mistakes": equation_8(FEW, 1.0, True),
         "equation (8): 50 neurons, lambda 10": equation_8(MANY, 10.0),
         "equation (8): 50 neurons, lambda 10, and the mistakes": equation_8(MANY, 10.0, True),
+        CUE_REMOVED: cue_removed(),
+        "cue removed: 50 neurons": cue_removed(few_neurons),
+        "cue removed: random direction": cue_removed(random_direction),
         "plain retraining, without the mistakes": baseline(Retraining(), with_mistakes=False),
         "plain retraining": baseline(Retraining()),
         "class weights": baseline(ClassWeighting()),

@@ -1,0 +1,113 @@
+"""A direction from mistakes: what it is by hand, and what holds for any."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from captum_neuroinspect import FeatureSet
+from captum_neuroinspect.attr import Direction, cue_direction
+
+
+def _set(features, labels, n_classes=2):
+    features = torch.tensor(features)
+    return FeatureSet(features, torch.zeros(len(features), n_classes), torch.tensor(labels))
+
+
+REFERENCE = _set([[1.0, 4.0], [3.0, 4.0], [0.0, 0.0], [0.0, 2.0]], [0, 0, 1, 1])
+
+
+def test_each_mistake_is_set_against_its_own_class():
+    mistakes = _set([[1.0, 1.0], [1.0, 0.0]], [0, 1])
+    direction = cue_direction(mistakes, REFERENCE)
+    # (2, 4) - (1, 1) and (0, 1) - (1, 0), in the mean; within classes (1, 1, 0, 0) in squares.
+    torch.testing.assert_close(direction.shift, torch.tensor([0.0, 2.0]))
+    torch.testing.assert_close(direction.spread, torch.full((2,), 0.5**0.5))
+
+
+@given(st.integers(0, 50))
+def test_positions_and_moves_along_a_direction(seed):
+    rng = torch.Generator().manual_seed(seed)
+    direction = Direction(torch.randn(7, generator=rng), torch.rand(7, generator=rng) + 0.1)
+    z, where = torch.randn(5, 7, generator=rng), torch.randn(5, generator=rng)
+    close = {"atol": 1e-4, "rtol": 1e-4}
+    by_a_step = direction.positions(z + direction.shift) - direction.positions(z)
+    torch.testing.assert_close(by_a_step, torch.ones(5), **close)
+    placed = direction.placed(z, where)
+    torch.testing.assert_close(direction.positions(placed), where, **close)
+    moved = (placed - z) / (where - direction.positions(z))[:, None]
+    torch.testing.assert_close(moved, direction.shift.expand(5, 7), atol=1e-3, rtol=1e-2)
+    # The same z, read by least squares in units of the spread.
+    units = (direction.shift / direction.spread)[:, None]
+    by_lstsq = torch.linalg.lstsq(units, (z / direction.spread).T).solution[0]
+    torch.testing.assert_close(direction.positions(z), by_lstsq, **close)
+
+
+def test_without_any_spread_the_direction_is_the_plain_difference():
+    direction = cue_direction(_set([[5.0, 1.0]], [0]), REFERENCE.subset(torch.tensor([1, 3])))
+    assert torch.equal(direction.spread, torch.ones(2))
+    assert torch.equal(direction.shift, torch.tensor([-2.0, 3.0]))
+
+
+def test_mean_mistake_lies_one_step_below_its_class():
+    mistakes = _set([[5.0, 1.0], [1.0, -3.0]], [0, 0])
+    direction = cue_direction(mistakes, REFERENCE)
+    of_class = direction.positions(REFERENCE.features[:2]).mean()
+    assert of_class - direction.positions(mistakes.features).mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_the_unit_of_features_does_not_matter(scale):
+    z, labels = torch.rand(12, 4), torch.arange(12) % 2
+    z[:, 3] = 0.5  # never moves
+    sets = [
+        FeatureSet(z * by, torch.zeros(12, 2), labels).split(0.5, seed=1) for by in (1.0, scale)
+    ]
+    one, other = (cue_direction(*pair) for pair in sets)
+    torch.testing.assert_close(one.shift * scale, other.shift)
+    torch.testing.assert_close(one.spread * scale, other.spread)
+    assert one.neurons() == other.neurons()
+
+
+def test_neurons_come_by_their_change_in_units_of_spread():
+    direction = Direction(torch.tensor([1.0, -3.0, 2.0]), torch.tensor([0.1, 1.0, 1.0]))
+    assert direction.neurons() == (0, 1, 2)
+    assert direction.neurons(2) == (0, 1)
+    assert "3 features" in repr(direction)
+
+
+@pytest.mark.parametrize(
+    ("shift", "spread", "error", "match"),
+    [
+        ([1.0], torch.ones(1), TypeError, "shift is"),
+        (torch.ones(2).long(), torch.ones(2), TypeError, "floating point"),
+        (torch.ones(2), torch.ones(3), ValueError, r"expected \(F,\) both"),
+        (torch.ones(1, 2), torch.ones(1, 2), ValueError, r"expected \(F,\) both"),
+        (torch.tensor([torch.nan]), torch.ones(1), ValueError, "NaN"),
+        (torch.ones(2), torch.tensor([1.0, 0.0]), ValueError, "expected above 0"),
+        (torch.zeros(2), torch.ones(2), ValueError, "expected a direction"),
+    ],
+)
+def test_a_direction_refuses(shift, spread, error, match):
+    with pytest.raises(error, match=match):
+        Direction(shift, spread)
+
+
+def test_cue_direction_refuses():
+    mistakes = _set([[5.0, 1.0]], [0])
+    with pytest.raises(TypeError, match="mistakes is Tensor"):
+        cue_direction(mistakes.features, REFERENCE)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    with pytest.raises(ValueError, match="mistakes is empty"):
+        cue_direction(mistakes.subset(nothing), REFERENCE)
+    with pytest.raises(ValueError, match="mistakes have 1 features, reference 2"):
+        cue_direction(_set([[5.0]], [0]), REFERENCE)
+    with pytest.raises(ValueError, match="mistakes of class 1 have no sample"):
+        cue_direction(_set([[5.0, 1.0]], [1]), REFERENCE.subset(torch.tensor([0, 1])))
+    with pytest.raises(ValueError, match="no direction separates"):
+        cue_direction(_set([[2.0, 4.0]], [0]), REFERENCE)
+    several = FeatureSet(torch.ones(1, 2), torch.zeros(1, 2), torch.ones(1, 2).long())
+    with pytest.raises(ValueError, match="reference has multi-hot labels"):
+        cue_direction(mistakes, several)
