@@ -20,7 +20,7 @@ from captum_neuroinspect.inspection.commands.cli import app
 from captum_neuroinspect.inspection.demo import GROUPS, finding, make_digits
 from captum_neuroinspect.photos import Photos
 
-_FEW = {"n_train": 16, "n_validation": 6, "n_field": 8, "n_test": 6}
+_FEW = {"n_train": 16, "n_validation": 6, "n_deployment": 8, "n_test": 6}
 FewDigits = partial(digits_on_textures.DigitsOnTexturesConfig, **_FEW)
 
 
@@ -75,7 +75,7 @@ def test_what_was_made_is_left_as_it_is_and_the_photos_are_those_of_the_data_set
     before = made.model.stat().st_mtime_ns
     assert make_digits(tmp_path, FewDigits(), progress=False) == made
     assert made.model.stat().st_mtime_ns == before
-    data = digits_on_textures.DigitsOnTextures("field", FewDigits())
+    data = digits_on_textures.DigitsOnTextures("deployment", FewDigits())
     photos = Photos.of(made.split("deployment"), class_names=made.class_names)
     assert torch.equal(photos.labels, data.labels)
     on_grass = torch.tensor([photos.item(i).group for i in range(len(photos))]) == 1
