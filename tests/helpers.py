@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from captum_neuroinspect import FeatureSet
 
@@ -41,6 +42,19 @@ class ConvNet(nn.Module):
 def nudged(data: FeatureSet, by: float = 1e-5) -> FeatureSet:
     """The same samples a hair further on: others, that heads judge alike."""
     return replace(data, features=data.features + by)
+
+
+class Listed(Dataset[Any]):
+    """Items from a list."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
 
 
 class Boom(RuntimeError):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect.attr.reference import floored
 
-# Share of the mean spread below which a neuron's own counts no further: one that never moves
-# would make any difference the whole direction.
+# Higher than for rankings: one neuron that hardly moves would make any difference the direction.
 _SMALLEST_SPREAD = 0.1
 
 
@@ -125,9 +125,7 @@ def cue_direction(mistakes: FeatureSet, reference: FeatureSet) -> Direction:
     levels.index_add_(0, reference.labels, reference.features.double())
     levels /= counts.clamp_min(1)[:, None]
     within = reference.features.double() - levels[reference.labels]
-    spread = within.square().mean(0).sqrt()
-    floor = _SMALLEST_SPREAD * float(spread.mean())
-    spread = spread.clamp_min(floor) if floor > 0 else torch.ones_like(spread)
+    spread = floored(within.square().mean(0).sqrt(), _SMALLEST_SPREAD)
     shift = (levels[mistakes.labels] - mistakes.features.double()).mean(0)
     if not shift.any():
         raise ValueError("mistakes have the mean of reference: no direction separates them")

@@ -122,7 +122,7 @@ class Reference:
         # In place: of many classes it is as large as the head.
         level = sums.div_(counts.clamp(min=1))
         level[counts[:, 0] == 0] = features.mean(0)
-        return cls(level, _floored(features.std(0)), effect)
+        return cls(level, floored(features.std(0)), effect)
 
     def for_mistakes(self, w: Tensor) -> Reference:
         """With a weight of the effect that suits these changes, unless one was given."""
@@ -216,6 +216,7 @@ def agreement(w: Tensor) -> float | None:
     return min(max(0.0, float((total @ total - n) / (n * (n - 1)))), 1.0)
 
 
-def _floored(spread: Tensor) -> Tensor:
+def floored(spread: Tensor, smallest: float = _SMALLEST_SPREAD) -> Tensor:
+    """Spreads, at least this share of their mean: a neuron that never moves would be everything."""
     typical = spread.mean()
-    return spread.clamp(min=_SMALLEST_SPREAD * float(typical) if typical > 0 else 1.0)
+    return spread.clamp(min=smallest * float(typical) if typical > 0 else 1.0)

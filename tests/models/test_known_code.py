@@ -47,6 +47,13 @@ def mine(made: Path, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     return tmp_path / "run", {"XDG_CACHE_HOME": tmp_path / "cache"}
 
 
+@pytest.fixture
+def theirs(project: Path, tmp_path: Path) -> Path:
+    """The project as someone else may change it."""
+    shutil.copytree(project, tmp_path / "theirs", symlinks=True)
+    return tmp_path / "theirs"
+
+
 def _project(folder: Path, place: Path) -> Path:
     """A model's file that imports a neighbour when it is read and another when it runs."""
     (folder / "parts").mkdir(parents=True)
@@ -130,11 +137,10 @@ def test_the_content_counts_and_not_the_place(commands, mine, project: Path) -> 
 
 @pytest.mark.parametrize("name", ["neighbour_of_model.py", "parts/__init__.py", "parts/late.py"])
 def test_a_known_file_does_not_vouch_for_its_neighbours(
-    commands, mine, project: Path, tmp_path: Path, name: str
+    commands, mine, theirs: Path, tmp_path: Path, name: str
 ) -> None:
     run, environment = mine
-    theirs, mark = tmp_path / "theirs", tmp_path / "ran"
-    shutil.copytree(project, theirs, symlinks=True)
+    mark = tmp_path / "ran"
     changed = theirs / name
     changed.write_text(EVIL.format(mark=str(mark)) + changed.read_text())
     _refused(commands, _moved(run, theirs / "model.py"), environment, changed.name, mark)
@@ -166,11 +172,10 @@ def test_every_part_of_a_package_is_looked_at(tmp_path: Path, monkeypatch, name:
 
 
 def test_a_module_that_hides_another_is_looked_at(
-    commands, mine, project: Path, tmp_path: Path
+    commands, mine, theirs: Path, tmp_path: Path
 ) -> None:
     run, environment = mine
-    theirs, mark = tmp_path / "theirs", tmp_path / "ran"
-    shutil.copytree(project, theirs, symlinks=True)
+    mark = tmp_path / "ran"
     (theirs / "session_examples.py").write_text(EVIL.format(mark=str(mark)))
     (theirs / "neighbour_of_model").mkdir()
     (theirs / "neighbour_of_model" / "__init__.py").write_text(EVIL.format(mark=str(mark)))
@@ -179,12 +184,11 @@ def test_a_module_that_hides_another_is_looked_at(
 
 @pytest.mark.parametrize("name", ["model.py", "neighbour_of_model.py"])
 def test_compiled_files_beside_known_ones_do_not_run(
-    commands, mine, project: Path, tmp_path: Path, name: str
+    commands, mine, theirs: Path, tmp_path: Path, name: str
 ) -> None:
     """Python takes ``__pycache__`` at its word where its header says "unchecked"."""
     run, environment = mine
-    theirs, mark = tmp_path / "theirs", tmp_path / "ran"
-    shutil.copytree(project, theirs, symlinks=True)
+    mark = tmp_path / "ran"
     path = theirs / name
     code = compile(EVIL.format(mark=str(mark)) + path.read_text(), str(path), "exec")
     header = importlib.util.MAGIC_NUMBER + struct.pack("<L8s", 0b01, b"\0" * 8)
@@ -198,11 +202,10 @@ def test_compiled_files_beside_known_ones_do_not_run(
 
 
 def test_a_compiled_module_without_its_text_is_not_known(
-    commands, mine, project: Path, tmp_path: Path
+    commands, mine, theirs: Path, tmp_path: Path
 ) -> None:
     run, environment = mine
-    theirs, mark = tmp_path / "theirs", tmp_path / "ran"
-    shutil.copytree(project, theirs, symlinks=True)
+    mark = tmp_path / "ran"
     (theirs / "neighbour_of_model.py").unlink()
     code = compile(EVIL.format(mark=str(mark)), "x.py", "exec")
     header = importlib.util.MAGIC_NUMBER + struct.pack("<LLL", 0, 0, 0)

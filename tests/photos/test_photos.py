@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import Listed
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import (
@@ -41,19 +42,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "photos/.ipynb_checkpoints").mkdir()
     (tmp_path / "photos/cat/._a.png").write_bytes(b"macOS")
     return tmp_path / "photos"
-
-
-class Listed(Dataset[Any]):
-    """Items from a list."""
-
-    def __init__(self, items: list[Any]) -> None:
-        self.items = items
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.items[index]
 
 
 class Stream(IterableDataset[Any]):
