@@ -151,8 +151,8 @@ def _locked_name(parent: Path) -> tuple[int, Path]:
     while True:
         lock = parent / f".neuroinspect-{secrets.token_hex(8)}.lock"
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        try_lock(handle)
-        if lock.exists():  # else one that clears up was faster than the lock
+        # One that clears up may be faster than the lock: it has it now, or has removed the file.
+        if try_lock(handle) is not False and lock.exists():
             return handle, lock
         os.close(handle)
 

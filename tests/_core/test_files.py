@@ -26,6 +26,7 @@ from captum_neuroinspect._core.files import (
     write_atomically,
     write_text,
 )
+from captum_neuroinspect._core.locks import try_lock
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="rights and signals of POSIX")
@@ -194,6 +195,25 @@ def test_threads_that_write_one_file_leave_one_whole(tmp_path: Path) -> None:
         thread.join()
     assert path.read_text() in texts
     assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_who_clears_up_between_name_and_lock_takes_no_folder_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others: list[int] = []
+
+    def lock_after_another(handle: int) -> bool | None:
+        if not others:
+            (lock,) = tmp_path.glob(".neuroinspect-*.lock")
+            others.append(os.open(lock, os.O_RDWR))
+            assert try_lock(others[0])
+        return try_lock(handle)
+
+    monkeypatch.setattr(_files, "try_lock", lock_after_another)
+    with _files.partial_folder(tmp_path) as folder:
+        taken = os.fstat(others[0]).st_ino
+        assert folder.with_suffix(".lock").stat().st_ino != taken
+    os.close(others[0])
 
 
 # Errors
