@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import chain, zip_longest
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from captum_neuroinspect.attr import (
     Counterfactual,
     NeuronCounterfactual,
     NeuronRanking,
+    neuron_importance,
     rank_neurons,
 )
 
@@ -74,7 +76,8 @@ class Explanation:
         return f"Explanation({self._title()})"
 
     def _repr_html_(self) -> str:
-        columns = ("neuron", "kind", "in mistakes", "magnitude")
+        known = ("importance",) if self.ranking.has_importance else ()
+        columns = ("neuron", "kind", "in mistakes", "magnitude", *known)
         cells = (_cells(row, len(self.mistakes)) for row in self.rows()[:_N_SHOWN])
         return html_table(columns, cells, self._title())
 
@@ -95,11 +98,14 @@ def explain_mistakes(
     predicted: int | None = None,
     k: int | None = None,
     w: Tensor | Counterfactual | None = None,
+    options: Literal["paper"] | None = None,
 ) -> Explanation:
     """Find the neurons behind the mistakes on a class.
 
-    :class:`NeuronCounterfactual` with the paper's settings, then :func:`rank_neurons`
-    against samples that the head gets right, with its defaults.
+    :class:`NeuronCounterfactual`, then :func:`rank_neurons` against samples that the head gets
+    right, with their defaults. Beside each neuron stands its importance for the class
+    (:func:`~captum_neuroinspect.attr.neuron_importance`) at the mean of the class's right samples
+    in ``reference``; it is left out where none is right.
 
     Args:
         head: the decision layer.
@@ -111,11 +117,13 @@ def explain_mistakes(
         k: votes of each mistake in each direction, as in :func:`rank_neurons`.
         w: the mistakes' counterfactuals, if they are known already: the details, or the
             changes ``(M, F)`` alone.
+        options: ``"paper"``: what the paper's authors publish: changes without a bound, votes
+            without a reference, and the importance at the mean of all ``features``.
 
     Raises:
         TypeError: when ``head`` is not linear.
-        ValueError: when there are no such mistakes, none of them can be turned right, or a
-            class is out of range.
+        ValueError: when there are no such mistakes, none of them can be turned right, a
+            class is out of range, other ``options``, or ``"paper"`` with a reference.
 
     Examples::
 
@@ -128,21 +136,25 @@ def explain_mistakes(
         True
     """
     check_head(head)
+    if options == "paper" and reference is not None:
+        raise ValueError("options='paper' ranks without a reference, expected none")
     mistakes = features.mistakes(target, predicted)
     if not len(mistakes):
         raise ValueError(_no_mistakes(features, target, predicted))
     if w is None:
-        method = NeuronCounterfactual(head, head)
+        method = NeuronCounterfactual(head, head, options=options)
         w = method.attribute_features(mistakes.features, target, return_details=True)
     changes = w.w if isinstance(w, Counterfactual) else w
     if len(changes) != len(mistakes):
         raise ValueError(f"w has {len(changes)} rows for {len(mistakes)} mistakes")
-    ranking = rank_neurons(
-        w,
-        k=None if k is None else min(k, changes.shape[1]),
-        features=mistakes,
-        reference=features if reference is None else reference,
-    )
+    k = None if k is None else min(k, changes.shape[1])
+    if options == "paper":
+        at = neuron_importance(head, features.features.double().mean(0), target)
+        ranking = rank_neurons(w, k=k, importance=at, options=options)
+    else:
+        usual = features if reference is None else reference
+        known = neuron_importance(head, usual, target) if len(usual.correct(target)) else None
+        ranking = rank_neurons(w, k=k, features=mistakes, reference=usual, importance=known)
     return Explanation(target, predicted, mistakes, changes, ranking)
 
 
@@ -172,7 +184,8 @@ def _cells(row: dict[str, str | int | float], n_mistakes: int) -> tuple[object, 
     share = min(float(row["precision"]), 1.0)  # "both" adds two shares
     size = float(row["magnitude"])
     counted = share_with_interval(round(share * n_mistakes), n_mistakes)
-    return row["neuron"], row["kind"], counted, f"{size:.4g}"
+    known = (f"{row['importance']:.4g}",) if "importance" in row else ()
+    return row["neuron"], row["kind"], counted, f"{size:.4g}", *known
 
 
 def _no_mistakes(features: FeatureSet, target: int, predicted: int | None) -> str:

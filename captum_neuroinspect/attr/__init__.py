@@ -3,6 +3,7 @@
 from captum_neuroinspect.attr.direction import Direction, cue_direction
 from captum_neuroinspect.attr.elastic_net import Counterfactual, ElasticNet
 from captum_neuroinspect.attr.fista import FISTA
+from captum_neuroinspect.attr.importance import neuron_importance
 from captum_neuroinspect.attr.neuron_counterfactual import NeuronCounterfactual
 from captum_neuroinspect.attr.neuron_ranking import NeuronList, NeuronRanking, rank_neurons
 from captum_neuroinspect.attr.neuron_saliency import neuron_saliency, saliency_figure
@@ -20,6 +21,7 @@ __all__ = [
     "NeuronRanking",
     "Reference",
     "cue_direction",
+    "neuron_importance",
     "neuron_saliency",
     "rank_neurons",
     "saliency_figure",

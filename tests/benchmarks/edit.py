@@ -9,7 +9,8 @@ photos judge. To compare another method, add it to ``methods`` in ``edit_methods
 
 Run with the package installed:
 ``python tests/benchmarks/edit.py [--photos DIR] [--seeds 5] [--first-seed 0] [--cache DIR]
-[--removals]``.
+[--removals]
+[--only TEXT ...]``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edit_cases import EditCase, cases
-from edit_methods import Method, methods
+from edit_methods import BEFORE, Method, methods
 from edit_removals import removals
 from edit_tables import Outcome, print_tables
 from tqdm import tqdm
@@ -57,9 +58,13 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, help="folder to keep features in")
     parser.add_argument("--removals", action="store_true", help="more ways to remove a cue")
+    parser.add_argument("--only", nargs="+", help="methods whose names contain one of these texts")
     arguments = parser.parse_args()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     compared = methods() | (removals() if arguments.removals else {})
+    if arguments.only:
+        wanted = (BEFORE, *arguments.only)
+        compared = {k: v for k, v in compared.items() if any(text in k for text in wanted)}
     print_tables(run(cases(seeds, arguments.photos, arguments.cache), compared))
 
 

@@ -123,7 +123,8 @@ def _shares(data: ReportData) -> Iterator[tuple[str, float]]:
 
 def _numbers(data: ReportData) -> Iterator[tuple[str, float]]:
     for row in data.ranking:
-        yield f"`score` of neuron {row.neuron}", row.score
+        known = {"score": row.score, "importance": row.importance}
+        yield from ((f"`{k}` of neuron {row.neuron}", v) for k, v in known.items() if v is not None)
     for card in data.neurons:
         if card.core_relevance is not None:
             yield f"`core_relevance` of neuron {card.neuron}", card.core_relevance

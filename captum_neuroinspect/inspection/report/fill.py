@@ -164,6 +164,7 @@ def _ranking(found: Explanation, with_card: set[int]) -> Iterator[RankedNeuron]:
                 score=float(row["magnitude"]),
                 precision=share,
                 n_mistakes=round(share * n_mistakes),
+                importance=float(row["importance"]) if "importance" in row else None,
             )
 
 

@@ -116,6 +116,8 @@ class RankedNeuron:
         precision: share of the explained mistakes (0..1) that have the neuron among
             their strongest.
         n_mistakes: the same as a number of mistakes.
+        importance: the true class's probability with the neuron over that without it, at the
+            mean of the class's right samples; None where unknown.
     """
 
     neuron: int
@@ -124,6 +126,7 @@ class RankedNeuron:
     score: float
     precision: float
     n_mistakes: int
+    importance: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
