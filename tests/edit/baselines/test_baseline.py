@@ -10,14 +10,18 @@ from helpers import feature_set, left_unchanged, linear
 from torch import nn
 
 from captum_neuroinspect.edit.baselines import (
+    AutomaticFeatureReweighting,
     Baseline,
     Budget,
+    ClassBalancedFinetuning,
     ClassWeighting,
     CoefficientNorm,
+    ConceptErasure,
     DeepFeatureReweighting,
     FocalLoss,
     JustTrainTwice,
     Retraining,
+    SelectiveFinetuning,
     SpuriousDirectionRemoval,
     Unchanged,
     Zeroing,
@@ -38,8 +42,12 @@ EVERY = [
     SpuriousDirectionRemoval("class"),
     JustTrainTwice(budget=SHORT),
     DeepFeatureReweighting(strengths=(1.0, 0.1), n_draws=2),
+    ClassBalancedFinetuning(),
+    AutomaticFeatureReweighting(),
+    SelectiveFinetuning(100, budget=SHORT),
+    ConceptErasure(),
 ]
-TRAINED = [b for b in EVERY if hasattr(b, "budget")]
+TRAINED = [b for b in EVERY if hasattr(b, "budget") and not isinstance(b, SelectiveFinetuning)]
 WITH_NEURONS = [
     b for b in EVERY if isinstance(b, (CoefficientNorm, Zeroing, SpuriousDirectionRemoval))
 ]
@@ -49,8 +57,8 @@ by_name = pytest.mark.parametrize("baseline", EVERY, ids=lambda b: b.name)
 def _set(head, n=30, seed=0):
     rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % head.out_features
-    z = torch.rand(n, head.in_features, generator=rng, dtype=torch.float32)
-    return feature_set(head, z, labels, groups=2 * labels + (z[:, 0] > 0.5).long())
+    z = torch.randn(n, head.in_features, generator=rng, dtype=torch.float32)
+    return feature_set(head, z, labels, groups=2 * labels + (z[:, 0] > 0).long())
 
 
 def _bits(data):
