@@ -85,10 +85,10 @@ class ConceptErasure(CheckedBaseline):
     Examples::
 
         >>> ConceptErasure().name
-        'LEACE on inferred groups (shrinkage 0.5)'
+        'LEACE on inferred groups (shrinkage 0.9)'
     """
 
-    shrinkage: float = 0.5
+    shrinkage: float = 0.9
     anchor: float = 1.0
 
     def __post_init__(self) -> None:
