@@ -68,7 +68,7 @@ def _print_summary(outcomes: list[Outcome], data: str) -> None:
     """After, and the gain with its spread over all cases."""
     by_method = _by_method(outcomes)
     before = by_method[BEFORE]
-    harmed = torch.tensor([harm > HARM for harm in _harms(before)])
+    harmed = torch.tensor(are_harmed(before))
     n_seeds = len({o.case[2] for o in outcomes})
     print(f"\n### {data}: {len(before)} cases, {n_seeds} seeds, in %")
     print("\nafter (gain ± its standard deviation over cases)\n")
@@ -107,8 +107,8 @@ def _print_seeds(outcomes: list[Outcome], data: str) -> None:
         print(f"| {method} | {' | '.join(cells)} |")
 
 
-def _harms(before: list[Outcome]) -> list[float]:
-    """How much better each target is without the cue where another class has the cue."""
+def are_harmed(before: list[Outcome]) -> list[bool]:
+    """Whether each target is that much better without the cue where another class has the cue."""
     harms = []
     for one in before:
         others = [
@@ -117,7 +117,7 @@ def _harms(before: list[Outcome]) -> list[float]:
             if o.case[2] == one.case[2] and o.target != one.target
         ]
         harms.append(sum(others) / max(len(others), 1) - one.results["target"])
-    return harms
+    return [harm > HARM for harm in harms]
 
 
 def _gain(pairs: list[tuple[Outcome, Outcome]], measure: str) -> Tensor:

@@ -11,14 +11,18 @@ from torch import nn
 
 from captum_neuroinspect.edit.baselines import (
     CON,
+    AutomaticFeatureReweighting,
     Baseline,
     Budget,
+    ClassBalancedFinetuning,
     ClassWeighting,
     CoefficientNorm,
+    ConceptErasure,
     DeepFeatureReweighting,
     FocalLoss,
     JustTrainTwice,
     Retraining,
+    SelectiveFinetuning,
     SpuriousDirectionRemoval,
     Unchanged,
     Zeroing,
@@ -40,8 +44,12 @@ EVERY = [
     SpuriousDirectionRemoval("class"),
     JustTrainTwice(budget=SHORT),
     DeepFeatureReweighting(strengths=(1.0, 0.1), n_draws=2),
+    ClassBalancedFinetuning(),
+    AutomaticFeatureReweighting(),
+    SelectiveFinetuning(100, budget=SHORT),
+    ConceptErasure(),
 ]
-TRAINED = [b for b in EVERY if hasattr(b, "budget")]
+TRAINED = [b for b in EVERY if hasattr(b, "budget") and not isinstance(b, SelectiveFinetuning)]
 WITH_NEURONS = [
     b for b in EVERY if isinstance(b, (CON, CoefficientNorm, Zeroing, SpuriousDirectionRemoval))
 ]
@@ -51,8 +59,8 @@ by_name = pytest.mark.parametrize("baseline", EVERY, ids=lambda b: b.name)
 def _set(head, n=30, seed=0):
     rng = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % head.out_features
-    z = torch.rand(n, head.in_features, generator=rng, dtype=torch.float32)
-    return feature_set(head, z, labels, groups=2 * labels + (z[:, 0] > 0.5).long())
+    z = torch.randn(n, head.in_features, generator=rng, dtype=torch.float32)
+    return feature_set(head, z, labels, groups=2 * labels + (z[:, 0] > 0).long())
 
 
 def _bits(data):
