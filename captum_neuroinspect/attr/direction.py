@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.same_samples import sample_names
 from captum_neuroinspect.attr.reference import floored
 
 # Higher than for rankings: one neuron that hardly moves would make any difference the direction.
@@ -30,6 +32,8 @@ class Direction:
     Attributes:
         shift: ``(F,)`` :math:`\Delta`; positive for a neuron that is too low in the mistakes.
         spread: ``(F,)`` :math:`\sigma`, above 0.
+        seen: ``(N,)`` int64 names of the mistakes that it was located by, by which
+            :meth:`HeadEdit.judge` leaves them out; ``None`` where they are not known.
 
     Raises:
         TypeError: when these are not tensors of floating point numbers.
@@ -46,6 +50,7 @@ class Direction:
 
     shift: Tensor
     spread: Tensor
+    seen: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("shift", "spread"):
@@ -62,6 +67,8 @@ class Direction:
             raise ValueError("shift or spread has NaN or infinite values")
         if not (self.spread > 0).all():
             raise ValueError(f"spread goes down to {float(self.spread.min())}, expected above 0")
+        if self.seen is not None and not _are_names(self.seen):
+            raise TypeError("seen is no (N,) tensor of int64, expected names of samples or None")
         if not self.shift.any():
             raise ValueError("shift is 0 everywhere, expected a direction")
 
@@ -111,10 +118,13 @@ def cue_direction(mistakes: FeatureSet, reference: FeatureSet) -> Direction:
             features differ in number, labels are multi-hot, or mistakes and reference have the
             same mean.
 
+    Warns:
+        UserWarning: when samples among the mistakes are predicted right.
+
     Examples::
 
         >>> z, labels = torch.tensor([[1.0, 1.0], [3.0, 0.0], [0.0, 0.0]]), torch.zeros(3).long()
-        >>> data = FeatureSet(z, torch.zeros(3, 2), labels)
+        >>> data = FeatureSet(z, torch.tensor([[0.0, 1.0]] * 3), labels)
         >>> reference, mistake = data.subset(torch.tensor([0, 1])), data.subset(torch.tensor([2]))
         >>> cue_direction(mistake, reference).shift
         tensor([2.0000, 0.5000])
@@ -129,7 +139,11 @@ def cue_direction(mistakes: FeatureSet, reference: FeatureSet) -> Direction:
     shift = (levels[mistakes.labels] - mistakes.features.double()).mean(0)
     if not shift.any():
         raise ValueError("mistakes have the mean of reference: no direction separates them")
-    return Direction(shift.float(), spread.float())
+    return Direction(shift.float(), spread.float(), sample_names(mistakes.features))
+
+
+def _are_names(seen: object) -> bool:
+    return isinstance(seen, Tensor) and seen.dtype == torch.int64 and seen.ndim == 1
 
 
 def _check(mistakes: FeatureSet, reference: FeatureSet) -> None:
@@ -148,4 +162,10 @@ def _check(mistakes: FeatureSet, reference: FeatureSet) -> None:
         raise ValueError(
             f"mistakes of class {min(absent)} have no sample of it in reference: expected some "
             "of each class, to set them against"
+        )
+    if n_right := int(mistakes.is_correct.sum()):
+        warnings.warn(
+            f"{n_right} of {len(mistakes)} samples of mistakes are predicted right, and take the "
+            "direction away from the cue: give the mistakes alone, as data.mistakes(target) does",
+            stacklevel=3,
         )

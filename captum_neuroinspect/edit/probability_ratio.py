@@ -87,20 +87,27 @@ def probability_ratio(
     return log_ratios(logits, share, torch.tensor([index]), link)[:, 0, 0].exp()
 
 
-def checked_neurons(neurons: int | list[int] | tuple[int, ...] | Tensor, n_features: int) -> Tensor:
+def checked_neurons(
+    neurons: int | list[int] | tuple[int, ...] | Tensor, n_features: int, name: str = "neurons"
+) -> Tensor:
     """Neurons as indices: at least one, none twice, all in range.
+
+    Args:
+        neurons: as people give them.
+        n_features: of the head.
+        name: of the argument.
 
     Raises:
         TypeError: when they are not whole numbers.
         ValueError: when that is not so.
     """
     if isinstance(neurons, str):
-        raise TypeError(f"neurons={neurons!r}, expected indices of features")
-    chosen = as_indices("neurons", neurons)
+        raise TypeError(f"{name}={neurons!r}, expected indices of features")
+    chosen = as_indices(name, neurons)
     if not len(chosen):
-        raise ValueError("neurons is empty: expected at least one index")
+        raise ValueError(f"{name} is empty: expected at least one index")
     if len(chosen.unique()) != len(chosen):
-        raise ValueError(f"neurons={chosen.tolist()} repeats an index, expected each once")
+        raise ValueError(f"{name}={chosen.tolist()} repeats an index, expected each once")
     check_indices("neuron", chosen, n_features, f"the head takes {n_features} features")
     return chosen
 

@@ -77,7 +77,7 @@ def remove_cue(
         A :class:`HeadEdit`, judged on ``validation``; ``method`` is a :class:`RemovalRecord`.
         Its ``neurons`` are those given, or the ten that differ most along the direction. Its
         ``verdict`` cannot tell before :meth:`HeadEdit.judge` is called with samples that were used
-        for nothing else, not even to locate the cue.
+        for nothing else. Those that a :func:`cue_direction` was located by are left out too.
 
     Raises:
         TypeError: when ``head`` is not linear, ``cue`` is neither a Direction nor whole numbers, or
@@ -115,7 +115,11 @@ def remove_cue(
         new, record = _refitted(head, train, targets, found, kind, chosen, seed)
         named = {int(one): list(neurons) for one in targets}
         edit = compare_heads(head, new, validation, named, train=train)
-        return replace(edit, method=record, seen=names_of(train, validation))
+        located_by = getattr(cue, "seen", None)
+        seen = names_of(train, validation)
+        if located_by is not None:
+            seen = torch.cat([seen, located_by]).unique()
+        return replace(edit, method=record, seen=seen)
 
 
 def _checked_targets(target: int | Sequence[int], n_classes: int) -> Tensor:
@@ -145,7 +149,12 @@ def _checked_cue(
                 f"cue has {len(cue)} features, expected {n_features}, as many as the head takes"
             )
         return cue_of_direction(cue.shift, cue.reading), cue.neurons(_N_NAMED), "direction"
-    neurons = checked_neurons(cue, n_features)
+    if isinstance(cue, Tensor) and cue.is_floating_point():
+        raise TypeError(
+            "cue is a tensor of floating point numbers, expected a Direction, as cue_direction or "
+            "Direction(shift, spread) gives it, or indices of neurons"
+        )
+    neurons = checked_neurons(cue, n_features, "cue")
     found = cue_of_neurons(neurons, train, is_target)
     return found, tuple(neurons.tolist()), f"{len(neurons)} neurons"
 
