@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.same_samples import row_numbers
 from captum_neuroinspect.attr.reference import floored
 
 # Higher than for rankings: one neuron that hardly moves would make any difference the direction.
@@ -27,9 +28,16 @@ class Direction:
     which is as least squares in units of the spread would read it. One step, :math:`z + \Delta`,
     raises the position by 1: it takes the mean mistake to the mean of what was learned.
 
+    It stands where a neuron may: :func:`render_illusions` shows what raises the position,
+    :func:`top_photos` sorts by it, :func:`remove_cue` removes it. ``-direction`` points from what
+    was learned to the mistakes. To name it, give :func:`describe_neurons` the photos at both ends
+    as the evidence of two neurons.
+
     Attributes:
         shift: ``(F,)`` :math:`\Delta`; positive for a neuron that is too low in the mistakes.
         spread: ``(F,)`` :math:`\sigma`, above 0.
+        located_by: ``(N,)`` int64, names of the mistakes that it was found in, or ``None``: they
+            are no judges of an edit that removes it, and :meth:`HeadEdit.judge` leaves them out.
 
     Raises:
         TypeError: when these are not tensors of floating point numbers.
@@ -46,6 +54,7 @@ class Direction:
 
     shift: Tensor
     spread: Tensor
+    located_by: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("shift", "spread"):
@@ -55,6 +64,10 @@ class Direction:
                     f"{name} is {type(value).__name__}, expected a tensor of floating point numbers"
                 )
             object.__setattr__(self, name, value.detach().to("cpu", torch.float32))
+        if (names := self.located_by) is not None and (
+            not isinstance(names, Tensor) or names.dtype != torch.int64
+        ):
+            raise TypeError(f"located_by is {names!r}, expected a tensor of int64, or None")
         shapes = tuple(self.shift.shape), tuple(self.spread.shape)
         if self.shift.ndim != 1 or shapes[0] != shapes[1]:
             raise ValueError(f"shift {shapes[0]} and spread {shapes[1]}, expected (F,) both")
@@ -68,6 +81,9 @@ class Direction:
     def __len__(self) -> int:
         return len(self.shift)
 
+    def __neg__(self) -> Direction:
+        return replace(self, shift=-self.shift)
+
     def __repr__(self) -> str:
         return f"Direction({len(self)} features, mostly neurons {list(self.neurons(5))})"
 
@@ -76,6 +92,15 @@ class Direction:
         """``(F,)`` what positions are read with: ``features @ reading``."""
         in_units = self.shift.double() / self.spread.double()
         return (in_units / self.spread.double() / in_units.square().sum()).float()
+
+    @property
+    def weights(self) -> Tensor:
+        """``(F,)`` weights of the neurons whose sum is the position, in units of its spread.
+
+        As if neurons varied by themselves; what illusions of the direction activate.
+        """
+        in_units = self.shift.double() / self.spread.double()
+        return (in_units / self.spread.double() / in_units.norm()).float()
 
     def positions(self, features: Tensor) -> Tensor:
         """``(N,)`` how far each of the features ``(N, F)`` lies along the direction, in steps."""
@@ -129,7 +154,7 @@ def cue_direction(mistakes: FeatureSet, reference: FeatureSet) -> Direction:
     shift = (levels[mistakes.labels] - mistakes.features.double()).mean(0)
     if not shift.any():
         raise ValueError("mistakes have the mean of reference: no direction separates them")
-    return Direction(shift.float(), spread.float())
+    return Direction(shift.float(), spread.float(), row_numbers(mistakes.features))
 
 
 def _check(mistakes: FeatureSet, reference: FeatureSet) -> None:

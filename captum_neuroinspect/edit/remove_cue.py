@@ -77,7 +77,8 @@ def remove_cue(
         A :class:`HeadEdit`, judged on ``validation``; ``method`` is a :class:`RemovalRecord`.
         Its ``neurons`` are those given, or the ten that differ most along the direction. Its
         ``verdict`` cannot tell before :meth:`HeadEdit.judge` is called with samples that were used
-        for nothing else, not even to locate the cue.
+        for nothing else, not even to locate the cue: it leaves out those of which the direction
+        knows that they did. In what neurons were found only you know.
 
     Raises:
         TypeError: when ``head`` is not linear, ``cue`` is neither a Direction nor whole numbers, or
@@ -115,7 +116,12 @@ def remove_cue(
         new, record = _refitted(head, train, targets, found, kind, chosen, seed)
         named = {int(one): list(neurons) for one in targets}
         edit = compare_heads(head, new, validation, named, train=train)
-        return replace(edit, method=record, seen=names_of(train, validation))
+        seen = names_of(train, validation)
+        located = getattr(cue, "located_by", None)  # of a direction; of neurons nobody knows
+        if located is not None:
+            seen = torch.cat([seen, located]).unique()
+            record = replace(record, n_located=len(located))
+        return replace(edit, method=record, seen=seen)
 
 
 def _checked_targets(target: int | Sequence[int], n_classes: int) -> Tensor:
