@@ -173,7 +173,9 @@ class RemovalRecord(MethodRecord):
 
     def facts(self) -> dict[str, str]:
         return {
-            "method": f"cue removed by {self.options.intervention}",
+            "method": f"cue removed by {self.options.intervention}"
+            + ("" if self.options.refit else ", nothing fitted"),
+            "learned from": "training samples alone: no deployment sample is trained on",
             "cue": self.cue
             if self.n_located is None
             else f"{self.cue} located by {self.n_located:,} mistakes",
@@ -256,6 +258,7 @@ class MendRecord(MethodRecord):
     def facts(self) -> dict[str, str]:
         return {
             "method": "mend",
+            "learned from": "training samples and labelled deployment samples",
             "target weight": f"{self.target_weight:g}",
             "seed": str(self.seed),
         }

@@ -62,7 +62,8 @@ def remove_cue(
     edit that removes it.
 
     All of the head's rows are fitted: some forty copies of the head are held in memory, and three
-    of the training samples' logits.
+    of the training samples' logits. For a head of a thousand classes with training samples of few
+    of them there is ``RemovalOptions(refit=False)``.
 
     Args:
         head: the decision layer, F features to C classes; never changed.
@@ -172,14 +173,12 @@ def _refitted(
     # A head without bias can only ignore a cue whose value is 0 everywhere.
     values = cue.values(train.features.float())
     middle = values.mean(0) if has_bias else torch.zeros(values.shape[1])
-    samples = intervened(train, cue, targets, middle, options, seed)
-    start = (weight, bias)
-    if options.intervention == "project":
-        start = cue.without(weight, bias, middle)
-    anchor = options.anchor_of(has_bias)
-    new = anchored_fit(samples, *start, anchor=anchor, has_bias=has_bias)
-    if options.intervention == "project":
-        new = cue.without(*new, middle)
+    anchor, projects = options.anchor_of(has_bias), options.intervention == "project"
+    new = cue.without(weight, bias, middle) if projects else (weight, bias)
+    if options.refit:
+        samples = intervened(train, cue, targets, middle, options, seed)
+        new = anchored_fit(samples, *new, anchor=anchor, has_bias=has_bias)
+        new = cue.without(*new, middle) if projects else new
     before, after = (cue.response(one, is_target) for one in (weight, new[0]))
     d_weight, d_bias = (
         now.double() - old.double() for now, old in zip(new, (weight, bias), strict=True)
