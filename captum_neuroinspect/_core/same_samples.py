@@ -32,8 +32,8 @@ def row_names(features: Tensor, labels: Tensor | None = None) -> list[str]:
     ]
 
 
-def sample_names(features: Tensor) -> Tensor:
-    """``(N,)`` int64: one name a row of ``(N, F)``, the same for equal features."""
-    # 60 bits tell a billion samples apart, and take little room in a file.
+def row_numbers(features: Tensor) -> Tensor:
+    """``(N,)`` int64, the names of samples as numbers: they take little room in a file."""
+    # 60 bits tell a billion samples apart.
     numbers = [int(name[:15], 16) for name in row_names(features)]
     return torch.tensor(numbers, dtype=torch.int64)

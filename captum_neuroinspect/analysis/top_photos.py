@@ -13,6 +13,7 @@ from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.modules import as_indices, check_indices, device_of, frozen
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.undisturbed import undisturbed
+from captum_neuroinspect.attr.direction import Direction
 from captum_neuroinspect.attr.neuron_ranking import NeuronList
 from captum_neuroinspect.optvis.units.activation import activation_map
 from captum_neuroinspect.optvis.units.reader import Preprocess, UnitReader
@@ -27,10 +28,10 @@ class TopPhotos:
     """The most active photos of each of J neurons, best first.
 
     Attributes:
-        neurons: J of them.
+        neurons: J of them; of a direction a single 0.
         rows: ``(J, k)`` rows of the feature set.
         indices: ``(J, k)`` positions in the data that the set was collected from.
-        activations: ``(J, k)``.
+        activations: ``(J, k)``; of a direction the positions along it.
     """
 
     neurons: tuple[int, ...]
@@ -65,18 +66,22 @@ class Crops:
 
 
 def top_photos(
-    features: FeatureSet, neurons: NeuronList | Iterable[int] | Tensor | int, k: int = 9
+    features: FeatureSet,
+    neurons: NeuronList | Iterable[int] | Tensor | int | Direction,
+    k: int = 9,
 ) -> TopPhotos:
     """Find the photos that activate each neuron most; of equal ones the earlier.
 
     Args:
         features: N samples.
-        neurons: which of the F features.
+        neurons: which of the F features; or a :class:`Direction`: the photos that lie farthest
+            along it. ``-direction`` gives those at its other end.
         k: how many photos; all N when there are fewer.
 
     Raises:
         TypeError: when a neuron is no whole number.
-        ValueError: when a neuron is out of range, ``k`` is below 1, or the set is empty.
+        ValueError: when a neuron is out of range, a direction of another length, ``k`` below 1,
+            or the set empty.
 
     Examples::
 
@@ -90,11 +95,17 @@ def top_photos(
         raise ValueError(f"k={k}, expected at least 1")
     if not len(features):
         raise ValueError("features are of no samples, expected at least one")
-    wanted = _neurons(neurons)
     n_features = features.features.shape[1]
-    check_indices("neuron", wanted, n_features, f"{n_features} features")
+    if isinstance(neurons, Direction):
+        if len(neurons) != n_features:
+            raise ValueError(f"the direction has {len(neurons)} features, expected {n_features}")
+        wanted, values = torch.tensor([0]), neurons.positions(features.features)[:, None]
+    else:
+        wanted = _neurons(neurons)
+        check_indices("neuron", wanted, n_features, f"{n_features} features")
+        values = features.features[:, wanted]
     # Not topk: which of equal values it takes depends on the machine.
-    values, rows = features.features[:, wanted].sort(dim=0, descending=True, stable=True)
+    values, rows = values.sort(dim=0, descending=True, stable=True)
     values, rows = values[:k].T, rows[:k].T
     return TopPhotos(tuple(wanted.tolist()), rows, features.indices[rows], values)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from captum_neuroinspect._core.feature_set import FeatureSet
-from captum_neuroinspect._core.same_samples import sample_names
+from captum_neuroinspect._core.same_samples import row_numbers
 from captum_neuroinspect.attr.reference import floored
 
 # Higher than for rankings: one neuron that hardly moves would make any difference the direction.
@@ -29,11 +29,16 @@ class Direction:
     which is as least squares in units of the spread would read it. One step, :math:`z + \Delta`,
     raises the position by 1: it takes the mean mistake to the mean of what was learned.
 
+    It stands where a neuron may: :func:`render_illusions` shows what raises the position,
+    :func:`top_photos` sorts by it, :func:`remove_cue` removes it. ``-direction`` points from what
+    was learned to the mistakes. To name it, give :func:`describe_neurons` the photos at both ends
+    as the evidence of two neurons.
+
     Attributes:
         shift: ``(F,)`` :math:`\Delta`; positive for a neuron that is too low in the mistakes.
         spread: ``(F,)`` :math:`\sigma`, above 0.
-        seen: ``(N,)`` int64 names of the mistakes that it was located by, by which
-            :meth:`HeadEdit.judge` leaves them out; ``None`` where they are not known.
+        located_by: ``(N,)`` int64, names of the mistakes that it was found in, or ``None``: they
+            are no judges of an edit that removes it, and :meth:`HeadEdit.judge` leaves them out.
 
     Raises:
         TypeError: when these are not tensors of floating point numbers.
@@ -50,7 +55,7 @@ class Direction:
 
     shift: Tensor
     spread: Tensor
-    seen: Tensor | None = None
+    located_by: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("shift", "spread"):
@@ -60,6 +65,10 @@ class Direction:
                     f"{name} is {type(value).__name__}, expected a tensor of floating point numbers"
                 )
             object.__setattr__(self, name, value.detach().to("cpu", torch.float32))
+        if (names := self.located_by) is not None and (
+            not isinstance(names, Tensor) or names.dtype != torch.int64
+        ):
+            raise TypeError(f"located_by is {names!r}, expected a tensor of int64, or None")
         shapes = tuple(self.shift.shape), tuple(self.spread.shape)
         if self.shift.ndim != 1 or shapes[0] != shapes[1]:
             raise ValueError(f"shift {shapes[0]} and spread {shapes[1]}, expected (F,) both")
@@ -67,13 +76,14 @@ class Direction:
             raise ValueError("shift or spread has NaN or infinite values")
         if not (self.spread > 0).all():
             raise ValueError(f"spread goes down to {float(self.spread.min())}, expected above 0")
-        if self.seen is not None and not _are_names(self.seen):
-            raise TypeError("seen is no (N,) tensor of int64, expected names of samples or None")
         if not self.shift.any():
             raise ValueError("shift is 0 everywhere, expected a direction")
 
     def __len__(self) -> int:
         return len(self.shift)
+
+    def __neg__(self) -> Direction:
+        return replace(self, shift=-self.shift)
 
     def __repr__(self) -> str:
         return f"Direction({len(self)} features, mostly neurons {list(self.neurons(5))})"
@@ -83,6 +93,15 @@ class Direction:
         """``(F,)`` what positions are read with: ``features @ reading``."""
         in_units = self.shift.double() / self.spread.double()
         return (in_units / self.spread.double() / in_units.square().sum()).float()
+
+    @property
+    def weights(self) -> Tensor:
+        """``(F,)`` weights of the neurons whose sum is the position, in units of its spread.
+
+        As if neurons varied by themselves; what illusions of the direction activate.
+        """
+        in_units = self.shift.double() / self.spread.double()
+        return (in_units / self.spread.double() / in_units.norm()).float()
 
     def positions(self, features: Tensor) -> Tensor:
         """``(N,)`` how far each of the features ``(N, F)`` lies along the direction, in steps."""
@@ -139,11 +158,7 @@ def cue_direction(mistakes: FeatureSet, reference: FeatureSet) -> Direction:
     shift = (levels[mistakes.labels] - mistakes.features.double()).mean(0)
     if not shift.any():
         raise ValueError("mistakes have the mean of reference: no direction separates them")
-    return Direction(shift.float(), spread.float(), sample_names(mistakes.features))
-
-
-def _are_names(seen: object) -> bool:
-    return isinstance(seen, Tensor) and seen.dtype == torch.int64 and seen.ndim == 1
+    return Direction(shift.float(), spread.float(), row_numbers(mistakes.features))
 
 
 def _check(mistakes: FeatureSet, reference: FeatureSet) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect._core.ratios import Link
-from captum_neuroinspect._core.same_samples import row_names, sample_names
+from captum_neuroinspect._core.same_samples import row_names, row_numbers
 from captum_neuroinspect.edit.penalties import ratio_by_rule
 from captum_neuroinspect.edit.probability_ratio import check_target, checked_neurons
 
@@ -252,9 +252,9 @@ def names_of(*sets: FeatureSet | None) -> Tensor:
         >>> len(names_of(data, None)), is_in(data, names_of(data.subset(torch.tensor([1]))))
         (2, tensor([False,  True, False]))
     """
-    return torch.cat([sample_names(one.features) for one in sets if one is not None]).unique()
+    return torch.cat([row_numbers(one.features) for one in sets if one is not None]).unique()
 
 
 def is_in(features: FeatureSet, seen: Tensor) -> Tensor:
     """``(N,)`` whether a sample has one of these names."""
-    return torch.isin(sample_names(features.features), seen)
+    return torch.isin(row_numbers(features.features), seen)

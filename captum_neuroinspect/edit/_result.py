@@ -60,8 +60,8 @@ class HeadEdit:
         verdict: whether to keep the edit; it cannot tell until :meth:`judge` was called.
         is_kept: whether the edited head is to be used. A session puts the original back,
             ``False``, unless the verdict is "keep" or its user insists.
-        seen: names of the samples that the edit was fitted to or chosen by, by which
-            :meth:`judge` finds them again; ``None`` where they are not known.
+        seen: names of the samples that the edit was fitted to or chosen by, or that located its
+            cue, by which :meth:`judge` finds them again; ``None`` where they are not known.
         judged: samples that the edit was neither fitted to nor chosen by, before and after,
             as :meth:`judge`, :func:`fit_and_judge` and :func:`cross_fit` give them; else ``None``.
         remarks: whatever those who keep the edit write beside it.
@@ -121,8 +121,8 @@ class HeadEdit:
         """This edit with a verdict, by samples that were used for nothing else.
 
         Args:
-            features: samples that the edit was neither fitted to nor chosen by, at least 20.
-                Those that it was are left out, as far as the edit knows them.
+            features: samples that the edit was neither fitted to nor chosen by, and that did not
+                locate its cue, at least 20. The others are left out, as far as the edit knows them.
             max_cost: cap on the cost for all other classes together: :func:`verdict_on`.
 
         Returns:
@@ -148,7 +148,7 @@ class HeadEdit:
         if n_left := len(features) - len(untouched):
             warnings.warn(
                 f"{n_left} of {len(features)} samples are left out of the verdict: the edit was "
-                "fitted to them or chosen by them",
+                "fitted to them or chosen by them, or its cue was located by them",
                 stacklevel=3,
             )
         judged = judged_by(self.original, self.head, untouched)

@@ -144,10 +144,12 @@ class RemovalRecord(MethodRecord):
             average: one step along the direction, or the difference of the class's mean from the
             others' in the neurons.
         raised_after: the same of the edited head.
+        n_located: how many mistakes located the direction, where that is known;
+            ``HeadEdit.seen`` has their names.
 
     Raises:
-        TypeError: when ``seed`` is no whole number.
-        ValueError: when a logit is not finite.
+        TypeError: when ``seed`` or ``n_located`` is no whole number.
+        ValueError: when a logit is not finite, or a count is below 0.
     """
 
     options: RemovalOptions
@@ -155,9 +157,13 @@ class RemovalRecord(MethodRecord):
     seed: int
     raised_before: float
     raised_after: float
+    n_located: int | None = None
 
     def __post_init__(self) -> None:
         check_whole("seed", self.seed)
+        if self.n_located is not None:
+            check_whole("n_located", self.n_located)
+            check_between("n_located", self.n_located, 0, _MOST_SAMPLES)
         for name in ("raised_before", "raised_after"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name}={getattr(self, name)}, expected a finite number")
@@ -167,8 +173,12 @@ class RemovalRecord(MethodRecord):
 
     def facts(self) -> dict[str, str]:
         return {
-            "method": f"cue removed by {self.options.intervention}",
-            "cue": self.cue,
+            "method": f"cue removed by {self.options.intervention}"
+            + ("" if self.options.refit else ", nothing fitted"),
+            "learned from": "training samples alone: no deployment sample is trained on",
+            "cue": self.cue
+            if self.n_located is None
+            else f"{self.cue} located by {self.n_located:,} mistakes",
             "the cue raises the class by": f"{self.raised_before:.2f} -> {self.raised_after:.2f}",
             "seed": str(self.seed),
         }
@@ -248,6 +258,7 @@ class MendRecord(MethodRecord):
     def facts(self) -> dict[str, str]:
         return {
             "method": "mend",
+            "learned from": "training samples and labelled deployment samples",
             "target weight": f"{self.target_weight:g}",
             "seed": str(self.seed),
         }

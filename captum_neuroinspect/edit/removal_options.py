@@ -32,10 +32,15 @@ class RemovalOptions:
             that does not look at the cue), above 0; ``None``: 1 for ``"project"``, else 0.01. Also
             0.01 for a head without bias: its weights must learn what a bias would.
         n_draws: in how many pairs each sample is swapped.
+        refit: whether the head is fitted after ``"project"``. ``False``: it only stops looking at
+            the cue, in closed form, and all other evidence counts as before. That is for heads of
+            many classes with training samples of few of them, which a fit would favour, and needs
+            no memory beyond a few copies of the head.
 
     Raises:
         TypeError: for values of other kinds.
-        ValueError: for a number out of range, or another text.
+        ValueError: for a number out of range, another text, or another intervention than
+            ``"project"`` without a fit.
 
     Examples::
 
@@ -48,6 +53,7 @@ class RemovalOptions:
     target_weight: float = 1.0
     anchor: float | None = None
     n_draws: int = 4
+    refit: bool = True
 
     def __post_init__(self) -> None:
         check_choice("intervention", self.intervention, get_args(Intervention))
@@ -57,6 +63,13 @@ class RemovalOptions:
         check_between("share", self.share, 0, 1)
         check_whole("n_draws", self.n_draws)
         check_at_least("n_draws", self.n_draws, 1)
+        if not isinstance(self.refit, bool):
+            raise TypeError(f"refit is {self.refit!r}, expected True or False")
+        if not self.refit and self.intervention != "project":
+            raise ValueError(
+                f"intervention={self.intervention!r} with refit=False, expected 'project': "
+                "the others are samples to fit to"
+            )
 
     def anchor_of(self, has_bias: bool) -> float:
         """The anchor for a head with or without bias."""

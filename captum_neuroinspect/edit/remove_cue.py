@@ -62,7 +62,8 @@ def remove_cue(
     edit that removes it.
 
     All of the head's rows are fitted: some forty copies of the head are held in memory, and three
-    of the training samples' logits.
+    of the training samples' logits. For a head of a thousand classes with training samples of few
+    of them there is ``RemovalOptions(refit=False)``.
 
     Args:
         head: the decision layer, F features to C classes; never changed.
@@ -77,7 +78,8 @@ def remove_cue(
         A :class:`HeadEdit`, judged on ``validation``; ``method`` is a :class:`RemovalRecord`.
         Its ``neurons`` are those given, or the ten that differ most along the direction. Its
         ``verdict`` cannot tell before :meth:`HeadEdit.judge` is called with samples that were used
-        for nothing else. Those that a :func:`cue_direction` was located by are left out too.
+        for nothing else, not even to locate the cue: it leaves out those of which the direction
+        knows that they did. In what neurons were found only you know.
 
     Raises:
         TypeError: when ``head`` is not linear, ``cue`` is neither a Direction nor whole numbers, or
@@ -115,10 +117,11 @@ def remove_cue(
         new, record = _refitted(head, train, targets, found, kind, chosen, seed)
         named = {int(one): list(neurons) for one in targets}
         edit = compare_heads(head, new, validation, named, train=train)
-        located_by = getattr(cue, "seen", None)
         seen = names_of(train, validation)
-        if located_by is not None:
-            seen = torch.cat([seen, located_by]).unique()
+        located = getattr(cue, "located_by", None)  # of a direction; of neurons nobody knows
+        if located is not None:
+            seen = torch.cat([seen, located]).unique()
+            record = replace(record, n_located=len(located))
         return replace(edit, method=record, seen=seen)
 
 
@@ -175,14 +178,12 @@ def _refitted(
     # A head without bias can only ignore a cue whose value is 0 everywhere.
     values = cue.values(train.features.float())
     middle = values.mean(0) if has_bias else torch.zeros(values.shape[1])
-    samples = intervened(train, cue, targets, middle, options, seed)
-    start = (weight, bias)
-    if options.intervention == "project":
-        start = cue.without(weight, bias, middle)
-    anchor = options.anchor_of(has_bias)
-    new = anchored_fit(samples, *start, anchor=anchor, has_bias=has_bias)
-    if options.intervention == "project":
-        new = cue.without(*new, middle)
+    anchor, projects = options.anchor_of(has_bias), options.intervention == "project"
+    new = cue.without(weight, bias, middle) if projects else (weight, bias)
+    if options.refit:
+        samples = intervened(train, cue, targets, middle, options, seed)
+        new = anchored_fit(samples, *new, anchor=anchor, has_bias=has_bias)
+        new = cue.without(*new, middle) if projects else new
     before, after = (cue.response(one, is_target) for one in (weight, new[0]))
     d_weight, d_bias = (
         now.double() - old.double() for now, old in zip(new, (weight, bias), strict=True)

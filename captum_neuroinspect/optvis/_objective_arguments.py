@@ -17,7 +17,7 @@ from captum_neuroinspect.optvis.units.activation import (
     one_token,
     unit_activation,
 )
-from captum_neuroinspect.optvis.units.image_targets import Directions
+from captum_neuroinspect.optvis.units.image_targets import Directions, HasWeights, as_weights
 
 Index = int | Sequence[int]
 
@@ -39,9 +39,12 @@ class OutputSelector:
     token: Token = "mean"
 
     @classmethod
-    def units(cls, n_channel: Index | Tensor, batch: int | None, token: Token) -> OutputSelector:
-        """Channels, or directions as a floating point tensor ``(F,)`` or ``(N, F)``."""
+    def units(
+        cls, n_channel: Index | Tensor | HasWeights, batch: int | None, token: Token
+    ) -> OutputSelector:
+        """Channels, or directions, also as a floating point tensor ``(F,)`` or ``(N, F)``."""
         check_token(token)
+        n_channel = as_weights(n_channel)
         given = torch.as_tensor(n_channel)
         is_direction = isinstance(n_channel, Tensor) and given.ndim in (1, 2)
         if is_direction and given.is_floating_point():

@@ -459,7 +459,8 @@ class Illusions:
 
     def _names(self) -> list[str]:
         """Neuron and class of each picture."""
-        word = "objective" if self.settings.get("neurons_are") == "objectives" else "neuron"
+        kind = str(self.settings.get("neurons_are", "")).split(" ")[0]
+        word = {"objectives": "objective", "directions": "direction"}.get(kind, "neuron")
         neurons = [f"{word} {neuron}" for neuron in self.neurons]
         classes = self.class_names
         if classes is None and self.classes is not None:

@@ -22,6 +22,7 @@ from captum_neuroinspect._core.optional import LUCENT, optional
 from captum_neuroinspect.optvis._objective_arguments import Index, OutputSelector, one_per_image
 from captum_neuroinspect.optvis.loss import illusion_loss as illusion_loss
 from captum_neuroinspect.optvis.units.activation import Token
+from captum_neuroinspect.optvis.units.image_targets import HasWeights
 
 __all__ = ["class_conditional", "clip_illusion", "illusion_loss", "unit_mean"]
 
@@ -35,7 +36,7 @@ _Activations = Callable[[str], Tensor]
 @wrap_objective()
 def unit_mean(
     layer: str,
-    n_channel: Index | Tensor,
+    n_channel: Index | Tensor | HasWeights,
     batch: int | None = None,
     token: Token = "mean",
 ) -> Callable[[_Activations], Tensor]:
@@ -50,7 +51,7 @@ def unit_mean(
             Swin, are shown with channels first by
             :class:`~captum_neuroinspect.optvis.GuidedModel`.
         n_channel: which channel, from 0, or a direction, ``(F,)`` floats, a weight for each
-            channel; one for all images, or one (a row) for each.
+            channel, or a :class:`Direction`; one for all images, or one (a row) for each.
         batch: only this image of the batch; ``None``: the mean over all.
         token: for a layer of tokens, the ``"mean"``, ``"cls"`` (the first) or a number.
 
@@ -83,7 +84,7 @@ def unit_mean(
 @wrap_objective()
 def class_conditional(
     layer: str,
-    n_channel: Index | Tensor,
+    n_channel: Index | Tensor | HasWeights,
     class_index: Index,
     gamma: float = 0.25,
     logits: str = "labels",
@@ -95,7 +96,7 @@ def class_conditional(
     Args:
         layer: Lucent's name of the neuron's layer.
         n_channel: which channel, from 0, or a direction, ``(F,)`` floats, a weight for each
-            channel; one for all images, or one (a row) for each.
+            channel, or a :class:`Direction`; one for all images, or one (a row) for each.
         class_index: which class, from 0; one for all images or one for each.
         gamma: weight of the logit, 0..1; 0.5 in the paper.
         logits: Lucent's name of the layer that gives the logits. ``"labels"`` is the
@@ -135,7 +136,7 @@ def class_conditional(
 @wrap_objective()
 def clip_illusion(
     layer: str,
-    n_channel: Index | Tensor,
+    n_channel: Index | Tensor | HasWeights,
     class_index: Index,
     text_embedding: Tensor,
     gamma: float = 0.25,
@@ -153,7 +154,7 @@ def clip_illusion(
     Args:
         layer: Lucent's name of the neuron's layer, such as ``"features"``.
         n_channel: which channel, from 0, or a direction, ``(F,)`` floats, a weight for each
-            channel; one for all images, or one (a row) for each.
+            channel, or a :class:`Direction`; one for all images, or one (a row) for each.
         class_index: which class, from 0; one for all images or one for each.
         text_embedding: embedding of the class's name, ``(D,)``, or ``(N, D)`` with
             one for each image; its length does not matter.

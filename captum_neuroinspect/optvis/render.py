@@ -36,6 +36,7 @@ from captum_neuroinspect.optvis._rendering.starts import (
 from captum_neuroinspect.optvis.illusion_options import IllusionOptions, RenderSettings
 from captum_neuroinspect.optvis.illusions import Illusions
 from captum_neuroinspect.optvis.units.activation import n_units
+from captum_neuroinspect.optvis.units.image_targets import HasWeights, as_weights
 from captum_neuroinspect.optvis.units.objective_reader import ObjectiveReader
 from captum_neuroinspect.optvis.units.reader import Preprocess, Reader, UnitReader
 
@@ -48,7 +49,7 @@ _SIZE = 224
 @undisturbed()
 def render_illusions(
     model: nn.Module,
-    neurons: Indices | str | Objective | Sequence[str | Objective],
+    neurons: Indices | HasWeights | str | Objective | Sequence[str | Objective | HasWeights],
     classes: Indices | None = None,
     *,
     layer: nn.Module | str | None = None,
@@ -90,7 +91,8 @@ def render_illusions(
             (:func:`classes_of_neurons` chooses some). Or directions, a floating point tensor
             ``(N, F)`` of a weight for each unit (a feature of a sparse autoencoder, a
             principal component), or ``(F,)`` for every class: A is the weighted sum, and
-            ``neurons`` of the result are the row numbers. Or what Lucent's ``render_vis``
+            ``neurons`` of the result are the row numbers; or a :class:`Direction` or several, such
+            as :func:`cue_direction` gives. Or what Lucent's ``render_vis``
             takes, one or a list: ``"layer:channel"``, an ``Objective``, or a function of what
             gives a layer's output by its name; A is its negative value, and ``neurons`` are
             its positions in the list. One that speaks of several images (``batch=1``,
@@ -160,7 +162,7 @@ def render_illusions(
     if size is None:
         size = _SIZE if lucents is None else lucents.shown_size
     settings = RenderSettings.of(size, n_steps, gamma, seed, options)
-    objectives, neurons, layer = _asked_for(neurons, layer)
+    objectives, neurons, layer = _asked_for(as_weights(neurons), layer)
     pairs = Pairs.of(neurons, classes, class_names)
     transforms, preprocess = as_movement(transforms, as_preprocess(preprocess, model))
     moves = Transforms(transforms, settings.size, settings.options.published)

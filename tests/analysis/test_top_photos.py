@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from captum_neuroinspect import FeatureSet, rank_neurons
 from captum_neuroinspect.analysis import crops, top_photos
+from captum_neuroinspect.attr import Direction
 
 
 @pytest.fixture
@@ -35,6 +36,18 @@ def test_equal_activations_keep_their_order() -> None:
     values = torch.zeros(50, 2)
     found = top_photos(FeatureSet(values, values, torch.zeros(50, dtype=torch.int64)), [1], k=9)
     assert found.rows.tolist() == [list(range(9))]
+
+
+def test_a_direction_sorts_by_positions(features: FeatureSet) -> None:
+    direction = Direction(torch.tensor([1.0, -2.0, 0.0, 0.0, 3.0]), torch.ones(5))
+    positions = direction.positions(features.features)
+    found, other_end = top_photos(features, direction, k=4), top_photos(features, -direction, k=4)
+    assert found.neurons == (0,)
+    assert found.rows.tolist() == [positions.argsort(descending=True)[:4].tolist()]
+    assert other_end.rows.tolist() == [positions.argsort()[:4].tolist()]
+    torch.testing.assert_close(found.activations[0], positions.sort(descending=True).values[:4])
+    with pytest.raises(ValueError, match="the direction has 2 features, expected 5"):
+        top_photos(features, Direction(torch.ones(2), torch.ones(2)))
 
 
 def test_a_list_of_the_ranking_is_taken(features: FeatureSet) -> None:

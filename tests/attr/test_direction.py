@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from captum_neuroinspect import FeatureSet
+from captum_neuroinspect import FeatureSet, render_illusions
 from captum_neuroinspect.attr import Direction, cue_direction
 
 
@@ -80,6 +81,47 @@ def test_neurons_come_by_their_change_in_units_of_spread():
     assert "3 features" in repr(direction)
 
 
+def test_the_other_way_round():
+    direction = Direction(torch.tensor([1.0, -3.0]), torch.tensor([0.5, 1.0]), torch.tensor([7]))
+    z = torch.randn(4, 2)
+    torch.testing.assert_close((-direction).positions(z), -direction.positions(z))
+    torch.testing.assert_close((-direction).weights, -direction.weights)
+    assert (-direction).located_by.tolist() == [7]
+
+
+def test_weights_give_the_position_in_units_of_its_spread():
+    """Of neurons that vary by themselves by ``spread``, the weighted sum varies by 1."""
+    direction = Direction(torch.tensor([1.0, -3.0, 0.5]), torch.tensor([0.5, 1.0, 2.0]))
+    varies = (direction.weights * direction.spread).square().sum().sqrt()
+    assert varies == pytest.approx(1)
+    ratio = direction.weights / direction.reading
+    torch.testing.assert_close(ratio, ratio[:1].expand(3))
+    assert ratio[0] > 0
+
+
+def test_a_direction_knows_the_mistakes_that_located_it():
+    mistakes = _set([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0, 1, 0])
+    names = cue_direction(mistakes, REFERENCE).located_by
+    assert len(names) == 3
+    assert names[0] == names[2] != names[1]
+
+
+def test_illusions_of_a_direction_are_those_of_its_weights():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    )
+    one = Direction(torch.tensor([1.0, 2.0, 0.0, -1.0]), torch.ones(4))
+    options = {"size": 16, "n_steps": 2, "progress": False}
+    found = render_illusions(model, one, [0, 1], **options)
+    by_weights = render_illusions(model, one.weights, [0, 1], **options)
+    assert torch.equal(found.images, by_weights.images)
+    both = render_illusions(model, [one, -one], [0, 0], **options)
+    weights = torch.stack([one.weights, -one.weights])
+    assert torch.equal(both.images, render_illusions(model, weights, [0, 0], **options).images)
+    assert both.captions()[1].startswith("direction 1")
+
+
 @pytest.mark.parametrize(
     ("shift", "spread", "error", "match"),
     [
@@ -101,6 +143,11 @@ def test_samples_that_are_right_are_warned_of():
     mistakes = FeatureSet(torch.rand(3, 2), torch.eye(2)[[0, 1, 1]], torch.zeros(3).long())
     with pytest.warns(UserWarning, match="1 of 3 samples of mistakes are predicted right"):
         cue_direction(mistakes, REFERENCE)
+
+
+def test_names_of_mistakes_are_whole_numbers():
+    with pytest.raises(TypeError, match="located_by is"):
+        Direction(torch.ones(2), torch.ones(2), torch.ones(2))
 
 
 def test_cue_direction_refuses():

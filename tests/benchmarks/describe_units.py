@@ -5,8 +5,8 @@ the pixels: one concept, A or B, A only with B, A without B. Phrases: ImageNet's
 the built-in words (scored by ``LabelSpaceEncoder.pretrained()``, which is Lite2: another network
 than the units') and the attributes. Right: a phrase of the rule that makes the unit active.
 
-Planted causes (``causes``): photos, half of them with text, stripes, blur, dots, fog or a frame; the
-unit of Lite0 that the cause moves most must get the cause's name among the attributes and words.
+Planted causes (``--causes``): photos, half of them with text, stripes, blur, dots, fog or a frame;
+the unit of Lite0 that the cause moves most must get the cause's name.
 
 What rests on the networks is computed once and kept in ``--keep``.
 Run with the package installed: ``python tests/benchmarks/describe_units.py --data clothing``.
@@ -31,6 +31,7 @@ from torch import Tensor
 
 from captum_neuroinspect import collect_features
 from captum_neuroinspect.describe import (
+    ATTRIBUTES,
     DescribeOptions,
     attribute_scores,
     describe_units,
@@ -173,7 +174,7 @@ def print_rules(units: list[Unit], scores: Tensor, names: list[str]) -> None:
         first = [words[0] in u.right for words, u in zip(said, units, strict=True)]
         five = [bool(u.right & set(words)) for words, u in zip(said, units, strict=True)]
         of_kind = [
-            f"{100 * np.mean([hit for hit, u in zip(five, units, strict=True) if u.kind == kind]):.0f}"
+            f"{100 * np.mean([h for h, u in zip(five, units, strict=True) if u.kind == kind]):.0f}"
             for kind in kinds
         ]
         print(f"| {method} | {interval(first)} | {interval(five)} | {' | '.join(of_kind)} |")
@@ -269,8 +270,6 @@ def main() -> None:
     start = time.perf_counter()
     texts = embed_phrases(words, encoder, TEMPLATES, progress=False)
     print(f"{len(words)} words embedded in {time.perf_counter() - start:.0f} s")
-    from captum_neuroinspect.describe import ATTRIBUTES
-
     scores = torch.cat([kept["attributes"], kept["embeddings"] @ texts.T], 1)
     names = _different([*ATTRIBUTES, *words])
     print_rules(

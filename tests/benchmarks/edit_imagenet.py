@@ -26,7 +26,13 @@ from torch import nn
 from tqdm import tqdm
 
 from captum_neuroinspect import edit_head, mend
-from captum_neuroinspect.edit import Anchor, EditOptions
+from captum_neuroinspect.edit import (
+    Anchor,
+    EditOptions,
+    RemovalOptions,
+    cue_direction,
+    remove_cue,
+)
 from captum_neuroinspect.edit.baselines import (
     Baseline,
     JustTrainTwice,
@@ -56,6 +62,9 @@ def methods() -> dict[str, Method]:
         "zero 20 neurons, all classes": baseline(Zeroing("all"), 20),
         "zero 50 neurons, all classes": baseline(Zeroing("all"), 50),
         "zero 100 neurons, all classes": baseline(Zeroing("all"), 100),
+        "cue removed: direction from the mistakes": cue_removed(),
+        "cue removed: direction from the mistakes, nothing fitted": cue_removed(refit=False),
+        "cue removed: 20 neurons, nothing fitted": cue_removed(n_neurons=20, refit=False),
         "equation (8), paper: whole head, 6 neurons": equation_8("head", 6, with_mistakes=False),
         "equation (8), whole head, 20 neurons, and the mistakes": equation_8("head", 20),
         "the same, held near the original's predictions": equation_8(
@@ -117,6 +126,24 @@ def equation_8(
 def cautious(strength: float) -> Method:
     """Little steps near the original; chosen on other splits (seeds 10 and 11)."""
     return equation_8("head", 20, Anchor("predictions", 100.0), lr=1e-4, strength=strength)
+
+
+def cue_removed(n_neurons: int = 0, refit: bool = True) -> Method:
+    """The mistakes only locate the cue, and nothing chooses."""
+
+    def inner(case: MarkedCase) -> nn.Linear:
+        cue = case.neurons[:n_neurons] or cue_direction(case.mistakes, case.train)
+        return remove_cue(
+            case.head,
+            case.train,
+            case.held,
+            target=case.missed,
+            cue=cue,
+            seed=case.seed,
+            options=RemovalOptions(refit=refit),
+        ).head
+
+    return inner
 
 
 def corrected(case: MarkedCase) -> nn.Linear:

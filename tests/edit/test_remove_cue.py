@@ -258,3 +258,46 @@ def test_the_record_refuses():
         RemovalRecord(RemovalOptions(), "direction", 0, 1.0, float("nan"))
     with pytest.raises(TypeError, match="seed"):
         RemovalRecord(RemovalOptions(), "direction", 0.5, 1.0, 0.0)
+
+
+def test_what_located_the_cue_does_not_judge(planted):
+    """Only the mistakes that located it are left out; of hand-made directions nobody knows."""
+    *_, met, test = planted
+    direction = _direction(planted)
+    edit = _removed(planted, direction)
+    n_mistakes = len(met.mistakes(0))
+    assert edit.method.n_located == n_mistakes > 0
+    with pytest.warns(UserWarning, match=f"{n_mistakes} of {len(met)} samples are left out"):
+        judged = edit.judge(met)
+    assert judged.verdict.n_judged == len(met) - n_mistakes
+    assert edit.judge(test).verdict.n_judged == len(test)
+    by_hand = _removed(planted, Direction(direction.shift, direction.spread))
+    assert by_hand.method.n_located is None
+    assert by_hand.judge(met).verdict.n_judged == len(met)
+
+
+def test_judges_that_all_located_the_cue_cannot_tell(planted):
+    *_, met, _ = planted
+    with pytest.warns(UserWarning, match="its cue was located by them"):
+        judged = _removed(planted, _direction(planted)).judge(met.mistakes(0))
+    assert judged.verdict.decision == "cannot tell"
+    assert judged.verdict.n_judged == 0
+
+
+def test_without_a_fit_the_head_only_stops_looking(planted):
+    """Its logits are the original's with each sample at the mean position of the training set."""
+    head, train, _, _, test = planted
+    direction = _direction(planted)
+    edit = _removed(planted, direction, refit=False)
+    middle = direction.positions(train.features).mean() if head.bias is not None else 0.0
+    with torch.no_grad():
+        expected = head(direction.placed(test.features, middle))
+        torch.testing.assert_close(edit.head(test.features), expected, atol=1e-4, rtol=1e-4)
+    assert "nothing fitted" in edit.method.facts()["method"]
+
+
+def test_what_is_to_be_fitted_needs_a_fit():
+    with pytest.raises(ValueError, match="intervention='shift' with refit=False"):
+        RemovalOptions("shift", refit=False)
+    with pytest.raises(TypeError, match="refit is 1"):
+        RemovalOptions(refit=1)

@@ -30,8 +30,12 @@ def edit(
         ),
     ] = None,
     method: Annotated[
-        str, typer.Option(help="'mend', or 'equation8': the paper's constraint.")
-    ] = "mend",
+        str | None,
+        typer.Option(
+            help="'mend', 'equation8' (the paper's constraint), or 'remove_cue', which trains on "
+            "no deployment photo. Default: mend, or remove_cue where the cue is ticked."
+        ),
+    ] = None,
     save_model: Annotated[
         Path | None,
         typer.Option(
@@ -63,8 +67,7 @@ def edit(
             from captum_neuroinspect.models.saving import check_save_path
 
             check_save_path(save_model, "--save-model")
-        if method not in ("mend", "equation8"):
-            raise ValueError(f"--method={method!r}, expected 'mend' or 'equation8'")
+        _check_method(method)
         from captum_neuroinspect.inspection.commands import _run_folder as runs
         from captum_neuroinspect.inspection.report.selection import Selection
 
@@ -106,8 +109,12 @@ def _check(picked: Selection | None, session: NeuroInspect) -> None:
             f"the selection has neuron {wrong[0]}, the run's model has {n_features}: "
             "it comes from another run"
         )
-    if not picked.neurons:
-        raise ValueError("the selection has no neurons: tick some in the report")
+    if not (picked.neurons or picked.cue):
+        raise ValueError("the selection has no neurons, and no cue: tick some in the report")
+    if picked.neurons and picked.cue:
+        raise ValueError(
+            "the selection has both the cue and neurons: an edit removes one of them, tick either"
+        )
     assert session.explanation is not None
     if picked.target != session.explanation.target:
         name = session.data.inspected.features.class_name
@@ -119,9 +126,22 @@ def _check(picked: Selection | None, session: NeuroInspect) -> None:
     picked.check_report(session.report_identity)
 
 
-def _edit(session: NeuroInspect, picked: Selection | None, method: str, keep_anyway: bool) -> None:
+def _check_method(method: str | None) -> None:
+    from captum_neuroinspect.inspection.session.fitting import METHODS
+
+    if method is not None and method not in METHODS:
+        raise ValueError(f"--method={method!r}, expected one of {', '.join(METHODS)}")
+
+
+def _edit(
+    session: NeuroInspect, picked: Selection | None, method: str | None, keep_anyway: bool
+) -> None:
     target = None if picked is None else picked.target
-    neurons = None if picked is None else picked.neurons
+    neurons = None if picked is None else picked.neurons or None
+    removes = picked is not None and picked.cue
+    if removes and method not in (None, "remove_cue"):
+        raise ValueError(f"--method={method!r}, but the selection asks to remove the cue")
+    method = "remove_cue" if removes else method or "mend"
     session.edit(target, neurons, method=method, keep_anyway=keep_anyway)  # type: ignore[arg-type]
 
 

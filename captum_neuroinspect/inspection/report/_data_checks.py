@@ -76,6 +76,8 @@ def _class_indices(data: ReportData) -> Iterator[tuple[str, int]]:
         yield f"`predicted` of {mistake.file!r}", mistake.predicted
     for card in data.neurons:
         yield from _card_indices(card)
+    for photo in (*data.cue.most, *data.cue.least) if data.cue else ():
+        yield f"`label` of {photo.file!r}", photo.label
     for changed in data.edit.photos if data.edit else ():
         for name in ("label", "before", "after"):
             yield f"`{name}` of {changed.file!r}", getattr(changed, name)
@@ -121,10 +123,19 @@ def _shares(data: ReportData) -> Iterator[tuple[str, float]]:
                 yield f"`{name}` of {change.name!r}", share
 
 
+def _cue_numbers(data: ReportData) -> Iterator[tuple[str, float]]:
+    if data.cue is None:
+        return
+    yield "`raised` of the cue", data.cue.raised
+    for photo in (*data.cue.most, *data.cue.least):
+        yield f"`activation` of {photo.file!r}", photo.activation
+
+
 def _numbers(data: ReportData) -> Iterator[tuple[str, float]]:
     for row in data.ranking:
         known = {"score": row.score, "importance": row.importance}
         yield from ((f"`{k}` of neuron {row.neuron}", v) for k, v in known.items() if v is not None)
+    yield from _cue_numbers(data)
     for card in data.neurons:
         if card.core_relevance is not None:
             yield f"`core_relevance` of neuron {card.neuron}", card.core_relevance

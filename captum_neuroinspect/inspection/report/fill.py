@@ -16,6 +16,7 @@ from captum_neuroinspect.analysis.explanation import Explanation
 from captum_neuroinspect.inspection.data.parts import InspectionData, PhotoSet
 from captum_neuroinspect.inspection.preflight_checks.preflight import MistakeCount
 from captum_neuroinspect.inspection.report.fill_cards import neuron_cards
+from captum_neuroinspect.inspection.report.fill_cue import cue_card
 from captum_neuroinspect.inspection.report.fill_edit import edit_result
 from captum_neuroinspect.inspection.report.fill_groups import about_groups, group_results
 from captum_neuroinspect.inspection.report.findings import Findings
@@ -63,6 +64,7 @@ def report_data(
         ranking=tuple(_ranking(found, {card.neuron for card in cards})),
         n_explained=len(found.mistakes),
         neurons=cards,
+        cue=cue_card(findings),
         edit=edit_result(findings.comparison, findings.data),
         cautions=tuple(map(without_paths, findings.preflight.warnings)),
         command=command,

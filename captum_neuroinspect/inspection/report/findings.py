@@ -11,6 +11,7 @@ from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect.analysis.comparison import Comparison
 from captum_neuroinspect.analysis.explanation import Explanation
 from captum_neuroinspect.analysis.top_photos import TopPhotos
+from captum_neuroinspect.attr import Direction
 from captum_neuroinspect.inspection.data.parts import InspectionData
 from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight
 from captum_neuroinspect.photos.view import View
@@ -56,6 +57,7 @@ class Findings:
         preflight: what may make the results wrong.
         evidence: for the cards; ``None``: no neuron has one.
         illusions: of inputs of the decision layer, if any were made.
+        cue: what the mistakes lack, as one direction, where it can be located.
         descriptions: words for neurons, if there are any.
         comparison: the edit on the photos that judge it, if there is one.
         encoder: name of the image-text encoder, if there is one.
@@ -73,6 +75,7 @@ class Findings:
     preflight: Preflight
     evidence: NeuronEvidence | None = None
     illusions: Illusions | None = None
+    cue: Direction | None = None
     descriptions: Descriptions | None = None
     comparison: Comparison | None = None
     encoder: str | None = None

@@ -232,6 +232,26 @@ class NeuronCard:
 
 
 @dataclass(frozen=True, eq=False)
+class CueCard:
+    """What is shown of the one direction in which the mistakes differ from the class.
+
+    Attributes:
+        n_mistakes: that located it.
+        raised: by how much a step, from the mistakes to the class's train photos, raises the
+            logit of the class above the mean of the others.
+        most: photos that lie farthest towards what was learned; ``activation`` is the position.
+        least: photos that lie farthest the other way.
+        neurons: that differ most in units of their spread.
+    """
+
+    n_mistakes: int
+    raised: float
+    most: tuple[TopPhoto, ...]
+    least: tuple[TopPhoto, ...]
+    neurons: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Change:
     """A share (0..1) before and after the edit.
 
@@ -348,6 +368,7 @@ class ReportData:
         ranking: the neurons behind the mistakes, in the order to show.
         n_explained: number of mistakes that the ranking explains.
         neurons: a card for each neuron worth a look, in the order to show.
+        cue: the direction that all neurons make together.
         edit: of the decision layer.
         cautions: what may make all of it wrong, a sentence or two each.
         command: the words of the shell command that takes up the selection; the word after
@@ -370,6 +391,7 @@ class ReportData:
     ranking: tuple[RankedNeuron, ...] = ()
     n_explained: int | None = None
     neurons: tuple[NeuronCard, ...] = ()
+    cue: CueCard | None = None
     edit: EditResult | None = None
     cautions: tuple[str, ...] = ()
     command: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from captum_neuroinspect._core.texts import shown
 
 _FORMAT = 1
 _REQUIRED = ("format", "run", "target", "neurons")
-_OPTIONAL = ("notes", "note", "report", "checksum")
+_OPTIONAL = ("notes", "note", "report", "cue", "checksum")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Selection:
         notes: what was written about single neurons, picked or not.
         note: what was written about the whole.
         report: names what the report was about; empty for a selection made by hand.
+        cue: whether the cue is to be removed, in place of what neurons tell.
     """
 
     run: str
@@ -37,6 +38,7 @@ class Selection:
     notes: Mapping[int, str] = field(default_factory=dict)
     note: str = ""
     report: str = ""
+    cue: bool = False
 
     @classmethod
     def load(cls, path: str | Path) -> Selection:
@@ -63,6 +65,7 @@ class Selection:
             "neurons": list(self.neurons),
             "notes": {str(neuron): text for neuron, text in sorted(self.notes.items())},
             "note": self.note,
+            "cue": self.cue,
             "checksum": self.checksum,
         }
         return write_text(path, json.dumps(record, indent=2) + "\n")
@@ -72,6 +75,8 @@ class Selection:
         """CRC-32 of the content, as the report's page works it out too."""
         notes = [[str(neuron), text] for neuron, text in sorted(self.notes.items())]
         parts = [self.run, self.report, self.target, list(self.neurons), notes, self.note]
+        # Added only where it is ticked: selections from before there was a cue stay whole.
+        parts += [True] if self.cue else []
         text = json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
         # As browsers write halves of a character in JSON.
         text = re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
@@ -114,6 +119,7 @@ def _parsed(record: Any) -> Selection:
         notes=_notes(record.get("notes", {})),
         note=_text("note", record.get("note", "")),
         report=_text("report", record.get("report", "")),
+        cue=_truth("cue", record.get("cue", False)),
     )
     if record.get("checksum", found.checksum) != found.checksum:
         raise ValueError(
@@ -126,6 +132,12 @@ def _parsed(record: Any) -> Selection:
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"`{name}` is {_kind(value)}, expected a text")
+    return value
+
+
+def _truth(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"`{name}` is {_kind(value)}, expected true or false")
     return value
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import nn
 
 from captum_neuroinspect.analysis.explanation import mistakes_about
+from captum_neuroinspect.attr import Direction, cue_direction
 from captum_neuroinspect.inspection.data.parts import InspectionData
 
 if TYPE_CHECKING:
     from captum_neuroinspect._core.feature_set import FeatureSet
     from captum_neuroinspect.edit import HeadEdit
 
-Method = Literal["mend", "equation8"]
+Method = Literal["mend", "equation8", "remove_cue"]
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +25,7 @@ class Fitting:
     """What an edit and its controls share.
 
     Attributes:
-        method: ``"mend"`` or ``"equation8"``.
+        method: ``"mend"``, ``"equation8"`` or ``"remove_cue"``.
         head: the decision layer.
         data: the photos and their roles.
         target: the class to edit.
@@ -37,15 +39,19 @@ class Fitting:
     options: Mapping[str, Any]
 
     def edit(self, neurons: Sequence[int] | None, *, keep_anyway: bool) -> HeadEdit:
-        """The edit with its verdict and controls, and whether it is kept."""
+        """The edit with its verdict and controls, and whether it is kept.
+
+        A cue that is removed has no controls: a fit without it would be another kind of fit.
+        """
         from captum_neuroinspect.edit import run_controls
 
         edit = self._made(neurons)
-        edit = edit.with_verdict(
-            run_controls(
-                lambda others: self._control(edit, others), edit, seed=self.options["seed"]
+        if self.method != "remove_cue":
+            edit = edit.with_verdict(
+                run_controls(
+                    lambda others: self._control(edit, others), edit, seed=self.options["seed"]
+                )
             )
-        )
         return replace(
             edit,
             remarks={**edit.remarks, "roles": self.data.roles()},
@@ -60,17 +66,32 @@ class Fitting:
         neurons: Sequence[int] | None,
         **options: Any,
     ) -> HeadEdit:
-        """A head made from these photos, with these neurons or those that ``mend`` finds."""
-        from captum_neuroinspect.edit import edit_head, mend
+        """A head made from these photos, with these neurons or what the method finds."""
+        from captum_neuroinspect.edit import edit_head, mend, remove_cue
 
         options = {"target": self.target, **self.options, **options}
         if self.method == "mend":
             return mend(self.head, train, validation, deployment, neurons=neurons, **options)
+        if self.method == "remove_cue":
+            cue = list(neurons) if neurons else self.cue(train, deployment)
+            return remove_cue(self.head, train, validation, cue=cue, **options)
         assert neurons is not None
         about = mistakes_about(deployment, self.target)
         return edit_head(
             self.head, train, validation, neurons=list(neurons), mistakes=about, **options
         )
+
+    def cue(self, train: FeatureSet, deployment: FeatureSet) -> Direction:
+        """What the deployment mistakes on the class lack, against its train photos.
+
+        Raises:
+            ValueError: when there are no such mistakes, or no train photos of the class.
+        """
+        mistakes = deployment.mistakes(self.target)
+        if not len(mistakes):
+            name = deployment.class_name(self.target)
+            raise ValueError(f"no deployment photo of {name!r} is mistaken: nothing locates a cue")
+        return cue_direction(mistakes, train)
 
     def _made(self, neurons: Sequence[int] | None, **options: Any) -> HeadEdit:
         """Made and judged by photos of the four roles."""

@@ -52,10 +52,11 @@ from captum_neuroinspect.inspection.session.evidence import (
     kept_preprocessing_check,
     neuron_evidence,
 )
-from captum_neuroinspect.inspection.session.fitting import Fitting, Method
+from captum_neuroinspect.inspection.session.fitting import METHODS, Fitting, Method
 from captum_neuroinspect.models.load import LoadedModel
 
 if TYPE_CHECKING:
+    from captum_neuroinspect.attr import Direction
     from captum_neuroinspect.describe import Descriptions
     from captum_neuroinspect.edit import HeadEdit
     from captum_neuroinspect.encoders import ImageTextEncoder
@@ -465,6 +466,22 @@ class NeuroInspect:
         """The photos that activate neurons most: :func:`top_photos`."""
         return top_photos(self.data.inspected.features, self._neurons(neurons), k)
 
+    def cue(self, target: int | str | None = None) -> Direction:
+        """What a class's deployment mistakes lack, as one direction: :func:`cue_direction`.
+
+        ``top_photos(features, session.cue())`` shows the photos that have most of it,
+        :func:`render_illusions` what it looks like, and ``edit(method="remove_cue")`` removes it.
+
+        Args:
+            target: the class; ``None``: the one that was explained last.
+
+        Raises:
+            ValueError: when it has no deployment mistakes, or no train photos.
+        """
+        index = self._explained().target if target is None else self._class(target)
+        fitting = Fitting("remove_cue", self.head, self.data, index, {})
+        return fitting.cue(self.data.train.features, self.data.deployment.features)
+
     @undisturbed()
     def edit(
         self,
@@ -489,15 +506,17 @@ class NeuroInspect:
             neurons: whose influence is weakened, such as those that you picked. ``None``:
                 those behind its mistakes.
             method: ``"mend"``: :func:`mend`, which had the best mean accuracy in the
-                measurements; ``"equation8"``: :func:`edit_head`, the paper's.
+                measurements; ``"equation8"``: :func:`edit_head`, the paper's; ``"remove_cue"``:
+                :func:`remove_cue`, which trains on no deployment photo: without ``neurons`` the
+                :meth:`cue` is removed, with them what they tell of the class.
             keep_anyway: keep the edit whatever the verdict is.
             **options: of that function.
 
         Raises:
             ValueError: for an unknown class or method, or as that function.
         """
-        if method not in ("mend", "equation8"):
-            raise ValueError(f"method={method!r}, expected 'mend' or 'equation8'")
+        if method not in METHODS:
+            raise ValueError(f"method={method!r}, expected one of {', '.join(METHODS)}")
         index = self._explained().target if target is None else self._class(target)
         picked = None if neurons is None else unit_indices(neurons)
         if picked is None and method == "equation8":
@@ -551,6 +570,7 @@ class NeuroInspect:
             preflight=self.preflight(found.target, found.predicted, clock=None),
             evidence=neuron_evidence(self.source, self.data, found, illusions),
             illusions=illusions,
+            cue=self._cue_of(found),
             descriptions=self.descriptions,
             comparison=None if self.last_edit is None else self.compare(),
             encoder=None if self.encoder is None else self.encoder.name,
@@ -628,6 +648,12 @@ class NeuroInspect:
             **{"seed": self.seed, "progress": self.progress, **arguments},
         }
         return [(neuron, place) for neuron in chosen for place in places], given
+
+    def _cue_of(self, found: Explanation) -> Direction | None:
+        """The cue of the explained class, where one can be located."""
+        has_train = bool(self.data.train.features.of_class(found.target).any())
+        has_mistakes = len(self.data.deployment.features.mistakes(found.target)) > 0
+        return self.cue(found.target) if has_train and has_mistakes else None
 
     def _explained(self) -> Explanation:
         if self.explanation is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -104,3 +104,23 @@ class Directions:
 
     def _first(self) -> Tensor:
         return torch.zeros(len(self), dtype=torch.int64, device=self.weights.device)
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """A :class:`Direction`; importing that one imports Captum."""
+
+    @property
+    def weights(self) -> Tensor:
+        """``(F,)`` of the units."""
+        ...
+
+
+def as_weights(neurons: Any) -> Any:
+    """Directions, one or a list of them, as weights; anything else as it is."""
+    if isinstance(neurons, HasWeights):
+        return neurons.weights
+    several = neurons if isinstance(neurons, (list, tuple)) else ()
+    if several and all(isinstance(one, HasWeights) for one in several):
+        return torch.stack([one.weights for one in several])
+    return neurons

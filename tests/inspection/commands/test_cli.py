@@ -34,7 +34,7 @@ from session_examples import (
 from typer.testing import CliRunner, Result
 
 from captum_neuroinspect import __version__
-from captum_neuroinspect.edit import HeadEdit
+from captum_neuroinspect.edit import HeadEdit, RemovalRecord
 from captum_neuroinspect.inspection.commands.cli import app, main
 from captum_neuroinspect.optvis import Illusions
 from captum_neuroinspect.photos import Photos
@@ -172,7 +172,7 @@ def test_from_photos_to_an_edited_model(place: Path, tmp_path: Path) -> None:
     assert edited["head"] == ("edited" if verdict["decision"] == "keep" else "original")
     kept = json.loads((out / "selection.json").read_text())
     assert len(kept.pop("checksum")) == 8
-    assert kept == json.loads(selection.read_text()) | {"notes": {}, "report": ""}
+    assert kept == json.loads(selection.read_text()) | {"notes": {}, "report": "", "cue": False}
     edit = HeadEdit.load(out / "edit.safetensors")
     assert edit.neurons == tuple(neurons[:2])
 
@@ -397,6 +397,20 @@ def test_a_tilde_is_the_home_folder_as_no_shell_expands_it_here(
     assert not (tmp_path / "~").exists()
 
 
+def test_a_ticked_cue_is_removed(run: Path, tmp_path: Path) -> None:
+    picked = _select(tmp_path, neurons=[], cue=True)
+    _json("edit", "--run", run, "--selection", picked, "--quiet")
+    record = HeadEdit.load(run / "edit.safetensors").method
+    assert isinstance(record, RemovalRecord)
+    assert record.cue == "direction"
+    assert record.n_located
+    page = (run / "report.html").read_text("utf-8")
+    assert "remove this cue" in page
+    assert "cue removed by project" in page
+    result = _run("edit", "--run", run, "--selection", picked, "--method", "mend", "--json")
+    assert_one_sentence(result, "--method='mend', but the selection asks to remove the cue")
+
+
 def test_an_edit_without_a_selection_takes_the_blamed_neurons(run: Path) -> None:
     found = _json("edit", "--run", run, "--method", "equation8", "--quiet")
     blamed = json.loads((run / "run.json").read_text())
@@ -612,7 +626,9 @@ def test_bad_selections(run: Path, tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"target": 3}, "the selection is for class 3, the run's model has 3 classes"),
         ({"neurons": [1, 16]}, "the selection has neuron 16, the run's model has 16"),
-        ({"neurons": []}, "the selection has no neurons: tick some in the report"),
+        ({"neurons": []}, "the selection has no neurons, and no cue: tick some in the report"),
+        ({"cue": True}, "the selection has both the cue and neurons"),
+        ({"cue": 1}, "`cue` is a number, expected true or false"),
         ({"target": 0}, "the selection is for 'apple', the run inspects 'coat'"),
         ({"target": "coat"}, "`target` is 'coat', expected a whole number"),
         ({"format": 9}, "`format` is 9, expected 1"),
@@ -624,7 +640,7 @@ def test_bad_selections(run: Path, tmp_path: Path) -> None:
         assert_one_sentence(result, message)
     for more, message in (
         (["--selection", tmp_path / "none.json"], "No such file"),
-        (["--method", "magic"], "--method='magic', expected 'mend' or 'equation8'"),
+        (["--method", "magic"], "--method='magic', expected one of mend, equation8, remove_cue"),
         (["--save-model", "model.bin"], "--save-model='model.bin', expected a name ending in"),
     ):
         assert_one_sentence(_run("edit", "--run", run, *more, "--json"), message)

@@ -13,6 +13,7 @@ from captum_neuroinspect.inspection.report.report_data import (
     ClassResult,
     ClassWeight,
     ConfusedPair,
+    CueCard,
     EditResult,
     IllusionPicture,
     Kind,
@@ -64,8 +65,17 @@ def example_data(
         ranking=tuple(_blamed(i) for i in range(n_neurons + 3)),
         n_explained=40,
         neurons=tuple(_card(pictures, i, side, len(names)) for i in range(n_neurons)),
+        cue=_cue(pictures, side),
         edit=_edit(pictures, names, side),
     )
+
+
+def _cue(pictures: Pictures, side: int) -> CueCard:
+    most, least = (
+        tuple(TopPhoto(pictures(side, side), f"{end}_{n}.jpg", n, sign * (2.0 - n)) for n in (0, 1))
+        for end, sign in (("reeds", 1), ("sand", -1))
+    )
+    return CueCard(40, 5.25, most, least, (neuron_at(0), neuron_at(1)))
 
 
 def neuron_at(position: int) -> int:

@@ -51,6 +51,21 @@ def test_accuracies_and_confusions_are_counted() -> None:
     assert all(pair.label != pair.predicted for pair in data.confusions)
 
 
+def test_the_cue_is_the_direction_of_the_explained_mistakes() -> None:
+    made = _explained()
+    card, cue, part = _filled(made).cue, made.cue(), made.data.inspected
+    assert card is not None
+    assert card.n_mistakes == len(made.data.deployment.features.mistakes(made.explanation.target))
+    positions = cue.positions(part.features.features)
+    most, least = ([photo.activation for photo in end] for end in (card.most, card.least))
+    assert most == pytest.approx(positions.sort(descending=True).values[:8].tolist())
+    assert least == pytest.approx(positions.sort().values[:8].tolist(), abs=1e-6)
+    raised = made.head.weight.detach() @ cue.shift
+    target = made.explanation.target
+    others = torch.cat([raised[:target], raised[target + 1 :]]).mean()
+    assert card.raised == pytest.approx(float(raised[target] - others), abs=1e-5)
+
+
 def test_probabilities_in_blocks_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made = _explained()
     found = made.explanation

@@ -162,6 +162,27 @@ def test_what_is_ticked_and_written_is_in_the_file(
     assert opened.heard.messages == []
 
 
+def test_the_cue_is_ticked_in_place_of_neurons(
+    opener: Opener, example: Path, tmp_path: Path
+) -> None:
+    opened = opener(example)
+    page, cue = opened.page, opened.page.get_by_label("remove this cue")
+    opened.box(_FIRST).check()
+    cue.check()
+    assert not opened.box(_FIRST).is_checked()
+    assert page.locator("#selected").inner_text() == "The cue is to be removed"
+    page.reload()
+    assert cue.is_checked()
+    with page.expect_download() as caught:
+        page.get_by_role("button", name="Download selection.json").click()
+    caught.value.save_as(tmp_path / "selection.json")
+    found = Selection.load(tmp_path / "selection.json")  # two languages, one sum
+    assert (found.cue, found.neurons) == (True, ())
+    opened.box(_SECOND).check()
+    assert not cue.is_checked()
+    assert opened.heard.messages == []
+
+
 def test_a_choice_survives_a_reload_and_can_be_cleared(opener: Opener, example: Path) -> None:
     opened = opener(example)
     opened.box(_SECOND).check()
@@ -172,7 +193,7 @@ def test_a_choice_survives_a_reload_and_can_be_cleared(opener: Opener, example: 
     opened.page.get_by_role("button", name="Clear").click()
     assert len(opened.heard.dialogs) == 1
     assert not opened.box(_SECOND).is_checked()
-    assert opened.page.locator("#selected").inner_text() == "No neuron selected"
+    assert opened.page.locator("#selected").inner_text() == "Nothing selected"
 
 
 def test_ticks_stay_with_what_the_report_is_about(opener: Opener, tmp_path: Path) -> None:
@@ -189,7 +210,7 @@ def test_ticks_stay_with_what_the_report_is_about(opener: Opener, tmp_path: Path
     page = opened.page.context.new_page()  # of the same browser and user
     for name, other in others.items():
         page.goto(write_report(other, tmp_path / name / "run" / "report.html").as_uri())
-        assert page.locator("#selected").inner_text() == "No neuron selected", name
+        assert page.locator("#selected").inner_text() == "Nothing selected", name
     after_edit = replace(data, edit=None, title="Edited", verdict="Better.")
     page.goto(write_report(after_edit, tmp_path / "edited" / "run" / "report.html").as_uri())
     assert page.locator(f"#neuron-{_SECOND} .select").is_checked()

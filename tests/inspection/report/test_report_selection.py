@@ -48,6 +48,14 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
     assert Selection.load(selection.save(tmp_path / "s.json")) == selection
 
 
+def test_a_ticked_cue_is_kept(tmp_path: Path) -> None:
+    selection = Selection("run", 0, (), cue=True)
+    assert Selection.load(selection.save(tmp_path / "s.json")) == selection
+    assert selection.checksum != Selection("run", 0, ()).checksum
+    with pytest.raises(ValueError, match="`cue` is a text, expected true or false"):
+        _load(tmp_path, GOOD | {"cue": "yes"})
+
+
 def test_a_selection_belongs_to_its_report() -> None:
     made = Selection("run", 0, (5,), report="ab12")
     made.check_report("ab12")

@@ -89,7 +89,7 @@ def test_page_needs_nothing_but_itself(tmp_path: Path) -> None:
 
 def test_every_picture_has_a_text_and_a_size(tmp_path: Path) -> None:
     page = _Page(_html(example_data(), tmp_path))
-    assert len(page.images) == 12 + 4 * (2 * 2 + 6 * 2 + 3 * 2) + 8
+    assert len(page.images) == 12 + 4 * (2 * 2 + 6 * 2 + 3 * 2) + 4 + 8
     for image in page.images:
         assert image["alt"]
         assert image["loading"] == "lazy"

@@ -11,7 +11,15 @@ import torch
 from session_examples import loaded, photos, session
 
 from captum_neuroinspect.analysis import mistakes_about
-from captum_neuroinspect.edit import HeadEdit, Verdict, _result, edit_head, mend
+from captum_neuroinspect.edit import (
+    HeadEdit,
+    Verdict,
+    _result,
+    cue_direction,
+    edit_head,
+    mend,
+    remove_cue,
+)
 from captum_neuroinspect.inspection import NeuroInspect
 
 
@@ -61,6 +69,23 @@ def test_the_test_photos_judge_the_edit_and_its_controls(method: str) -> None:
     assert without.name == "without neurons"
     assert (random.name, random.n_draws) == ("with 2 random neurons", 5)
     assert found.about_neurons in edit.summary()
+
+
+def test_a_cue_is_located_by_deployment_mistakes_and_removed_without_them() -> None:
+    made = _with_test()
+    train, met, validation, test = (
+        getattr(made.data, role).features for role in ("train", "deployment", "validation", "test")
+    )
+    direction = cue_direction(met.mistakes(0), train)
+    assert torch.equal(made.cue("apple").shift, direction.shift)
+    by_hand = remove_cue(made.head, train, validation, target=0, cue=direction, seed=0)
+    edit = made.edit("apple", method="remove_cue")
+    assert torch.equal(edit.head.weight, by_hand.head.weight)
+    assert edit.verdict == by_hand.judge(test).verdict
+    assert not edit.verdict.controls
+    by_neurons = remove_cue(made.head, train, validation, target=0, cue=[8, 4], seed=0)
+    edit = made.edit("apple", [8, 4], method="remove_cue")
+    assert torch.equal(edit.head.weight, by_neurons.head.weight)
 
 
 def test_the_same_seed_gives_the_same_verdict() -> None:
