@@ -7,7 +7,7 @@ import torch
 import torchvision
 from helpers import left_unchanged
 from lucent.optvis import objectives, param, transform
-from torch import nn
+from torch import Tensor, nn
 
 from captum_neuroinspect import render_illusions
 from captum_neuroinspect.optvis import IllusionOptions
@@ -205,6 +205,15 @@ BAD = {
     "optimizer": ({"options": IllusionOptions(optimizer=torch.optim.LBFGS)}, "LBFGS"),
     "no optimizer": ({"options": IllusionOptions(optimizer=list)}, "optimizer gave list"),
     "normalises": ({"transforms": [lambda x: 255 * x - 117]}, "transforms gave values from"),
+    "drops images": ({"transforms": [lambda x: x[:0]]}, "transforms gave shape"),
+    "no images": ({"transforms": [lambda x: None]}, "transforms gave NoneType"),
+    "detached": ({"transforms": [Tensor.detach]}, "images without a gradient"),
+    "fixed": (
+        {"param": lambda: (param.image(32)[0], lambda: torch.rand(1, 3, 32, 32))},
+        "do not depend on its parameters",
+    ),
+    "preprocess": ({"preprocess": "imagenet"}, "preprocess='imagenet', expected a function"),
+    "a name of a class": ({"classes": "cat"}, "classes='cat', expected whole numbers"),
     "both": ({"transforms": [transform.normalize()], "preprocess": True}, "expected one of them"),
     "raw values": ({"param": lambda: param.pixel_image((1, 3, 32, 32))}, "to_valid_rgb"),
     "too many": ({"neurons": [1, 2, 3], "param": lambda: param.image(32, batch=2)}, "expected 3"),

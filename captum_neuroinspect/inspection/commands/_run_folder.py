@@ -166,6 +166,30 @@ def open_session(
     return session
 
 
+@contextmanager
+def names_record(folder: Path) -> Iterator[None]:
+    """Say that ``run.json`` named what is not there, as no option did."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error} (named in {shown(folder / _RECORD)}, where the places of model and photos "
+            "may be changed)"
+        ) from error
+
+
+def check_place_of_report(folder: Path) -> None:
+    """Refuse a folder in the report's place before any work.
+
+    Raises:
+        IsADirectoryError: when there is one.
+    """
+    if (folder / REPORT).is_dir():
+        raise IsADirectoryError(
+            f"{shown(folder / REPORT)} is a folder, where the report is to be written: move it away"
+        )
+
+
 def retrace(session: NeuroInspect, settings: RunSettings) -> None:
     """Explain, visualize and describe as the settings say."""
     found = session.explain(settings.target, settings.predicted)
@@ -277,7 +301,17 @@ def next_command(run: Path) -> str:
     """The same with this run's real place, ready for a shell."""
     downloads = Path(os.path.expanduser("~/Downloads"))
     where = downloads if downloads.is_dir() else run.absolute()
-    return shlex.join(edit_command(str(run.absolute()), str(where / SELECTION)))
+    words = edit_command(str(run.absolute()), str(where / SELECTION))
+    return " ".join(map(_as_typed, words))
+
+
+def _as_typed(word: str) -> str:
+    """A word for a shell; control characters as bash and zsh read them, so it can be pasted."""
+    escaped = shown(word)
+    if escaped == word:
+        return shlex.quote(word)
+    # A backslash of the word's own is doubled first, then what steers a terminal is escaped.
+    return "$'" + shown(word.replace("\\", "\\\\").replace("'", "\\'")) + "'"
 
 
 def save_edit(session: NeuroInspect, folder: Path, picked: Selection | None = None) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from captum_neuroinspect.inspection.commands import _shared_options as options
-from captum_neuroinspect.inspection.commands._output import finish, safely
+from captum_neuroinspect.inspection.commands._output import finish, names_option, safely
 
 if TYPE_CHECKING:
     from captum_neuroinspect.analysis.comparison import Comparison
@@ -73,8 +73,13 @@ def edit(
 
         settings = runs.RunSettings.load(run)
         runs.check_one_inspection(settings, run)
-        picked = None if selection is None else Selection.load(selection)
-        session = runs.open_session(settings, run, progress=not quiet, trust=trust)
+        runs.check_place_of_report(run)
+        picked = None
+        if selection is not None:
+            with names_option("--selection", selection):
+                picked = Selection.load(selection)
+        with runs.names_record(run):
+            session = runs.open_session(settings, run, progress=not quiet, trust=trust)
         runs.retrace(session, settings)
         _check(picked, session)
         _edit(session, picked, method, keep_anyway)

@@ -10,7 +10,13 @@ import typer
 
 from captum_neuroinspect._core.files import read_text
 from captum_neuroinspect.inspection.commands import _shared_options as options
-from captum_neuroinspect.inspection.commands._output import caution, finish, safely, say
+from captum_neuroinspect.inspection.commands._output import (
+    caution,
+    finish,
+    names_option,
+    safely,
+    say,
+)
 
 if TYPE_CHECKING:
     from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight
@@ -171,10 +177,8 @@ def file_of_names(path: Path | None) -> tuple[str, ...] | None:
     """
     if path is None:
         return None
-    try:
+    with names_option("--class-names", path):
         text = read_text(path)
-    except ValueError as error:
-        raise ValueError(f"--class-names: {error}") from None
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 

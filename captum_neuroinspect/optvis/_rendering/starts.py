@@ -90,8 +90,10 @@ class Transforms:
         published: ``None`` means the transforms of the authors' code.
 
     Raises:
-        TypeError: when it is neither functions of images nor a function that makes them.
-        ValueError: in a step, when images leave 0..1 far behind.
+        TypeError: when it is neither functions of images nor a function that makes them; in a
+            step, when it gives no images.
+        ValueError: in a step, when images become more or fewer, lose their gradient, or leave
+            0..1 far behind.
     """
 
     def __init__(
@@ -118,8 +120,25 @@ class Transforms:
     def of(self, seeds: Sequence[int], n_steps: int) -> list[Transform]:
         """Transforms of the images with these seeds."""
         made = self._movement(seeds, n_steps) if self._is_made else self._movement
-        checks = [] if self._is_usual else [_near_range]
+        checks = [] if self._is_usual else [partial(_check_moved, n_images=len(seeds)), _near_range]
         return [*made, *checks, partial(resized, size=self._size)]
+
+
+def _check_moved(images: Any, n_images: int) -> Tensor:
+    """Refuse what a transform made of images if they cannot be optimised any more."""
+    if not isinstance(images, Tensor):
+        raise TypeError(f"transforms gave {type(images).__name__}, expected images (N, C, H, W)")
+    if images.ndim != 4 or len(images) != n_images:
+        raise ValueError(
+            f"transforms gave shape {tuple(images.shape)}, expected (N, C, H, W) of "
+            f"{n_images} images"
+        )
+    if not images.requires_grad:
+        raise ValueError(
+            "transforms gave images without a gradient, expected what torch computes from the "
+            "images that they are given, without detach() or no_grad()"
+        )
+    return images
 
 
 def _near_range(images: Tensor) -> Tensor:
@@ -163,8 +182,13 @@ def _is_leaf(param: Any) -> bool:
 
 
 def _check_images(image_f: Callable[[], Tensor], shape: tuple[int, ...]) -> None:
-    with torch.no_grad():
-        images = image_f().detach()
+    images = image_f()
+    if not images.requires_grad:
+        raise ValueError(
+            "param gave images that do not depend on its parameters, expected image_f to compute "
+            "them from these"
+        )
+    images = images.detach()
     if images.shape != shape:
         raise ValueError(f"param gave images of shape {tuple(images.shape)}, expected {shape}")
     low, high = (float(value) for value in images.aminmax())
