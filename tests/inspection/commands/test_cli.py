@@ -262,7 +262,7 @@ def test_people_are_told_what_will_be_done_and_what_comes_next(
     out = tmp_path / "it's my run"
     result = _run(*inspect_arguments(place, out, "--class", "coat"))
     assert result.exit_code == 0
-    assert result.stdout.index("accuracy: ") < result.stdout.index("precision  magnitude")
+    assert re.search(r"^accuracy: .*precision +magnitude", result.stdout, re.DOTALL | re.MULTILINE)
     assert "input: no preprocessing was given: the model sees pixels in 0..1" in result.stdout
     assert re.search(
         r"^coat: \d+ mistakes; \d+ explained, \d+ for validation, \d+ for test, \d+ for train$",
