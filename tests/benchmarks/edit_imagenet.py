@@ -137,7 +137,7 @@ def cue_removed(n_neurons: int = 0, refit: bool = True) -> Method:
             case.head,
             case.train,
             case.held,
-            target=case.missed,
+            target=case.missed[0],  # the fit wants another class beside it
             cue=cue,
             seed=case.seed,
             options=RemovalOptions(refit=refit),
