@@ -10,8 +10,8 @@ those of its class, the one that excites its translated neuron most? Chance: one
 size. *Of 21 near*: does the judge prefer the class to the 20 whose weights in Lite0's head are
 nearest? *Neuron of ten*: does an illusion excite its neuron most of ten that speak for its class?
 Then how the pictures look (``illusion_looks.py``). ``--sweep looks`` compares the defaults with
-what they were before, ``--sweep defaults`` is without and with the encoder only, and ``--sweep
-param`` compares parametrizations.
+what they were before, ``--sweep defaults`` is without and with the encoder only, ``--sweep
+param`` and ``--sweep spectrum`` compare parametrizations.
 
 Several ``--seeds`` are several draws: a row each, and one of all with Wilson's 95 % intervals.
 ``--keep`` is a folder of finished parts: the same call goes on where it was interrupted.
@@ -103,6 +103,14 @@ def variants(
         own = {"class_names": guided["class_names"]}
         maco = {**own, "param": "maco"}
         return {"no CLIP": own, "MACO": maco, "MACO, lr 0.2": {**maco, "options": faster}}
+    if sweep == "spectrum":
+        codes = {
+            f"spectrum of the authors' code, lr {lr}": {
+                "options": replace(options, published=True, lr=lr)
+            }
+            for lr in (0.01, 0.02, 0.04)
+        }
+        return {"no CLIP": {}, **codes}
     if sweep == "looks":
         before = replace(options, **BEFORE)
         return {
@@ -124,7 +132,7 @@ def variants(
 
 
 SWEEPS = ("terms", "gamma", "eps", "steps", "transforms", "temperature", "cheaper", "looks")
-SWEEPS += ("defaults", "param")
+SWEEPS += ("defaults", "param", "spectrum")
 
 
 def asked_for() -> argparse.Namespace:
