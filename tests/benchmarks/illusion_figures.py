@@ -46,9 +46,9 @@ from captum_neuroinspect.optvis import Illusions, classes_of_neurons, neurons_of
 
 SIZE, JUDGED_AT = 224, 240
 GAMMAS = (0.1, 0.25, 0.5, 1.0)
-STEPS = (150, 300, 450, 650)  # the paper's Table V has 300 to 650
+STEPS = (150, 300, 650)  # the paper's Table V has 300 to 650
 NEURON = 0  # Figure 3 shows neuron 0 (of ResNet-18)
-A_CLASS = 60  # photos of clothes for training; as many others are left for the test
+A_CLASS = 30  # photos of clothes for training; as many others are left for the test
 COLUMNS = ("pictures", "pairs", "CPU s a pair", "activation", "logit", "Lite1 says so", "contrast")
 
 

@@ -10,8 +10,7 @@ those of its class, the one that excites its translated neuron most? Chance: one
 size. *Of 21 near*: does the judge prefer the class to the 20 whose weights in Lite0's head are
 nearest? *Neuron of ten*: does an illusion excite its neuron most of ten that speak for its class?
 Then how the pictures look (``illusion_looks.py``). ``--sweep looks`` compares the defaults with
-what they were before, ``--sweep defaults`` is without and with the encoder only, and ``--sweep
-param`` compares parametrizations.
+what they were before, ``--sweep param`` and ``--sweep spectrum`` compare parametrizations.
 
 Several ``--seeds`` are several draws: a row each, and one of all with Wilson's 95 % intervals.
 ``--keep`` is a folder of finished parts: the same call goes on where it was interrupted.
@@ -52,6 +51,7 @@ from captum_neuroinspect.optvis.transform import Transform
 
 # The options of the tables that had 450 steps.
 BEFORE: dict[str, Any] = {"lr": 0.05, "decay_power": 1.0, "contrast": 0.0}
+OF_IMAGES = ("looks", "param", "spectrum")
 
 
 def without(part: str) -> Callable[[Sequence[int], int], list[Transform]]:
@@ -65,6 +65,34 @@ def without(part: str) -> Callable[[Sequence[int], int], list[Transform]]:
         return [random_affine(**still[part], seed=seeds), noise]
 
     return transforms
+
+
+def of_images(
+    sweep: str, guided: dict[str, Any], options: IllusionOptions
+) -> dict[str, dict[str, Any]]:
+    """The sweeps over what images are made of."""
+    own = {"class_names": guided["class_names"]}
+    if sweep == "param":
+        faster = replace(options, lr=0.2)  # for phases, which are radians
+        maco = {**own, "param": "maco"}
+        return {"no CLIP": own, "MACO": maco, "MACO, lr 0.2": {**maco, "options": faster}}
+    if sweep == "spectrum":
+        codes = {
+            f"spectrum of the authors' code, lr {lr}": {
+                **own,
+                "options": replace(options, published=True, lr=lr),
+            }
+            for lr in (0.01, 0.02, 0.04)
+        }
+        return {"no CLIP": own, **codes}
+    before = replace(options, **BEFORE)
+    return {
+        "before, 450 steps": {"options": before, "n_steps": 450},
+        "before": {"options": before},
+        "before, with contrast": {"options": replace(before, contrast=0.2)},
+        "no CLIP": own,
+        "CLIP-Illusion": guided,
+    }
 
 
 def variants(
@@ -96,22 +124,8 @@ def variants(
         parts = ("rotation", "shift", "scale", "noise")
         missing = {f"without {part}": {"transforms": without(part)} for part in parts}
         return {"all transforms": {}, **missing, "none": {"transforms": []}}
-    if sweep == "defaults":
-        return {"no CLIP": {"class_names": guided["class_names"]}, "CLIP-Illusion": guided}
-    if sweep == "param":
-        faster = replace(options, lr=0.2)  # for phases, which are radians
-        own = {"class_names": guided["class_names"]}
-        maco = {**own, "param": "maco"}
-        return {"no CLIP": own, "MACO": maco, "MACO, lr 0.2": {**maco, "options": faster}}
-    if sweep == "looks":
-        before = replace(options, **BEFORE)
-        return {
-            "before, 450 steps": {"options": before, "n_steps": 450},
-            "before": {"options": before},
-            "before, with contrast": {"options": replace(before, contrast=0.2)},
-            "no CLIP": {},
-            "CLIP-Illusion": guided,
-        }
+    if sweep in OF_IMAGES:
+        return of_images(sweep, guided, options)
     if sweep == "temperature":
         return {f"CLIP, T {t}": {**guided, "encoder": encoder.softened(t)} for t in (1, 2, 3, 6)}
     return {
@@ -123,8 +137,7 @@ def variants(
     }
 
 
-SWEEPS = ("terms", "gamma", "eps", "steps", "transforms", "temperature", "cheaper", "looks")
-SWEEPS += ("defaults", "param")
+SWEEPS = ("terms", "gamma", "eps", "steps", "transforms", "temperature", "cheaper", *OF_IMAGES)
 
 
 def asked_for() -> argparse.Namespace:
