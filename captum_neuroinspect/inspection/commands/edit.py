@@ -29,6 +29,12 @@ def edit(
             help="selection.json from the report. Default: the first of the ranking.",
         ),
     ] = None,
+    slice: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Instead of a selection: the neurons behind this slice of the report."
+        ),
+    ] = None,
     method: Annotated[
         str, typer.Option(help="'mend', or 'equation8': the paper's constraint.")
     ] = "mend",
@@ -65,6 +71,8 @@ def edit(
             check_save_path(save_model, "--save-model")
         if method not in ("mend", "equation8"):
             raise ValueError(f"--method={method!r}, expected 'mend' or 'equation8'")
+        if slice is not None and selection is not None:
+            raise ValueError("--slice and --selection are both given, expected one of them")
         from captum_neuroinspect.inspection.commands import _run_folder as runs
         from captum_neuroinspect.inspection.report.selection import Selection
 
@@ -74,7 +82,7 @@ def edit(
         session = runs.open_session(settings, run, progress=not quiet, trust=trust)
         runs.retrace(session, settings)
         _check(picked, session)
-        _edit(session, picked, method, keep_anyway)
+        _edit(session, picked, slice, method, keep_anyway)
         saved = ""
         with runs.changing_run(settings, run):
             kept = runs.save_edit(session, run, picked)
@@ -119,10 +127,22 @@ def _check(picked: Selection | None, session: NeuroInspect) -> None:
     picked.check_report(session.report_identity)
 
 
-def _edit(session: NeuroInspect, picked: Selection | None, method: str, keep_anyway: bool) -> None:
+def _edit(
+    session: NeuroInspect,
+    picked: Selection | None,
+    slice: int | None,
+    method: str,
+    keep_anyway: bool,
+) -> None:
     target = None if picked is None else picked.target
     neurons = None if picked is None else picked.neurons
-    session.edit(target, neurons, method=method, keep_anyway=keep_anyway)  # type: ignore[arg-type]
+    session.edit(
+        target,
+        neurons,
+        method=method,  # type: ignore[arg-type]
+        slice=slice,
+        keep_anyway=keep_anyway,
+    )
 
 
 def _save_model(session: NeuroInspect, settings: RunSettings, path: Path) -> SavedModel:
