@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Literal
@@ -18,9 +19,12 @@ from captum_neuroinspect.attr import (
     Counterfactual,
     NeuronCounterfactual,
     NeuronRanking,
+    Slices,
     neuron_importance,
     rank_neurons,
+    slice_mistakes,
 )
+from captum_neuroinspect.attr.slices import NSlices
 
 __all__ = ["Explanation", "explain_mistakes", "mistakes_about"]
 
@@ -37,6 +41,7 @@ class Explanation:
         mistakes: what was explained, M samples.
         w: ``(M, F)`` their counterfactual changes of the features.
         ranking: the neurons, as :func:`rank_neurons` orders them.
+        slices: the mistakes by their causes, where these were looked for; else ``None``.
     """
 
     target: int
@@ -44,10 +49,22 @@ class Explanation:
     mistakes: FeatureSet
     w: Tensor
     ranking: NeuronRanking
+    slices: Slices | None = None
 
     def __post_init__(self) -> None:
         if len(self.w) != len(self.mistakes):
             raise ValueError(f"w has {len(self.w)} rows for {len(self.mistakes)} mistakes")
+        if self.slices is not None and sum(map(len, self.slices)) != len(self.mistakes):
+            raise ValueError(f"slices do not have {len(self.mistakes)} mistakes together")
+
+    def of_slices(self) -> tuple[Explanation, ...]:
+        """An explanation of each slice; of all mistakes where they are in one."""
+        if self.slices is None or len(self.slices) == 1:
+            return (self,)
+        return tuple(
+            Explanation(self.target, self.predicted, one.mistakes, one.w, one.ranking)
+            for one in self.slices
+        )
 
     def rows(self) -> list[dict[str, str | int | float]]:
         """One dictionary a neuron, the largest magnitude first, ready for pandas."""
@@ -56,13 +73,17 @@ class Explanation:
     def neurons(self, n: int | None = None) -> tuple[int, ...]:
         """The neurons to look at: the best of each kind in turn, the largest magnitude first.
 
+        With several slices, the best of each slice in turn, the largest slice first.
+
         Args:
             n: how many at most; ``None``: all that were ranked.
         """
+        parts = self.of_slices()
+        if len(parts) > 1:
+            return tuple(_in_turn(part.neurons() for part in parts))[:n]
         lists = [getattr(self.ranking, kind) for kind in ("insufficient", "excessive", "both")]
         lists.sort(key=lambda one: -max(one.magnitude, default=0.0))
-        in_turn = chain.from_iterable(zip_longest(*(one.neurons for one in lists)))
-        return tuple(neuron for neuron in in_turn if neuron is not None)[:n]
+        return tuple(_in_turn(one.neurons for one in lists))[:n]
 
     @property
     def confused(self) -> int:
@@ -70,7 +91,11 @@ class Explanation:
         return int(self.mistakes.predictions.bincount().argmax())
 
     def __str__(self) -> str:
-        return f"{self._title()}\n{self.ranking}"
+        parts = self.of_slices()
+        if self.slices is None or len(parts) == 1:
+            return f"{self._title()}\n{self.ranking}"
+        said = (f"slice {i}, {part}" for i, part in enumerate(parts, start=1))
+        return "\n\n".join([f"{self._title()}, {self.slices.reason}", *said])
 
     def __repr__(self) -> str:
         return f"Explanation({self._title()})"
@@ -99,6 +124,8 @@ def explain_mistakes(
     k: int | None = None,
     w: Tensor | Counterfactual | None = None,
     options: Literal["paper"] | None = None,
+    slices: NSlices | None = None,
+    seed: int = 0,
 ) -> Explanation:
     """Find the neurons behind the mistakes on a class.
 
@@ -119,11 +146,16 @@ def explain_mistakes(
             changes ``(M, F)`` alone.
         options: ``"paper"``: what the paper's authors publish: changes without a bound, votes
             without a reference, and the importance at the mean of all ``features``.
+        slices: part the mistakes by their causes, :func:`slice_mistakes`: ``"auto"``, or in so
+            many slices; ``None``: do not.
+        seed: of the slices.
 
     Raises:
-        TypeError: when ``head`` is not linear.
-        ValueError: when there are no such mistakes, none of them can be turned right, a
-            class is out of range, other ``options``, or ``"paper"`` with a reference.
+        ImportError: for slices, when scikit-learn is not installed.
+        TypeError: when ``head`` is not linear, or ``slices`` of another kind.
+        ValueError: when there are no such mistakes, none of them can be turned right, or a
+            class is out of range; for other ``options``, or ``"paper"`` with a reference; for a
+            number of slices that the mistakes cannot be put in.
 
     Examples::
 
@@ -148,14 +180,17 @@ def explain_mistakes(
     if len(changes) != len(mistakes):
         raise ValueError(f"w has {len(changes)} rows for {len(mistakes)} mistakes")
     k = None if k is None else min(k, changes.shape[1])
+    usual = features if reference is None else reference
+    found = None
+    if slices is not None:
+        found = slice_mistakes(w, mistakes, usual, n_slices=slices, k=k, seed=seed)
     if options == "paper":
         at = neuron_importance(head, features.features.double().mean(0), target)
         ranking = rank_neurons(w, k=k, importance=at, options=options)
     else:
-        usual = features if reference is None else reference
         known = neuron_importance(head, usual, target) if len(usual.correct(target)) else None
         ranking = rank_neurons(w, k=k, features=mistakes, reference=usual, importance=known)
-    return Explanation(target, predicted, mistakes, changes, ranking)
+    return Explanation(target, predicted, mistakes, changes, ranking, found)
 
 
 def check_outputs(head: nn.Linear) -> None:
@@ -178,6 +213,12 @@ def mistakes_about(features: FeatureSet, target: int) -> FeatureSet | None:
     about = (features.labels == target) | (features.predictions == target)
     wrong = features.subset(~features.is_correct & about)
     return wrong if len(wrong) else None
+
+
+def _in_turn(lists: Iterable[Iterable[int]]) -> list[int]:
+    """The first of each list, then the second, and so on; each neuron once."""
+    together = chain.from_iterable(zip_longest(*lists))
+    return list(dict.fromkeys(neuron for neuron in together if neuron is not None))
 
 
 def _cells(row: dict[str, str | int | float], n_mistakes: int) -> tuple[object, ...]:

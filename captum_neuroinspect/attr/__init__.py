@@ -9,6 +9,7 @@ from captum_neuroinspect.attr.neuron_ranking import NeuronList, NeuronRanking, r
 from captum_neuroinspect.attr.neuron_saliency import neuron_saliency, saliency_figure
 from captum_neuroinspect.attr.reference import Reference
 from captum_neuroinspect.attr.sgd import SGD
+from captum_neuroinspect.attr.slices import Slice, Slices, slice_mistakes
 
 __all__ = [
     "FISTA",
@@ -20,9 +21,12 @@ __all__ = [
     "NeuronList",
     "NeuronRanking",
     "Reference",
+    "Slice",
+    "Slices",
     "cue_direction",
     "neuron_importance",
     "neuron_saliency",
     "rank_neurons",
     "saliency_figure",
+    "slice_mistakes",
 ]

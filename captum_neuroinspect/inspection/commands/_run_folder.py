@@ -16,6 +16,7 @@ from captum_neuroinspect._core.files import read_text, write_text
 from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect._core.texts import shown
+from captum_neuroinspect.attr.slices import NSlices
 from captum_neuroinspect.edit import HeadEdit
 from captum_neuroinspect.inspection.commands._run_lock import (
     is_of_another,
@@ -45,8 +46,9 @@ class RunSettings:
     """Everything that decides what a run computes; paths are absolute.
 
     Attributes are the options of ``neuroinspect inspect``; ``target`` and ``predicted``
-    are class indices, and ``target`` is ``None`` for the worst class. ``inspection`` names
-    what came of them; the report of the run carries the same.
+    are class indices, and ``target`` is ``None`` for the worst class; ``slices`` is ``None`` where
+    none are looked for. ``inspection`` names what came of them; the report of the run carries the
+    same.
     """
 
     model: str
@@ -62,6 +64,7 @@ class RunSettings:
     guide: bool | None
     target: str | None
     predicted: str | None
+    slices: str | None
     n_neurons: int
     n_steps: int
     size: int | None
@@ -192,13 +195,29 @@ def check_place_of_report(folder: Path) -> None:
 
 def retrace(session: NeuroInspect, settings: RunSettings) -> None:
     """Explain, visualize and describe as the settings say."""
-    found = session.explain(settings.target, settings.predicted)
+    slices = number_of_slices(settings.slices)
+    found = session.explain(settings.target, settings.predicted, slices=slices)
     neurons = found.neurons(settings.n_neurons)
     if not neurons:
         return
     session.visualize(neurons, **_rendering(session, settings))
     if session.encoder is not None:
         session.describe(neurons)
+
+
+def number_of_slices(text: str | None) -> NSlices | None:
+    """What ``--slices`` means.
+
+    Raises:
+        ValueError: when it is neither ``"off"``, ``"auto"`` nor a whole number from 1.
+    """
+    if text is None or text == "off":
+        return None
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"--slices={text!r}, expected 'off', 'auto' or a whole number from 1")
+    return int(text)
 
 
 def look_before(session: NeuroInspect, settings: RunSettings, clock: Clock | None) -> Preflight:

@@ -29,6 +29,12 @@ def edit(
             help="selection.json from the report. Default: the first of the ranking.",
         ),
     ] = None,
+    slice: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Instead of a selection: the neurons behind this slice of the report."
+        ),
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -68,6 +74,8 @@ def edit(
 
             check_save_path(save_model, "--save-model")
         _check_method(method)
+        if slice is not None and selection is not None:
+            raise ValueError("--slice and --selection are both given, expected one of them")
         from captum_neuroinspect.inspection.commands import _run_folder as runs
         from captum_neuroinspect.inspection.report.selection import Selection
 
@@ -82,7 +90,7 @@ def edit(
             session = runs.open_session(settings, run, progress=not quiet, trust=trust)
         runs.retrace(session, settings)
         _check(picked, session)
-        _edit(session, picked, method, keep_anyway)
+        _edit(session, picked, slice, method, keep_anyway)
         saved = ""
         with runs.changing_run(settings, run):
             kept = runs.save_edit(session, run, picked)
@@ -139,7 +147,11 @@ def _check_method(method: str | None) -> None:
 
 
 def _edit(
-    session: NeuroInspect, picked: Selection | None, method: str | None, keep_anyway: bool
+    session: NeuroInspect,
+    picked: Selection | None,
+    slice: int | None,
+    method: str | None,
+    keep_anyway: bool,
 ) -> None:
     target = None if picked is None else picked.target
     neurons = None if picked is None else picked.neurons or None
@@ -147,7 +159,13 @@ def _edit(
     if removes and method not in (None, "remove_cue"):
         raise ValueError(f"--method={method!r}, but the selection asks to remove the cue")
     method = "remove_cue" if removes else method or "mend"
-    session.edit(target, neurons, method=method, keep_anyway=keep_anyway)  # type: ignore[arg-type]
+    session.edit(
+        target,
+        neurons,
+        method=method,  # type: ignore[arg-type]
+        slice=slice,
+        keep_anyway=keep_anyway,
+    )
 
 
 def _save_model(session: NeuroInspect, settings: RunSettings, path: Path) -> SavedModel:

@@ -130,6 +130,23 @@ class RankedNeuron:
 
 
 @dataclass(frozen=True, eq=False)
+class MistakeSlice:
+    """Mistakes that have a cause in common.
+
+    Attributes:
+        sentence: what they have in common.
+        n_mistakes: how many there are.
+        mistakes: photos of some of them, to show.
+        ranking: the neurons behind these mistakes, in the order to show.
+    """
+
+    sentence: str
+    n_mistakes: int
+    mistakes: tuple[Mistake, ...] = ()
+    ranking: tuple[RankedNeuron, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class IllusionPicture:
     """What a neuron looks for in a class.
 
@@ -365,6 +382,8 @@ class ReportData:
         groups: of the photos, where they are known.
         confusions: pairs of classes that are mixed up.
         mistakes: photos that go wrong.
+        slices: the explained mistakes by their causes; empty where they are in one slice.
+        slices_reason: why there are so many; empty where none were looked for.
         ranking: the neurons behind the mistakes, in the order to show.
         n_explained: number of mistakes that the ranking explains.
         neurons: a card for each neuron worth a look, in the order to show.
@@ -388,6 +407,8 @@ class ReportData:
     groups: tuple[GroupResult, ...] = ()
     confusions: tuple[ConfusedPair, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
+    slices: tuple[MistakeSlice, ...] = ()
+    slices_reason: str = ""
     ranking: tuple[RankedNeuron, ...] = ()
     n_explained: int | None = None
     neurons: tuple[NeuronCard, ...] = ()
