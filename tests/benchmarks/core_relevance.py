@@ -90,7 +90,9 @@ def rendered(case: EditCase, network: nn.Module, asked: argparse.Namespace) -> R
 
 def difference(one: Rendered, **mask: float) -> Tensor:
     illusions = one.illusions.remasked(**mask) if mask else one.illusions
-    return core_relevance(one.model, one.model[1]._fc, illusions, one.case.validation)
+    return core_relevance(
+        one.model, one.model[1]._fc, illusions, one.case.validation, score="difference"
+    )
 
 
 def ratio(one: Rendered) -> Tensor:
