@@ -34,27 +34,29 @@ def core_relevance(
     features: FeatureSet,
     preprocess: Callable[[Tensor], Tensor] | None = None,
     *,
-    score: Score = "difference",
+    score: Score = "ratio",
 ) -> Tensor:
     r"""Score how much of a class stays when only the neuron's part of an illusion does.
 
-    With :math:`f` the features, :math:`x` the illusion of neuron j in class c,
-    :math:`m` its mask and :math:`\mu_c` the mean features of the samples of class c
-    that are classified correctly:
+    With :math:`f` the features, :math:`x` the illusion of neuron j in class c, :math:`m` its mask
+    and :math:`\mu_k` the mean features of class k, let
+    :math:`q_k = \cos(f(x \cdot m), \mu_k) / \cos(f(x), \mu_k)` be what the neuron's part keeps of
+    the likeness to a class. The score is
 
-    .. math:: \cos(f(x \cdot m), \mu_c) - \cos(f(x), \mu_c)
+    .. math:: q_c / mean_k \, q_k
 
-    Low, as a rule below 0: what lies outside the mask made the picture look like the
-    class, and the neuron's own part does not: its concept is not core to the class.
-    About 0 or above: the neuron's part alone looks as much like the class as all of it.
-    Compare the neurons of one class with each other; there is no threshold.
+    over the 20 classes k that the whole illusion is nearest to (all, if there are fewer). Below 1:
+    the part keeps less of the class than of the classes beside it: the neuron's concept may not
+    be core to the class. Compare the neurons of one class with each other; there is no threshold.
 
-    The paper (section V) compares the two cosines and leaves open how; this is their
-    difference. ``score="ratio"`` is what its authors' code has: the first cosine over the second,
-    divided by the mean of such quotients over the 20 classes that the whole illusion is nearest
-    to (all, if there are fewer); with masks that start at a quarter of a standard deviation and
-    blacken the rest, and class means of all samples, right or wrong. Below 1: the neuron's part
-    keeps less of the class than of the classes beside it.
+    The paper (section V) compares the two cosines and leaves open how; this is its authors' code,
+    whose masks start at a quarter of a standard deviation and blacken the rest. They take the
+    most active of four illusions of each neuron. ``score="difference"`` is
+    :math:`\cos(f(x \cdot m), \mu_c) - \cos(f(x), \mu_c)` with the masks as they are and the mean
+    of the class's right samples; below 0: not core. On planted cues the quotient ranks a cue's
+    neurons below the class's own a little better, and both hardly better than chance; the
+    neuron's importance (:func:`~captum_neuroinspect.attr.neuron_importance`), for which no
+    illusion is needed, tells more (``docs/measurements.md``).
 
     The paper warns that the score fails where a class and a feature belong together
     without one causing the other, such as waterbirds and water: water is part of the
@@ -66,16 +68,17 @@ def core_relevance(
         model: the classifier.
         head: its decision layer.
         illusions: N images with masks and classes. A mask that is 1 everywhere (a neuron
-            that is active all over) gives 0.
+            that is active all over) gives 1, or 0 for ``"difference"``.
         features: of labelled samples, best ones that the model was not trained on.
         preprocess: from images in 0..1 to the model's input.
-        score: ``"difference"``, or the authors' ``"ratio"``, for features that are never
-            negative.
+        score: the authors' ``"ratio"``, for features that are never negative, or the
+            ``"difference"`` of the cosines.
 
     Returns:
-        ``(N,)`` float32 in -2..2, in -1..1 for features that are never negative; NaN for
-        a class of which no sample is classified correctly. For ``"ratio"`` about 1; NaN for
-        a class without samples.
+        ``(N,)`` float32. For ``"ratio"`` about 1; NaN for a class without samples or one
+        that the whole illusion has no likeness to. For
+        ``"difference"`` in -2..2, in -1..1 for features that are never negative; NaN for a class
+        of which no sample is classified correctly.
 
     Raises:
         TypeError: when ``head`` is not linear.
@@ -112,13 +115,13 @@ def core_relevance(
 
 def _quotient(masked: Tensor, whole: Tensor, means: Tensor, classes: Tensor) -> Tensor:
     """The authors' score of features ``(N, F)``, against class means ``(C, F)``."""
-    known = ~means.isnan().any(1)
     unit = F.normalize(means, dim=1)
     before, after = (F.normalize(one, dim=1) @ unit.T for one in (whole, masked))
-    kept = after / before
-    nearest = before.where(known, -torch.inf).topk(min(_N_NEAREST, int(known.sum())), dim=1)
-    beside = kept.gather(1, nearest.indices).mean(1)
-    return kept.gather(1, classes[:, None])[:, 0] / beside
+    # A class without samples is NaN, and a quotient over a cosine of 0 or less says nothing.
+    kept = (after / before).where(before > 0, torch.nan)
+    nearest = before.where(before > 0, -torch.inf).topk(min(_N_NEAREST, len(means)), dim=1)
+    beside = kept.gather(1, nearest.indices).nanmean(1)
+    return kept.gather(1, classes[:, None])[:, 0] / beside.where(beside > 0, torch.nan)
 
 
 def _class_means(features: FeatureSet) -> Tensor:

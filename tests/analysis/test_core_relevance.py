@@ -53,7 +53,7 @@ def test_it_is_the_difference_of_the_two_cosines() -> None:
     rows = features.correct().labels.unique().tolist()
     illusions = replace(illusions, classes=tuple(rows[i % len(rows)] for i in range(9)))
     with left_unchanged(model):
-        scores = core_relevance(model, model.head, illusions, features)
+        scores = core_relevance(model, model.head, illusions, features, score="difference")
     torch.testing.assert_close(scores, _reference(model, illusions, features))
     assert scores.abs().max() <= 1
 
@@ -63,7 +63,10 @@ def test_a_mask_that_changes_nothing_gives_zero() -> None:
     illusions = _illusions()
     illusions = replace(illusions, masks=torch.ones_like(illusions.masks), classes=(0,) * 4)
     features = FeatureSet(torch.rand(2, 16), torch.eye(2, 4), torch.tensor([0, 1]))
-    assert core_relevance(model, model.head, illusions, features).tolist() == [0] * 4
+    assert (
+        core_relevance(model, model.head, illusions, features, score="difference").tolist()
+        == [0] * 4
+    )
 
 
 class Colours(nn.Module):
@@ -95,11 +98,15 @@ def test_low_is_a_concept_beside_the_class() -> None:
     )
     features = FeatureSet(torch.tensor([[1.0, 0, 0]]), torch.tensor([[1.0, 0]]), torch.tensor([0]))
     model = Colours()
-    core, beside = core_relevance(model, model.head, illusions, features).tolist()
+    core, beside = core_relevance(
+        model, model.head, illusions, features, score="difference"
+    ).tolist()
     assert core > 0.2
     assert beside < -0.2
     # Inverted colours: now the other one is left of the class.
-    inverted = core_relevance(model, model.head, illusions, features, lambda x: 1 - x)
+    inverted = core_relevance(
+        model, model.head, illusions, features, lambda x: 1 - x, score="difference"
+    )
     assert not torch.allclose(inverted, torch.tensor([core, beside]))
 
 
@@ -112,7 +119,7 @@ def test_the_authors_ratio_is_their_formula_written_out() -> None:
     features = FeatureSet(z, torch.rand(72, 24, generator=rng), labels)
     maps = torch.rand(4, 12, 12, generator=rng)
     illusions = replace(_illusions(4), maps=maps, classes=(0, 3, 9, 23))
-    found = core_relevance(model, model.head, illusions, features, score="ratio")
+    found = core_relevance(model, model.head, illusions, features)
     means = [z[labels == c].double().mean(0) for c in range(24)]
     for score, image, one, c in zip(found, illusions.images, maps, illusions.classes, strict=True):
         mask = ((one - one.mean()) / one.std(correction=0) >= 0.25).float()
@@ -126,15 +133,27 @@ def test_the_authors_ratio_is_their_formula_written_out() -> None:
         assert float(score) == pytest.approx(after[c] / before[c] / beside, rel=1e-4)
 
 
+def test_the_ratio_says_nothing_where_a_cosine_is_not_positive() -> None:
+    """Class 0 is opposite to the picture, the others are like it."""
+    model = Colours()
+    z = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+    features = FeatureSet(z, torch.eye(2), torch.tensor([0, 1]))
+    white = replace(_illusions(2), images=torch.ones(2, 3, 12, 12), classes=(0, 1))
+    illusions = replace(white, maps=torch.rand(2, 12, 12))
+    away, like = core_relevance(model, model.head, illusions, features).tolist()
+    assert away != away
+    assert like == pytest.approx(1)
+
+
 def test_the_authors_ratio_knows_classes_without_samples() -> None:
     model = ConvNet().eval()
     values = torch.rand(4, 16)
     features = FeatureSet(values, torch.eye(4), torch.tensor([0, 1, 1, 0]))
     illusions = replace(_illusions(2), maps=torch.rand(2, 12, 12), classes=(0, 3))
-    scores = core_relevance(model, model.head, illusions, features, score="ratio")
+    scores = core_relevance(model, model.head, illusions, features)
     assert scores.isnan().tolist() == [False, True]
     with pytest.raises(RuntimeError, match="these illusions have no maps"):
-        core_relevance(model, model.head, _illusions(2), features, score="ratio")
+        core_relevance(model, model.head, _illusions(2), features)
     with pytest.raises(ValueError, match="score='quotient', expected one of"):
         core_relevance(model, model.head, illusions, features, score="quotient")  # type: ignore[arg-type]
 
@@ -145,7 +164,7 @@ def test_a_class_without_a_right_sample_gives_nan() -> None:
     assert class_representatives(features)[1:].isnan().all()
     torch.testing.assert_close(class_representatives(features)[0], values[0])
     model = ConvNet()
-    scores = core_relevance(model, model.head, _illusions(2), features)
+    scores = core_relevance(model, model.head, _illusions(2), features, score="difference")
     assert scores.isnan().tolist() == [False, True]
 
 

@@ -38,7 +38,7 @@ COMPARED = (
     "plain retraining",
     "class weights",
     "class weights, target x 3",
-    "CON (9): 50 neurons, lambda 10",
+    "norm of coefficients: 50 neurons, lambda 10",
     "JTT, mistakes x 6",
     "class weights, target x 3, all deployment photos",
     "JTT, mistakes x 6, all deployment photos",

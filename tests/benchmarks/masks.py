@@ -199,7 +199,7 @@ def core_relevances(
     for name in ("activation (paper)", "before the rectifier"):
         maps = MAPS[name](found, case.neurons).detach()
         masked = replace(made, masks=activation_mask(maps, SIZE))
-        scores[name] = core_relevance(model, head, masked, features)
+        scores[name] = core_relevance(model, head, masked, features, score="difference")
     return scores
 
 

@@ -235,8 +235,8 @@ class NeuronCard:
         saliency: on mistakes.
         phrases: best first.
         weights: to the classes of interest, in the order to show.
-        core_relevance: similarity to the class of the illusion's unmasked part less that of
-            the whole; well below 0: probably not core to the class. None where unknown.
+        core_relevance: what the neuron's part of the illusion keeps of the likeness to the class,
+            against the classes beside it; below 1: maybe not core. None where unknown.
     """
 
     neuron: int

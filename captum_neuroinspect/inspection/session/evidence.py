@@ -209,7 +209,7 @@ def core_relevance_of(
     source: EvidenceSource, illusions: Illusions, train: PhotoSet
 ) -> list[float | None]:
     """The score of each illusion; ``None`` where there is none."""
-    if illusions.masks is None or illusions.classes is None:
+    if illusions.maps is None or illusions.masks is None or illusions.classes is None:
         return [None] * len(illusions)
 
     def make() -> dict[str, Tensor]:
@@ -220,6 +220,7 @@ def core_relevance_of(
     photos = [train.fingerprint, train.features.indices.tolist()]
     key: dict[str, object] = {"illusions": illusions.settings, "photos": photos}
     key |= {"neurons": list(illusions.neurons), "classes": list(illusions.classes)}
+    key["score"] = "ratio"
     shapes = {"scores": (len(illusions),)}
     scores = source.kept("core-relevance", key, make, shapes)["scores"].tolist()
     return [None if score != score else score for score in scores]

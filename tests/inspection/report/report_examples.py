@@ -123,7 +123,7 @@ def _card(pictures: Pictures, i: int, side: int, n_classes: int) -> NeuronCard:
         ),
         phrases=tuple(Phrase(text, 0.31 - 0.02 * n) for n, text in enumerate(_PHRASES[i % 2 :])),
         weights=tuple(ClassWeight(c, weight) for c, weight in enumerate(weights)),
-        core_relevance=(0.03, -0.21, -0.07, None)[i % 4],
+        core_relevance=(1.03, 0.79, 0.93, None)[i % 4],
     )
 
 

@@ -86,7 +86,8 @@ def test_core_relevance(made) -> None:
     assert scores == expected.tolist()
     alone = made.visualize([4, 9], (), n_steps=1, size=SIZE)
     assert core_relevance_of(made.source, alone, train) == [None, None]
-    nobody = replace(train, features=train.features.subset(~train.features.is_correct))
+    elsewhere = ~torch.isin(train.features.labels, torch.tensor([0, 2]))
+    nobody = replace(train, features=train.features.subset(elsewhere))
     assert core_relevance_of(made.source, found, nobody) == [None] * 4
 
 
