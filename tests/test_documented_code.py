@@ -29,6 +29,7 @@ from captum_neuroinspect.photos import Photos
 
 ROOT = Path(__file__).parent.parent
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "inspecting-your-photos.md"
+WORDS = ROOT / "docs" / "words-for-units.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
 
@@ -167,6 +168,30 @@ def test_the_guide_runs_its_python_and_its_commands(stand_ins: None, tmp_path: P
     assert "corrected" in edited
     assert (tmp_path / "edited.safetensors").is_file()
     assert "Inspection of outwear" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
+def test_words_for_units_run(
+    stand_ins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    from captum_neuroinspect import describe
+
+    _write_noise(tmp_path / "photos", NAMES[:4], n=8)
+    state = torchvision.models.resnet18().state_dict()
+    monkeypatch.setattr(
+        torchvision.models.ResNet18_Weights, "get_state_dict", lambda *_, **__: state
+    )
+    few = describe.phrase_scores
+
+    def of_few_words(*args: Any) -> describe.ConceptScores:
+        return few(*args, phrases=["red", "grass", "sky"])
+
+    monkeypatch.setattr(describe, "phrase_scores", of_few_words)
+    names: dict[str, Any] = {}
+    for language, block in _blocks(WORDS):
+        if language == "python":
+            exec(compile(block, str(WORDS), "exec"), names)
+    assert [d.unit for d in names["found"]] == [3, 17, 42]
+    assert capsys.readouterr().out.startswith("unit 3: ")
 
 
 def _tick(report: Path, selection: Path) -> None:

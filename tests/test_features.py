@@ -592,6 +592,7 @@ def test_feature_set_with_head_rejudges(six):
         ),
         ({"features": torch.zeros(2)}, ValueError, r"expected \(N, F\), \(N, C\) and \(N,\)"),
         ({"features": torch.tensor([[torch.nan], [0]])}, ValueError, "features have NaN"),
+        ({"features": torch.zeros(2, 1).long()}, TypeError, "features have dtype torch.int64"),
         ({"logits": torch.full((2, 3), torch.nan)}, ValueError, "logits have NaN"),
         ({"logits": torch.zeros(2, 0)}, ValueError, r"logits \(2, 0\) have no class"),
         ({"class_names": ("a", "b")}, ValueError, "2 class_names for 3 classes"),

@@ -72,7 +72,7 @@ _EDIT = _edit()
 SETTINGS = RunSettings(
     model="m.py:net", weights=None, data="photos", train=None, test=None,
     class_names=("größe", "'\""), image_size=None, resize=None, device="cpu",
-    encoder="none", guide=None, target=None, predicted=None, n_neurons=3, n_steps=2,
+    encoder="none", guide=None, target=None, predicted=None, slices=None, n_neurons=3, n_steps=2,
     size=None, held_out=0.5, skip_unreadable=False, by_position=False, seed=0,
 )  # fmt: skip
 

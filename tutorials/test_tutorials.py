@@ -12,7 +12,7 @@ NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
 
 # What takes minutes with settings worth looking at takes seconds with these.
 REPLACEMENTS = {
-    "02_what_a_neuron_sees_in_a_class": {"SIZE, STEPS = 192, 200": "SIZE, STEPS = 96, 10"},
+    "02_what_a_neuron_sees_in_a_class": {"SIZE, STEPS = 192, 150": "SIZE, STEPS = 96, 10"},
     "03_mending_a_false_correlation": {"SIZE, STEPS = 160, 250": "SIZE, STEPS = 96, 10"},
 }
 

@@ -58,7 +58,8 @@ class FeatureSet:
       positive for class 1. All else is as with two classes.
 
     A set lies on the CPU, as :func:`collect_features` makes it: tensors on another device
-    are copied.
+    are copied. Features and logits of another floating point type become float32, which edits
+    and rankings compute in.
 
     Of single labels the predictions are worked out once and kept, as long as torch knows
     ``logits`` unchanged: a change by way of a shared numpy array is not noticed.
@@ -78,7 +79,8 @@ class FeatureSet:
         backbone_fingerprint: the same for the rest of the model.
 
     Raises:
-        TypeError: when class labels are not whole numbers.
+        TypeError: when class labels are not whole numbers, or features or logits are no floating
+            point numbers.
         ValueError: when shapes do not fit, values are not finite, a label is out of
             range, or a group is negative or has no name among ``group_names``.
 
@@ -104,6 +106,8 @@ class FeatureSet:
         _check_shapes(self)
         for name in _TENSORS:
             object.__setattr__(self, name, _usable(getattr(self, name)))
+        for name in ("features", "logits"):
+            object.__setattr__(self, name, _as_float32(name, getattr(self, name)))
         object.__setattr__(self, "labels", checked_labels(self.labels))
         for name in _NAMES:
             if (given := getattr(self, name)) is not None:
@@ -381,6 +385,12 @@ def _usable(tensor: Tensor | None) -> Tensor | None:
         return tensor
     with torch.inference_mode(False):
         return tensor.clone()
+
+
+def _as_float32(name: str, values: Tensor) -> Tensor:
+    if not values.is_floating_point():
+        raise TypeError(f"{name} have dtype {values.dtype}, expected floating point numbers")
+    return values.to(torch.float32)
 
 
 def _check_shapes(features: FeatureSet) -> None:

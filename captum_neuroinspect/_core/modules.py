@@ -6,6 +6,7 @@ Each change to a model has one owner here which undoes it, also on error.
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -283,7 +284,10 @@ def as_indices(name: str, value: int | Sequence[int] | Tensor) -> Tensor:
     Raises:
         TypeError: for values that are not whole numbers.
     """
-    tensor = torch.as_tensor(value)
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):  # torch's words for what makes no tensor differ
+        raise TypeError(f"{name}={reprlib.repr(value)}, expected whole numbers") from None
     if not tensor.numel():  # torch makes an empty list float
         return torch.empty(0, dtype=torch.int64)
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:

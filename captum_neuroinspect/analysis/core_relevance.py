@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,12 @@ from captum_neuroinspect.optvis import Illusions
 
 __all__ = ["class_representatives", "core_relevance"]
 
+Score = Literal["difference", "ratio"]
+
 _BATCH = 8
+# Of the authors' score: classes that the whole illusion is nearest to, and their masks.
+_N_NEAREST = 20
+_THRESHOLD, _FLOOR = 0.25, 0.0
 
 
 @undisturbed()
@@ -27,6 +33,8 @@ def core_relevance(
     illusions: Illusions,
     features: FeatureSet,
     preprocess: Callable[[Tensor], Tensor] | None = None,
+    *,
+    score: Score = "difference",
 ) -> Tensor:
     r"""Score how much of a class stays when only the neuron's part of an illusion does.
 
@@ -42,7 +50,13 @@ def core_relevance(
     Compare the neurons of one class with each other; there is no threshold.
 
     The paper (section V) compares the two cosines and leaves open how; this is their
-    difference. It warns that the score fails where a class and a feature belong together
+    difference. ``score="ratio"`` is what its authors' code has: the first cosine over the second,
+    divided by the mean of such quotients over the 20 classes that the whole illusion is nearest
+    to (all, if there are fewer); with masks that start at a quarter of a standard deviation and
+    blacken the rest, and class means of all samples, right or wrong. Below 1: the neuron's part
+    keeps less of the class than of the classes beside it.
+
+    The paper warns that the score fails where a class and a feature belong together
     without one causing the other, such as waterbirds and water: water is part of the
     mean of the waterbirds, so it looks core. The score is a hint, people decide.
 
@@ -55,18 +69,24 @@ def core_relevance(
             that is active all over) gives 0.
         features: of labelled samples, best ones that the model was not trained on.
         preprocess: from images in 0..1 to the model's input.
+        score: ``"difference"``, or the authors' ``"ratio"``, for features that are never
+            negative.
 
     Returns:
         ``(N,)`` float32 in -2..2, in -1..1 for features that are never negative; NaN for
-        a class of which no sample is classified correctly.
+        a class of which no sample is classified correctly. For ``"ratio"`` about 1; NaN for
+        a class without samples.
 
     Raises:
         TypeError: when ``head`` is not linear.
         ValueError: when the model does not decide by the head, there are no masks or
-            classes, a class is out of range, or the
-            set has another number of features than the head.
+            classes, a class is out of range, the set has another number of features than the
+            head, or for another ``score``.
+        RuntimeError: when ``"ratio"`` finds no maps to make its masks of.
     """
     check_head(head)
+    if score not in get_args(Score):
+        raise ValueError(f"score={score!r}, expected one of {get_args(Score)}")
     if illusions.masks is None or illusions.classes is None:
         missing = "masks" if illusions.masks is None else "classes"
         raise ValueError(f"illusions have no {missing}, which core relevance compares")
@@ -76,6 +96,11 @@ def core_relevance(
         )
     classes = torch.tensor(illusions.classes, dtype=torch.int64)
     check_indices("class", classes, features.n_classes, f"{features.n_classes} classes")
+    if score == "ratio":
+        blackened = illusions.remasked(_THRESHOLD, _FLOOR)
+        pictures = (blackened.masked(), illusions.images)
+        masked, whole = (_features(model, head, images, preprocess) for images in pictures)
+        return _quotient(masked, whole, _class_means(features), classes)
     wanted, places = classes.unique(return_inverse=True)
     means = _means(features, wanted.tolist())[places]
     with_mask, without_mask = (
@@ -83,6 +108,23 @@ def core_relevance(
         for images in (illusions.masked(), illusions.images)
     )
     return with_mask - without_mask
+
+
+def _quotient(masked: Tensor, whole: Tensor, means: Tensor, classes: Tensor) -> Tensor:
+    """The authors' score of features ``(N, F)``, against class means ``(C, F)``."""
+    known = ~means.isnan().any(1)
+    unit = F.normalize(means, dim=1)
+    before, after = (F.normalize(one, dim=1) @ unit.T for one in (whole, masked))
+    kept = after / before
+    nearest = before.where(known, -torch.inf).topk(min(_N_NEAREST, int(known.sum())), dim=1)
+    beside = kept.gather(1, nearest.indices).mean(1)
+    return kept.gather(1, classes[:, None])[:, 0] / beside
+
+
+def _class_means(features: FeatureSet) -> Tensor:
+    """``(C, F)`` mean features of each class's samples, right or wrong; NaN without any."""
+    rows = [features.of_class(c) for c in range(features.n_classes)]
+    return torch.stack([features.features[row].mean(0) for row in rows])
 
 
 def class_representatives(features: FeatureSet) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, zip_longest
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -17,8 +19,12 @@ from captum_neuroinspect.attr import (
     Counterfactual,
     NeuronCounterfactual,
     NeuronRanking,
+    Slices,
+    neuron_importance,
     rank_neurons,
+    slice_mistakes,
 )
+from captum_neuroinspect.attr.slices import NSlices
 
 __all__ = ["Explanation", "explain_mistakes", "mistakes_about"]
 
@@ -35,6 +41,7 @@ class Explanation:
         mistakes: what was explained, M samples.
         w: ``(M, F)`` their counterfactual changes of the features.
         ranking: the neurons, as :func:`rank_neurons` orders them.
+        slices: the mistakes by their causes, where these were looked for; else ``None``.
     """
 
     target: int
@@ -42,10 +49,22 @@ class Explanation:
     mistakes: FeatureSet
     w: Tensor
     ranking: NeuronRanking
+    slices: Slices | None = None
 
     def __post_init__(self) -> None:
         if len(self.w) != len(self.mistakes):
             raise ValueError(f"w has {len(self.w)} rows for {len(self.mistakes)} mistakes")
+        if self.slices is not None and sum(map(len, self.slices)) != len(self.mistakes):
+            raise ValueError(f"slices do not have {len(self.mistakes)} mistakes together")
+
+    def of_slices(self) -> tuple[Explanation, ...]:
+        """An explanation of each slice; of all mistakes where they are in one."""
+        if self.slices is None or len(self.slices) == 1:
+            return (self,)
+        return tuple(
+            Explanation(self.target, self.predicted, one.mistakes, one.w, one.ranking)
+            for one in self.slices
+        )
 
     def rows(self) -> list[dict[str, str | int | float]]:
         """One dictionary a neuron, the largest magnitude first, ready for pandas."""
@@ -54,13 +73,17 @@ class Explanation:
     def neurons(self, n: int | None = None) -> tuple[int, ...]:
         """The neurons to look at: the best of each kind in turn, the largest magnitude first.
 
+        With several slices, the best of each slice in turn, the largest slice first.
+
         Args:
             n: how many at most; ``None``: all that were ranked.
         """
+        parts = self.of_slices()
+        if len(parts) > 1:
+            return tuple(_in_turn(part.neurons() for part in parts))[:n]
         lists = [getattr(self.ranking, kind) for kind in ("insufficient", "excessive", "both")]
         lists.sort(key=lambda one: -max(one.magnitude, default=0.0))
-        in_turn = chain.from_iterable(zip_longest(*(one.neurons for one in lists)))
-        return tuple(neuron for neuron in in_turn if neuron is not None)[:n]
+        return tuple(_in_turn(one.neurons for one in lists))[:n]
 
     @property
     def confused(self) -> int:
@@ -68,13 +91,18 @@ class Explanation:
         return int(self.mistakes.predictions.bincount().argmax())
 
     def __str__(self) -> str:
-        return f"{self._title()}\n{self.ranking}"
+        parts = self.of_slices()
+        if self.slices is None or len(parts) == 1:
+            return f"{self._title()}\n{self.ranking}"
+        said = (f"slice {i}, {part}" for i, part in enumerate(parts, start=1))
+        return "\n\n".join([f"{self._title()}, {self.slices.reason}", *said])
 
     def __repr__(self) -> str:
         return f"Explanation({self._title()})"
 
     def _repr_html_(self) -> str:
-        columns = ("neuron", "kind", "in mistakes", "magnitude")
+        known = ("importance",) if self.ranking.has_importance else ()
+        columns = ("neuron", "kind", "in mistakes", "magnitude", *known)
         cells = (_cells(row, len(self.mistakes)) for row in self.rows()[:_N_SHOWN])
         return html_table(columns, cells, self._title())
 
@@ -95,11 +123,16 @@ def explain_mistakes(
     predicted: int | None = None,
     k: int | None = None,
     w: Tensor | Counterfactual | None = None,
+    options: Literal["paper"] | None = None,
+    slices: NSlices | None = None,
+    seed: int = 0,
 ) -> Explanation:
     """Find the neurons behind the mistakes on a class.
 
-    :class:`NeuronCounterfactual` with the paper's settings, then :func:`rank_neurons`
-    against samples that the head gets right, with its defaults.
+    :class:`NeuronCounterfactual`, then :func:`rank_neurons` against samples that the head gets
+    right, with their defaults. Beside each neuron stands its importance for the class
+    (:func:`~captum_neuroinspect.attr.neuron_importance`) at the mean of the class's right samples
+    in ``reference``; it is left out where none is right.
 
     Args:
         head: the decision layer.
@@ -111,11 +144,18 @@ def explain_mistakes(
         k: votes of each mistake in each direction, as in :func:`rank_neurons`.
         w: the mistakes' counterfactuals, if they are known already: the details, or the
             changes ``(M, F)`` alone.
+        options: ``"paper"``: what the paper's authors publish: changes without a bound, votes
+            without a reference, and the importance at the mean of all ``features``.
+        slices: part the mistakes by their causes, :func:`slice_mistakes`: ``"auto"``, or in so
+            many slices; ``None``: do not.
+        seed: of the slices.
 
     Raises:
-        TypeError: when ``head`` is not linear.
+        ImportError: for slices, when scikit-learn is not installed.
+        TypeError: when ``head`` is not linear, or ``slices`` of another kind.
         ValueError: when there are no such mistakes, none of them can be turned right, or a
-            class is out of range.
+            class is out of range; for other ``options``, or ``"paper"`` with a reference; for a
+            number of slices that the mistakes cannot be put in.
 
     Examples::
 
@@ -128,22 +168,29 @@ def explain_mistakes(
         True
     """
     check_head(head)
+    if options == "paper" and reference is not None:
+        raise ValueError("options='paper' ranks without a reference, expected none")
     mistakes = features.mistakes(target, predicted)
     if not len(mistakes):
         raise ValueError(_no_mistakes(features, target, predicted))
     if w is None:
-        method = NeuronCounterfactual(head, head)
+        method = NeuronCounterfactual(head, head, options=options)
         w = method.attribute_features(mistakes.features, target, return_details=True)
     changes = w.w if isinstance(w, Counterfactual) else w
     if len(changes) != len(mistakes):
         raise ValueError(f"w has {len(changes)} rows for {len(mistakes)} mistakes")
-    ranking = rank_neurons(
-        w,
-        k=None if k is None else min(k, changes.shape[1]),
-        features=mistakes,
-        reference=features if reference is None else reference,
-    )
-    return Explanation(target, predicted, mistakes, changes, ranking)
+    k = None if k is None else min(k, changes.shape[1])
+    usual = features if reference is None else reference
+    found = None
+    if slices is not None:
+        found = slice_mistakes(w, mistakes, usual, n_slices=slices, k=k, seed=seed)
+    if options == "paper":
+        at = neuron_importance(head, features.features.double().mean(0), target)
+        ranking = rank_neurons(w, k=k, importance=at, options=options)
+    else:
+        known = neuron_importance(head, usual, target) if len(usual.correct(target)) else None
+        ranking = rank_neurons(w, k=k, features=mistakes, reference=usual, importance=known)
+    return Explanation(target, predicted, mistakes, changes, ranking, found)
 
 
 def check_outputs(head: nn.Linear) -> None:
@@ -168,11 +215,18 @@ def mistakes_about(features: FeatureSet, target: int) -> FeatureSet | None:
     return wrong if len(wrong) else None
 
 
+def _in_turn(lists: Iterable[Iterable[int]]) -> list[int]:
+    """The first of each list, then the second, and so on; each neuron once."""
+    together = chain.from_iterable(zip_longest(*lists))
+    return list(dict.fromkeys(neuron for neuron in together if neuron is not None))
+
+
 def _cells(row: dict[str, str | int | float], n_mistakes: int) -> tuple[object, ...]:
     share = min(float(row["precision"]), 1.0)  # "both" adds two shares
     size = float(row["magnitude"])
     counted = share_with_interval(round(share * n_mistakes), n_mistakes)
-    return row["neuron"], row["kind"], counted, f"{size:.4g}"
+    known = (f"{row['importance']:.4g}",) if "importance" in row else ()
+    return row["neuron"], row["kind"], counted, f"{size:.4g}", *known
 
 
 def _no_mistakes(features: FeatureSet, target: int, predicted: int | None) -> str:

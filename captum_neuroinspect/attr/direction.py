@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 import torch
@@ -136,10 +137,13 @@ def cue_direction(mistakes: FeatureSet, reference: FeatureSet) -> Direction:
             features differ in number, labels are multi-hot, or mistakes and reference have the
             same mean.
 
+    Warns:
+        UserWarning: when samples among the mistakes are predicted right.
+
     Examples::
 
         >>> z, labels = torch.tensor([[1.0, 1.0], [3.0, 0.0], [0.0, 0.0]]), torch.zeros(3).long()
-        >>> data = FeatureSet(z, torch.zeros(3, 2), labels)
+        >>> data = FeatureSet(z, torch.tensor([[0.0, 1.0]] * 3), labels)
         >>> reference, mistake = data.subset(torch.tensor([0, 1])), data.subset(torch.tensor([2]))
         >>> cue_direction(mistake, reference).shift
         tensor([2.0000, 0.5000])
@@ -173,4 +177,10 @@ def _check(mistakes: FeatureSet, reference: FeatureSet) -> None:
         raise ValueError(
             f"mistakes of class {min(absent)} have no sample of it in reference: expected some "
             "of each class, to set them against"
+        )
+    if n_right := int(mistakes.is_correct.sum()):
+        warnings.warn(
+            f"{n_right} of {len(mistakes)} samples of mistakes are predicted right, and take the "
+            "direction away from the cue: give the mistakes alone, as data.mistakes(target) does",
+            stacklevel=3,
         )

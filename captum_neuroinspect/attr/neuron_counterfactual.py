@@ -38,6 +38,7 @@ from captum_neuroinspect.attr._solving import (
 from captum_neuroinspect.attr._targets import Targets, classes_of
 from captum_neuroinspect.attr.elastic_net import Counterfactual, ElasticNet
 from captum_neuroinspect.attr.reference import Reference
+from captum_neuroinspect.attr.sgd import SGD
 
 
 class NeuronCounterfactual(LayerAttribution):
@@ -70,6 +71,7 @@ class NeuronCounterfactual(LayerAttribution):
         *,
         solver: Literal["sgd", "fista"] | Solver = "sgd",
         penalty: ElasticNet | None = None,
+        options: Literal["paper"] | None = None,
     ) -> None:
         r"""
         Args:
@@ -87,20 +89,33 @@ class NeuronCounterfactual(LayerAttribution):
             solver (str, SGD or FISTA, optional): ``"sgd"``: the paper's descent, of
                         which the early stop is part. ``"fista"``: the exact, sparse
                         minimiser (behind a linear head; else a stationary point).
-                        Or one of the two with settings, as ``SGD(lr=0.1)``.
+                        Or one of the two with settings, as ``SGD(lr=0.1)``. Behind a
+                        ReLU ``"sgd"`` is not yet the paper's: ``z + w`` then stays 0 or
+                        more by default (``feasible`` of :meth:`attribute`), and ``w``
+                        differs by half its length. ``options="paper"`` has no bound.
                         Default: "sgd"
             penalty (ElasticNet, optional): Weights of the two norms, and whether they
                         are divided by the number of features (``scaling="code"``) or
                         not (``"paper"``).
                         Default: None (the paper's weights, divided as in its code)
+            options (str, optional): ``"paper"``: what the paper's authors publish, which
+                        is ``"sgd"`` and ``ElasticNet()`` without the bound: where
+                        ``feasible`` is not given it is False.
+                        Default: None
 
         Raises:
             TypeError: when ``layer`` is neither a module nor a name.
-            ValueError: when a name is not in ``forward_func``, or the solver is unknown.
+            ValueError: when a name is not in ``forward_func``, the solver is unknown, other
+                        ``options``, or ``"paper"`` with another solver than SGD.
         """
         LayerAttribution.__init__(self, forward_func, find_layer(forward_func, layer), device_ids)
         self.solver = find_solver(solver)
         self.penalty = penalty or ElasticNet()
+        if options not in (None, "paper"):
+            raise ValueError(f"options={options!r}, expected 'paper' or None")
+        if options == "paper" and not isinstance(self.solver, SGD):
+            raise ValueError(f"options='paper' with solver={solver!r}, expected SGD")
+        self._feasible = False if options == "paper" else None
 
     @overload
     def attribute(
@@ -351,6 +366,7 @@ class NeuronCounterfactual(LayerAttribution):
         progress: bool,
     ) -> SolverSettings:
         usual = None if reference is None else Reference.of(reference)
+        feasible = self._feasible if feasible is None else feasible
         return SolverSettings(self.solver, self.penalty, feasible, usual, progress)
 
     def _channel_dims(

@@ -40,11 +40,14 @@ class NeuronList:
             their k strongest.
         magnitude: summed size of its change over all mistakes, contrasted with the
             reference where one was given; for ``by="mean"`` the size of the signed sum.
+        importance: the ratio by which the neuron raises the class
+            (:func:`neuron_importance`); empty where it is not known.
     """
 
     neurons: tuple[int, ...]
     precision: tuple[float, ...]
     magnitude: tuple[float, ...]
+    importance: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.neurons)
@@ -79,10 +82,15 @@ class NeuronRanking:
     def rows(self) -> list[dict[str, str | int | float]]:
         """One dictionary a neuron, ready for ``pandas.DataFrame``."""
         return [
-            {"kind": kind, "rank": rank, "neuron": n, "precision": p, "magnitude": m}
+            {"kind": kind, "rank": rank, **values}
             for kind in ("insufficient", "excessive", "both")
-            for rank, (n, p, m) in enumerate(_zipped(getattr(self, kind)), start=1)
+            for rank, values in enumerate(_lines(getattr(self, kind)), start=1)
         ]
+
+    @property
+    def has_importance(self) -> bool:
+        """Whether it is known of the neurons that are listed."""
+        return any(one.importance for one in (self.insufficient, self.excessive, self.both))
 
     def by_magnitude(self) -> list[dict[str, str | int | float]]:
         """The rows of all lists together, the largest magnitude first."""
@@ -92,13 +100,17 @@ class NeuronRanking:
         title = f"{self._title()}, the first {_SHOWN}"
         if self.effect is None:
             title += f". {_NO_REFERENCE}"
+        sizes = ("magnitude", "importance") if self.has_importance else ("magnitude",)
         cells = (
-            (r["neuron"], r["kind"], r["rank"], f"{r['precision']:.3f}", f"{r['magnitude']:.4g}")
+            (
+                *(r[name] for name in ("neuron", "kind", "rank")),
+                f"{r['precision']:.3f}",
+                *(f"{r[name]:.4g}" for name in sizes),
+            )
             for r in self.rows()
             if int(r["rank"]) <= _SHOWN
         )
-        columns = ("neuron", "kind", "rank", "precision", "magnitude")
-        return html_table(columns, cells, title)
+        return html_table(("neuron", "kind", "rank", "precision", *sizes), cells, title)
 
     def _title(self) -> str:
         left_out = [
@@ -115,10 +127,14 @@ class NeuronRanking:
 
     def __str__(self) -> str:
         lines = [self._title()]
-        lines.append(f"{'kind':<13}{'rank':>5}{'neuron':>8}{'precision':>11}{'magnitude':>11}")
+        sizes = ("magnitude", "importance") if self.has_importance else ("magnitude",)
+        lines.append(
+            f"{'kind':<13}{'rank':>5}{'neuron':>8}{'precision':>11}"
+            + "".join(f"{name:>12}" for name in sizes)
+        )
         lines += [
             f"{r['kind']:<13}{r['rank']:>5}{r['neuron']:>8}{r['precision']:>11.3f}"
-            f"{r['magnitude']:>11.4g}"
+            + "".join(f"{r[name]:>12.4g}" for name in sizes)
             for r in self.rows()
             if int(r["rank"]) <= _SHOWN
         ]
@@ -142,6 +158,8 @@ def rank_neurons(
     features: FeatureSet | Tensor | None = None,
     reference: FeatureSet | Reference | Tensor | None = None,
     target: Tensor | int | None = None,
+    importance: Tensor | None = None,
+    options: Literal["paper"] | None = None,
 ) -> NeuronRanking:
     """Rank the neurons behind a set of mistakes.
 
@@ -179,6 +197,11 @@ def rank_neurons(
             are taken, class by class), or ``(R, F)`` features of the right class.
         target: ``(N,)`` right class of each mistake, for a reference with classes; known
             when ``features`` is a FeatureSet.
+        importance: ``(F,)`` of each neuron (:func:`neuron_importance`), to be listed with it.
+        options: ``"paper"``: what the paper's authors publish: five votes, ``by="precision"``,
+            no reference, and a neuron needs *more* than ``min_precision`` (by default that much
+            is enough, as in the paper's text). Samples that are right already have no vote, yet
+            count among the mistakes.
 
     Returns:
         A :class:`NeuronRanking`.
@@ -188,7 +211,8 @@ def rank_neurons(
         ValueError: for empty or non-finite ``w``, ``w`` that is zero everywhere (no
             mistakes), details of which no sample reached its class, a bad ``k``,
             ``min_precision`` or ``by``, only one of ``features`` and ``reference``, or two
-            that do not fit ``w`` or are not finite.
+            that do not fit ``w`` or are not finite, an ``importance`` of another size, other
+            ``options``, or ``"paper"`` with a reference.
 
     Examples::
 
@@ -200,37 +224,56 @@ def rank_neurons(
         ((2,), (0.5,))
     """
     has_contrast = reference is not None or _is_contrasted(w)
+    is_paper = _is_paper(options, has_contrast)
     if by is None:
         by = "mean" if has_contrast else "precision"
     changes, unfinished = _changes(w)
     if k is None:
         k = _default_votes(changes, has_contrast)
     _check(changes, k, min_precision, by)
+    _check_importance(importance, changes)
     voters = _voters(changes, unfinished)
     if unfinished is not None:  # those without a change add nothing to the sums as they are
         changes = changes.where(voters[:, None], 0)
-    n_voters = int(voters.sum())
+    n_unfinished = 0 if unfinished is None else int(unfinished.sum())
+    n_voters = len(changes) - n_unfinished if is_paper else int(voters.sum())
     if min_precision is None:
         min_precision = _default_share(n_voters, by, has_contrast)
     usual, contrast = _contrast(w, changes, features, reference, target)
     totals = _Totals.of(changes, contrast, k, n_voters)
-    n_unfinished = 0 if unfinished is None else int(unfinished.sum())
     more, less = totals.sides(by)
     wanted, unwanted = totals.more_votes, totals.less_votes
+    reaches = torch.gt if is_paper else torch.ge
     is_wanted, is_unwanted = (
-        (side > 0) & (votes >= min_precision) & ((votes > 0) | (by == "mean"))
+        (side > 0) & reaches(votes, min_precision) & ((votes > 0) | (by == "mean"))
         for side, votes in ((more, wanted), (less, unwanted))
     )
     return NeuronRanking(
-        insufficient=_ordered(is_wanted & ~is_unwanted, wanted, more, by),
-        excessive=_ordered(is_unwanted & ~is_wanted, unwanted, less, by),
-        both=_ordered(is_wanted & is_unwanted, wanted + unwanted, more + less, by),
+        insufficient=_ordered(is_wanted & ~is_unwanted, wanted, more, by, importance),
+        excessive=_ordered(is_unwanted & ~is_wanted, unwanted, less, by, importance),
+        both=_ordered(is_wanted & is_unwanted, wanted + unwanted, more + less, by, importance),
         n_mistakes=n_voters,
         k=k,
         effect=None if usual is None else usual.effect,
         n_right=len(changes) - n_voters - n_unfinished,
         n_unfinished=n_unfinished,
     )
+
+
+def _is_paper(options: object, has_contrast: bool) -> bool:
+    if options not in (None, "paper"):
+        raise ValueError(f"options={options!r}, expected 'paper' or None")
+    if options == "paper" and has_contrast:
+        raise ValueError("options='paper' ranks without a reference, expected none")
+    return options == "paper"
+
+
+def _check_importance(importance: Tensor | None, changes: Tensor) -> None:
+    if importance is not None and importance.shape != changes.shape[1:]:
+        raise ValueError(
+            f"importance has shape {tuple(importance.shape)}, expected one value for each of "
+            f"{changes.shape[1]} neurons"
+        )
 
 
 def _is_contrasted(w: object) -> bool:
@@ -370,7 +413,9 @@ def _votes(size: Tensor, k: int) -> Tensor:
     return votes.sum(0)
 
 
-def _ordered(chosen: Tensor, precision: Tensor, magnitude: Tensor, by: Order) -> NeuronList:
+def _ordered(
+    chosen: Tensor, precision: Tensor, magnitude: Tensor, by: Order, importance: Tensor | None
+) -> NeuronList:
     neurons = chosen.nonzero().flatten().tolist()
     first, second = (precision, magnitude) if by == "precision" else (magnitude, precision)
     # The index breaks the last ties, so that equal input gives equal output everywhere.
@@ -379,8 +424,16 @@ def _ordered(chosen: Tensor, precision: Tensor, magnitude: Tensor, by: Order) ->
         neurons=tuple(neurons),
         precision=tuple(float(precision[j]) for j in neurons),
         magnitude=tuple(float(magnitude[j]) for j in neurons),
+        importance=() if importance is None else tuple(float(importance[j]) for j in neurons),
     )
 
 
-def _zipped(ranked: NeuronList) -> list[tuple[int, float, float]]:
-    return list(zip(ranked.neurons, ranked.precision, ranked.magnitude, strict=True))
+def _lines(ranked: NeuronList) -> list[dict[str, int | float]]:
+    """What is known of each neuron, by name."""
+    found: list[dict[str, int | float]] = [
+        {"neuron": n, "precision": p, "magnitude": m}
+        for n, p, m in zip(ranked.neurons, ranked.precision, ranked.magnitude, strict=True)
+    ]
+    for line, value in zip(found, ranked.importance, strict=False):
+        line["importance"] = value
+    return found

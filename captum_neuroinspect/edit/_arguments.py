@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.fingerprint import head_fingerprint
+from captum_neuroinspect._core.ratios import Link
 from captum_neuroinspect._core.same_samples import row_names, row_numbers
 from captum_neuroinspect.edit.penalties import ratio_by_rule
-from captum_neuroinspect.edit.probability_ratio import Link, check_target, checked_neurons
+from captum_neuroinspect.edit.probability_ratio import check_target, checked_neurons
 
 
 def check_fits(head: nn.Linear, **sets: FeatureSet | None) -> None:
@@ -187,8 +188,11 @@ def checked_ratios(
     bias: Tensor,
     train: FeatureSet,
     link: Link,
+    whole: FeatureSet | None = None,
 ) -> dict[int, Tensor]:
     """``o`` of each class: ``(1,)`` for its neurons together, ``(K,)`` one by one.
+
+    The rule looks at the mean of ``whole``; ``None``: of the class in ``train``.
 
     Raises:
         ValueError: when a ratio is not positive, or there are not as many as neurons
@@ -209,7 +213,8 @@ def checked_ratios(
     for target, neurons in targets.items():
         asked = of_class[target]
         if isinstance(asked, str) and asked == "rule":
-            mean = train.features[train.of_class(target)].mean(0)
+            at = train.features[train.of_class(target)] if whole is None else whole.features
+            mean = at.mean(0)
             asked = ratio_by_rule(weight, bias, mean, neurons, target, link)
         ratios[target] = _positive(asked, len(neurons))
     return ratios

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from captum_neuroinspect._core.descent import BatchLoss, Descent, descend
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import check_head, head_tensors
+from captum_neuroinspect._core.ratios import n_classes_of
 from captum_neuroinspect.edit._arguments import (
     Neurons,
     Ratio,
@@ -30,7 +32,6 @@ from captum_neuroinspect.edit._result import HeadEdit, compare_heads
 from captum_neuroinspect.edit.edit_options import EditSettings
 from captum_neuroinspect.edit.head_diff import changed
 from captum_neuroinspect.edit.method_records import ConstraintRecord
-from captum_neuroinspect.edit.probability_ratio import n_classes_of
 
 FeaturesOf = Callable[[int], FeatureSet]
 
@@ -84,7 +85,14 @@ def fit_head(
     settings, objective = problem.settings, Objective(problem, mistakes)
     options, training = settings.options, settings.options.training
     held = objective.batch(validation)
-    judge = Judge(validation, problem.targets, settings.select, options.max_cost, held.logits)
+    judge = Judge(
+        validation,
+        problem.targets,
+        settings.select,
+        options.max_cost,
+        held.logits,
+        last_of_equals=options.keep == "best_epoch",
+    )
     difference = objective.free.start()
     optimizer = torch.optim.Adam([difference], lr=settings.lr)
     rng = torch.Generator().manual_seed(settings.seed)
@@ -138,7 +146,8 @@ def _pull_to_zero(optimizer: torch.optim.Adam, x: Tensor, pull: float) -> None:
 def _fit(objective: Objective, went: Descent[EpochScore], original: EpochScore) -> Fit:
     best = went.scores[went.best_epoch - 1] if went.best_epoch else None
     # At an equal score the edit is kept: it has what it was made for.
-    is_worse = best is None or not best.score >= original.score
+    least = original.score if objective.options.keep == "no_worse" else -sys.float_info.max
+    is_worse = best is None or not best.score >= least
     difference = objective.free.start() if is_worse else went.best[0]
     d_weight, d_bias = objective.free.whole(difference)
     history = tuple(
@@ -175,7 +184,8 @@ def checked_problem(
     check_disjoint(train=train, validation=validation)
     check_disjoint(validation=validation, mistakes=mistakes)
     check_training(train, targets)
-    ratios = checked_ratios(ratio, targets, weight, bias, train, link)
+    whole = validation if settings.options.rule_at == "validation" else None
+    ratios = checked_ratios(ratio, targets, weight, bias, train, link, whole)
     return Problem(weight, bias, head.bias is not None, targets, ratios, settings)
 
 

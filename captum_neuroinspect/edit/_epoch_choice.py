@@ -60,11 +60,14 @@ class Judge:
         select: Select,
         max_cost: float,
         original: Tensor,
+        *,
+        last_of_equals: bool = False,
     ) -> None:
         # Without features, which would be looked through for NaN in every epoch.
         self._validation = replace(validation, features=validation.features[:, :0])
         self._targets = list(targets)
         self._select, self._max_cost = select, max_cost
+        self._last_of_equals, self._n_judged = last_of_equals, 0
         if select == "group" and validation.groups is None:
             raise ValueError("select='group' needs groups in validation, which has none")
         self._is_other = torch.ones(validation.n_classes, dtype=torch.bool)
@@ -79,6 +82,11 @@ class Judge:
         self._others_before = self._others(replace(validation, logits=original))
 
     def __call__(self, logits: Tensor) -> EpochScore:
+        one = self._score(logits)
+        self._n_judged += 1
+        return replace(one, tie=float(self._n_judged)) if self._last_of_equals else one
+
+    def _score(self, logits: Tensor) -> EpochScore:
         judged = replace(self._validation, logits=logits)
         accuracy, classes = judged.accuracy(), judged.class_accuracy()
         target = float(classes[self._targets].nanmean())

@@ -9,14 +9,23 @@ import torch
 from torch import Tensor
 
 from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.ratios import log_ratios, row_of
 from captum_neuroinspect.edit.edit_options import EditSettings, Scope
 from captum_neuroinspect.edit.penalties import (
     bounded_exp,
-    coefficient_penalty,
+    coefficient_norm_penalty,
+    con_penalty,
+    mean_ratio_of_classes_penalty,
     mean_ratio_penalty,
     ratio_penalty,
 )
-from captum_neuroinspect.edit.probability_ratio import data_loss, divergence, log_ratios, row_of
+from captum_neuroinspect.edit.probability_ratio import data_loss, divergence
+
+_OF_RATIOS = {
+    "ratio": ratio_penalty,
+    "mean_ratio": mean_ratio_penalty,
+    "mean_ratio_of_classes": mean_ratio_of_classes_penalty,
+}
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,23 @@ class FreePart:
         """Add what columns of W ``(C, S)`` pass down."""
         of_rows = of_columns if self._is_whole else of_columns[self.rows]
         self.parts(gradient)[0].index_add_(1, where, of_rows)
+
+    def bias_after(self, difference: Tensor, original: Tensor) -> Tensor:
+        """``(C,)`` the biases after the change."""
+        return self._add(original, self.parts(difference)[1], dim=0) if self.has_bias else original
+
+    def add_gradient_of_bias(self, gradient: Tensor, of_bias: Tensor) -> None:
+        """Add what biases ``(C,)`` pass down."""
+        if self.has_bias:
+            self.parts(gradient)[1].add_(of_bias if self._is_whole else of_bias[self.rows])
+
+    def of(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """The free part of W ``(C, F)`` and b ``(C,)``, flat like a difference."""
+        rows = weight[self.rows]
+        columns = rows if self.columns is None else rows[:, self.columns]
+        return torch.cat(
+            [columns.flatten(), bias[self.rows]] if self.has_bias else [columns.flatten()]
+        )
 
     def confine(self, gradient: Tensor) -> None:
         """Take out of a gradient what may not change."""
@@ -196,6 +222,8 @@ class Objective:
         self._columns = [problem.weight[:, c.neurons] for c in self.constraints]
         self._places = [self.free.places(c.neurons) for c in self.constraints]
         self._mistakes = None if mistakes is None else self.batch(mistakes)
+        decay = self.options.training.weight_decay
+        self._decay = decay * self.free.of(problem.weight, problem.bias) if decay else None
 
     def batch(self, data: FeatureSet) -> Batch:
         """A data set with its original logits, computed once for all steps."""
@@ -225,26 +253,36 @@ class Objective:
         free = self.free
         logits = [self.logits(difference, b) for b in (batch, drawn) if b is not None]
         columns = self._columns_after(difference) if self.settings.strength else []
-        leaves = [leaf.requires_grad_() for leaf in (*logits, *columns)]
-        loss = self._loss(batch, drawn, logits, columns)
+        bias = free.bias_after(difference, self.problem.bias).detach().clone()
+        leaves = [leaf.requires_grad_() for leaf in (*logits, *columns, bias)]
+        loss = self._loss(batch, drawn, logits, columns, bias)
         slopes = torch.autograd.grad(loss, leaves, allow_unused=True)
         total = torch.zeros_like(difference)
         for slope, of in zip(slopes, (batch, drawn), strict=False):
             if slope is not None and of is not None:
                 free.add_gradient(total, slope, of.inputs)
-        for slope, where in zip(slopes[len(logits) :], self._places, strict=False):
+        for slope, where in zip(slopes[len(logits) : -1], self._places, strict=False):
             if slope is not None:
                 free.add_gradient_of_columns(total, slope, where)
+        if slopes[-1] is not None:
+            free.add_gradient_of_bias(total, slopes[-1])
+        if self._decay is not None:
+            total.add_(self._decay).add_(difference, alpha=self.options.training.weight_decay)
         free.confine(total)
         return loss.item(), total
 
     def _loss(
-        self, batch: Batch, drawn: Batch | None, logits: list[Tensor], columns: list[Tensor]
+        self,
+        batch: Batch,
+        drawn: Batch | None,
+        logits: list[Tensor],
+        columns: list[Tensor],
+        bias: Tensor,
     ) -> Tensor:
         options = self.options
         loss = data_loss(logits[0], batch.labels, options.link)
         if self.settings.strength:
-            loss = loss + self.settings.strength * self._penalty(batch, logits[0], columns)
+            loss = loss + self.settings.strength * self._penalty(batch, logits[0], columns, bias)
         if drawn is not None:
             of_mistakes = data_loss(logits[1], drawn.labels, options.link)
             loss = loss + options.mistake_weight * of_mistakes
@@ -253,18 +291,20 @@ class Objective:
             loss = loss + options.anchor.weight * moved
         return loss
 
-    def _penalty(self, batch: Batch, logits: Tensor, columns: list[Tensor]) -> Tensor:
+    def _penalty(self, batch: Batch, logits: Tensor, columns: list[Tensor], bias: Tensor) -> Tensor:
         total = torch.zeros(())
         parts = zip(self.constraints, columns, batch.constrained, strict=True)
         for constraint, weight, features in parts:
-            if self.options.penalty == "coefficients":
-                rows = [row_of(int(c), len(weight)) for c in constraint.classes]
-                total = total + coefficient_penalty(weight[rows])
-                continue
-            shares = constraint.shares(features, weight)
-            logarithms = log_ratios(logits, shares, constraint.classes, self.options.link)
-            of_ratios = ratio_penalty if self.options.penalty == "ratio" else mean_ratio_penalty
-            total = total + of_ratios(bounded_exp(logarithms), constraint.wanted)
+            rows = [row_of(int(c), len(weight)) for c in constraint.classes]
+            if self.options.penalty == "coefficient_norm":
+                total = total + coefficient_norm_penalty(weight[rows])
+            elif self.options.penalty == "con":
+                total = total + con_penalty(features, weight[rows], bias[rows])
+            else:
+                shares = constraint.shares(features, weight)
+                logarithms = log_ratios(logits, shares, constraint.classes, self.options.link)
+                of_ratios = _OF_RATIOS[self.options.penalty]
+                total = total + of_ratios(bounded_exp(logarithms), constraint.wanted)
         return total
 
     def _columns_after(self, difference: Tensor) -> list[Tensor]:

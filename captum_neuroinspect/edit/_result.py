@@ -18,6 +18,7 @@ from captum_neuroinspect._core.feature_set import FeatureSet, check_dtypes
 from captum_neuroinspect._core.kept_file import read_kept, reading, write_kept
 from captum_neuroinspect._core.kinds import as_plain, check_kinds, from_plain, hints_of
 from captum_neuroinspect._core.modules import as_indices, check_indices
+from captum_neuroinspect._core.ratios import Link
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.edit._arguments import is_in
 from captum_neuroinspect.edit._summary import as_html, as_text, edit_figure
@@ -32,7 +33,6 @@ from captum_neuroinspect.edit.method_records import (
     MendRecord,
     RemovalRecord,
 )
-from captum_neuroinspect.edit.probability_ratio import Link
 from captum_neuroinspect.edit.verdict import MULTI_HOT, UNJUDGED, Verdict, verdict_on
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from captum_neuroinspect._core.decisions import accuracy_by_class, mean_by
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import head_tensors
+from captum_neuroinspect._core.ratios import Link, single_ratios
 from captum_neuroinspect.edit._outcomes import Outcome, confidence_of, outcome
-from captum_neuroinspect.edit.probability_ratio import Link, single_ratios
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from captum_neuroinspect.edit.probability_ratio import Link, single_ratios
+from captum_neuroinspect._core.ratios import Link, single_ratios
 
 # Ratios beyond exp(10), about 22,000, do not overflow but grow with their logarithm.
 LOG_LIMIT = 10.0
@@ -37,16 +37,46 @@ def ratio_penalty(ratios: Tensor, wanted: Tensor) -> Tensor:
 
 
 def mean_ratio_penalty(ratios: Tensor, wanted: Tensor) -> Tensor:
-    """The paper's variant for Waterbirds: ``| mean over the batch of r - o |``, summed.
+    """A weaker constraint: ``| mean over the batch of r - o |``, summed over masks and classes.
 
     Shapes as in :func:`ratio_penalty`. Samples above and below ``o`` make up for each other.
     """
     return (ratios - wanted).mean(0).abs().sum()
 
 
-def coefficient_penalty(coefficients: Tensor) -> Tensor:
-    """Equation (9), CON: norm of each class's own coefficients ``(T, K)``, summed."""
+def mean_ratio_of_classes_penalty(ratios: Tensor, wanted: Tensor) -> Tensor:
+    """The authors' code for Waterbirds: ``| mean over the batch and the classes of r - o |``.
+
+    Shapes as in :func:`ratio_penalty`. Where the neurons raise one class they lower another, so
+    that classes make up for each other too. Summed over masks.
+    """
+    return (ratios - wanted).mean((0, 2)).abs().sum()
+
+
+def coefficient_norm_penalty(coefficients: Tensor) -> Tensor:
+    """Norm of each class's own coefficients ``(T, K)``, summed."""
     return coefficients.norm(dim=1).sum()
+
+
+def con_penalty(features: Tensor, coefficients: Tensor, biases: Tensor) -> Tensor:
+    """Equation (9), CON: ``|| relu(W_c * z + b_c) ||_2`` over the neurons, mean over the batch.
+
+    As in the authors' code the bias is added to each neuron's share of the logit.
+
+    Args:
+        features: ``(N, K)`` of the neurons.
+        coefficients: ``(T, K)`` of T classes, over which the norms are summed.
+        biases: ``(T,)``.
+
+    Examples::
+
+        >>> import torch
+        >>> z, w = torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.ones(1, 2)
+        >>> con_penalty(z, w, torch.zeros(1))  # 5 and 0
+        tensor(2.5000)
+    """
+    shares = features[:, None] * coefficients + biases[:, None]
+    return shares.relu().norm(dim=2).mean(0).sum()
 
 
 def ratio_by_rule(
@@ -57,5 +87,5 @@ def ratio_by_rule(
     target: int,
     link: Link = "softmax",
 ) -> float:
-    """The paper's rule for ``o``: ``(min_j r_c - 1) / 3 + 1`` at the mean features (F,)."""
+    """The paper's rule for ``o``: ``(min_j r_c - 1) / 3 + 1`` at mean features (F,)."""
     return float((single_ratios(weight, bias, mean, neurons, target, link).min() - 1) / 3 + 1)

@@ -2,41 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_neuroinspect._core.head import check_head, head_tensors
 from captum_neuroinspect._core.modules import as_indices, check_indices
+from captum_neuroinspect._core.ratios import LINKS, Link, log_ratios, n_classes_of
 from captum_neuroinspect._core.undisturbed import undisturbed
-
-Link = Literal["softmax", "sigmoid"]
-
-LINKS = ("softmax", "sigmoid")
-
-
-def n_classes_of(n_outputs: int, link: Link) -> int:
-    """A single output with a sigmoid decides between two classes, 0 and 1."""
-    return 2 if link == "sigmoid" and n_outputs == 1 else n_outputs
-
-
-def row_of(target: int, n_outputs: int) -> int:
-    """The row of W that a class belongs to: both classes of a single output share it."""
-    return 0 if n_outputs == 1 else target
-
-
-def log_probabilities(logits: Tensor, link: Link) -> Tensor:
-    """``(..., C)`` logits to the logarithm of each class's probability.
-
-    A single output becomes two columns, for class 0 and class 1.
-    """
-    if link == "softmax":
-        return logits.log_softmax(-1)
-    if logits.shape[-1] == 1:
-        return F.logsigmoid(torch.cat([-logits, logits], -1))
-    return F.logsigmoid(logits)
 
 
 def data_loss(logits: Tensor, labels: Tensor, link: Link) -> Tensor:
@@ -114,50 +87,27 @@ def probability_ratio(
     return log_ratios(logits, share, torch.tensor([index]), link)[:, 0, 0].exp()
 
 
-def log_ratios(logits: Tensor, shares: Tensor, classes: Tensor, link: Link) -> Tensor:
-    """Logarithm of equation (7), by differences of logarithms.
+def checked_neurons(
+    neurons: int | list[int] | tuple[int, ...] | Tensor, n_features: int, name: str = "neurons"
+) -> Tensor:
+    """Neurons as indices: at least one, none twice, all in range.
 
     Args:
-        logits: ``(N, C)``.
-        shares: ``(N, M, C)`` what each of M masks takes away from the logits.
-        classes: ``(T,)`` class indices.
-        link: from logits to probabilities.
-
-    Returns:
-        ``(N, M, T)``.
-    """
-    whole = log_probabilities(logits, link)[:, None, classes]
-    return whole - log_probabilities(logits[:, None] - shares, link)[..., classes]
-
-
-def single_ratios(
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    neurons: Tensor,
-    target: int,
-    link: Link = "softmax",
-) -> Tensor:
-    """The ratio of each neuron by itself, at one vector of mean features; ``(len(neurons),)``."""
-    logits = (weight @ mean + bias)[None]
-    shares = (weight[:, neurons] * mean[neurons]).T[None]
-    return log_ratios(logits, shares, torch.tensor([target]), link)[0, :, 0].exp()
-
-
-def checked_neurons(neurons: int | list[int] | tuple[int, ...] | Tensor, n_features: int) -> Tensor:
-    """Neurons as indices: at least one, none twice, all in range.
+        neurons: as people give them.
+        n_features: of the head.
+        name: of the argument.
 
     Raises:
         TypeError: when they are not whole numbers.
         ValueError: when that is not so.
     """
     if isinstance(neurons, str):
-        raise TypeError(f"neurons={neurons!r}, expected indices of features")
-    chosen = as_indices("neurons", neurons)
+        raise TypeError(f"{name}={neurons!r}, expected indices of features")
+    chosen = as_indices(name, neurons)
     if not len(chosen):
-        raise ValueError("neurons is empty: expected at least one index")
+        raise ValueError(f"{name} is empty: expected at least one index")
     if len(chosen.unique()) != len(chosen):
-        raise ValueError(f"neurons={chosen.tolist()} repeats an index, expected each once")
+        raise ValueError(f"{name}={chosen.tolist()} repeats an index, expected each once")
     check_indices("neuron", chosen, n_features, f"the head takes {n_features} features")
     return chosen
 

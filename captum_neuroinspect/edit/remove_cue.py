@@ -168,7 +168,12 @@ def _checked_cue(
                 f"cue has {len(cue)} features, expected {n_features}, as many as the head takes"
             )
         return cue_of_direction(cue.shift, cue.reading), cue.neurons(_N_NAMED), "direction"
-    neurons = checked_neurons(cue, n_features)
+    if isinstance(cue, Tensor) and cue.is_floating_point():
+        raise TypeError(
+            "cue is a tensor of floating point numbers, expected a Direction, as cue_direction or "
+            "Direction(shift, spread) gives it, or indices of neurons"
+        )
+    neurons = checked_neurons(cue, n_features, "cue")
     found = cue_of_neurons(neurons, train, is_target)
     return found, tuple(neurons.tolist()), f"{len(neurons)} neurons"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -50,5 +51,14 @@ def find_source(spec: str) -> Source:
         "lite": Lite,
     }
     if kind not in sources or not name:
-        raise ValueError(f"spec={spec!r}, expected {_KINDS}")
+        raise ValueError(f"spec={spec!r}, expected {_KINDS}{_meant(spec)}")
     return sources[kind](name)
+
+
+def _meant(name: str) -> str:
+    """The spec of a model that was named without its library."""
+    for library, source in (("torchvision", Torchvision), ("timm", Timm)):
+        with suppress(ImportError, ValueError):
+            source(name)
+            return f"; did you mean {library}:{name}?"
+    return ""

@@ -122,8 +122,9 @@ def load_model(
             there is one.
         image_size: to inspect it at another size than its own.
         resize: another resizing than that of its library: ``"squash"`` to the size,
-            whatever the photo's shape, or ``"crop"``: the shorter side, then the centre.
-            A number of pixels before the centre is cropped may follow (``"crop 256"``).
+            whatever the photo's shape, ``"crop"``: the shorter side, then the centre, or
+            ``"border"``: the longer side, then borders. A number of pixels of that side may
+            follow (``"crop 256"``).
 
     Returns:
         The model with its preprocessing. Random numbers drawn on the way do not move the

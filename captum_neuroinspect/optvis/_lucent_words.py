@@ -176,9 +176,17 @@ def as_movement(transforms: Any, preprocess: Any) -> tuple[Any, Preprocess | Non
 
 
 def as_preprocess(preprocess: Any, model: torch.nn.Module) -> Preprocess | None:
-    """A function, or nothing; ``True`` is what Lucent's renderer does."""
+    """A function, or nothing; ``True`` is what Lucent's renderer does.
+
+    Raises:
+        TypeError: for something else.
+    """
     if preprocess is True:
         return _as_inception if type(model).__name__ == "InceptionV1" else _normalised
+    if not (preprocess is None or preprocess is False or callable(preprocess)):
+        raise TypeError(
+            f"preprocess={preprocess!r}, expected a function of images in 0..1, True or None"
+        )
     return None if preprocess is False else preprocess
 
 

@@ -45,6 +45,17 @@ def frequency_scale(height: int, width: int, decay_power: float) -> Tensor:
     return frequency.clamp_min(lowest).pow(-decay_power)
 
 
+def published_scale(height: int, width: int) -> Tensor:
+    """The weights of the authors' code, ``(height, width // 2 + 1)``.
+
+    With f in waves a pixel its weights are ``(2 f^2)^-0.75``, and at most ``side / sqrt(2)``, which
+    is all below some five waves a side. It does not divide by :data:`SOFTNESS`.
+    """
+    vertical = torch.fft.fftfreq(height).unsqueeze(1)
+    squared = 2 * (vertical.square() + torch.fft.rfftfreq(width).square())
+    return SOFTNESS / squared.pow(0.75).clamp_min(2**0.5 / max(height, width))
+
+
 def check_images(name: str, images: Tensor) -> None:
     """Refuse what is not a batch ``(N, C, H, W)`` of pictures in 0..1.
 

@@ -23,6 +23,15 @@ MaskedBy = Literal["before_rectifier", "activation"]
 _MASKED_BY = ("before_rectifier", "activation")
 _GAMMA, _PAPER_GAMMA, _PAPER_LR = 0.25, 0.5, 9e-3
 _STEPS, _PAPER_STEPS = 150, 450
+# As many as the authors' code has, in words of our own.
+_SHOWN_AS = (
+    *("a {}", "the {}", "one {}", "several {}", "a piece of a {}", "a small {}", "a big {}"),
+    *("a typical {}", "an unusual {}", "a {} from near by", "a {} far away", "a {} in daylight"),
+    *("a dark {}", "a {} that fills the frame", "an ordinary {}", "a detail of the {}"),
+)
+_PAPER_TEMPLATES = tuple(
+    f"{kind} of {shown}." for kind in ("a photograph", "an image") for shown in _SHOWN_AS
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,10 @@ class IllusionOptions:
             (:func:`with_contrast`); photos have 0.2. 0 leaves them as they are, as the paper
             does. Not for ``init`` or a ``param`` of one's own.
         decay_power: how much weaker high frequencies start and learn, for ``param="fft"``; more
-            is less grainy. The paper's 1 makes a spectrum flatter than that of photos.
+            is less grainy. Lucent's 1 makes a spectrum flatter than that of photos.
+        published: the spectrum and the first noise of the authors' code in place of
+            ``decay_power``'s, for ``param="fft"``; and its magnifications, 0.6 to 1.2, where
+            no transforms are given.
         snapshots: steps after which the images are kept, rising numbers from 1 to the number of
             steps. Where an interrupt came first, the last images are repeated.
 
@@ -137,6 +149,7 @@ class IllusionOptions:
     masked_by: MaskedBy = "before_rectifier"
     contrast: float = NATURAL_CONTRAST
     decay_power: float = 1.2
+    published: bool = False
     snapshots: Sequence[int] = ()
 
     def __post_init__(self) -> None:
@@ -180,7 +193,8 @@ class IllusionOptions:
             )
         if options != "paper":
             raise ValueError(f"options={options!r}, expected IllusionOptions or 'paper'")
-        return cls(lr=_PAPER_LR, masked_by="activation", contrast=0.0, decay_power=1.0)
+        guidance = Guidance(templates=_PAPER_TEMPLATES)
+        return cls(guidance, lr=_PAPER_LR, masked_by="activation", contrast=0.0, published=True)
 
     def record(self) -> dict[str, Any]:
         """The options as JSON values; images and functions are only named."""

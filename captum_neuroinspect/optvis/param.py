@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from captum_neuroinspect._core.checks import as_size, check_at_least
 from captum_neuroinspect._core.undisturbed import undisturbed
+from captum_neuroinspect.optvis._lucent_words import Start
 from captum_neuroinspect.optvis._random import SPECTRUM, ImageGenerators
 from captum_neuroinspect.optvis._spectrum import (
     check_images,
     frequency_scale,
+    published_scale,
     to_images,
     to_spectrum,
 )
+
+_PUBLISHED_SD = 0.001  # of the first noise in the authors' code
 
 
 @undisturbed()
@@ -29,7 +33,7 @@ def illusion_image(
     seed: int | Sequence[int] = 0,
     init: Tensor | None = None,
     device: torch.device | str = "cpu",
-) -> tuple[list[Tensor], Callable[[], Tensor]]:
+) -> Start:
     """Parametrize images by their Fourier spectra, with decorrelated colours.
 
     Differs from Lucent's ``param.image`` in three ways: each image is drawn by its
@@ -69,13 +73,41 @@ def illusion_image(
     height, width = as_size(size)
     check_at_least("batch", batch, 1)
     check_at_least("channels", channels, 1)
-    scale = frequency_scale(height, width, decay_power).unsqueeze(-1)
+    scale = frequency_scale(height, width, decay_power)
+    return _weighted(scale, (batch, channels, height, width), sd, seed, init, device)
+
+
+@undisturbed()
+def published_image(
+    size: int | Sequence[int],
+    batch: int = 1,
+    *,
+    channels: int = 3,
+    seed: int | Sequence[int] = 0,
+    init: Tensor | None = None,
+    device: torch.device | str = "cpu",
+) -> Start:
+    """:func:`illusion_image` with the weights and the first noise of the authors' code."""
+    height, width = as_size(size)
+    scale = published_scale(height, width)
+    return _weighted(scale, (batch, channels, height, width), _PUBLISHED_SD, seed, init, device)
+
+
+def _weighted(
+    scale: Tensor,
+    shape: tuple[int, int, int, int],
+    sd: float,
+    seed: int | Sequence[int],
+    init: Tensor | None,
+    device: torch.device | str,
+) -> Start:
+    """Images of this shape whose spectra are weighted by ``scale``, ``(H, W // 2 + 1)``."""
+    batch, channels, height, width = shape
+    scale = scale.unsqueeze(-1)
     if init is None:
-        shape = (channels, height, width // 2 + 1, 2)
-        first = sd * ImageGenerators(seed, SPECTRUM).randn(batch, *shape)
+        first = sd * ImageGenerators(seed, SPECTRUM).randn(batch, channels, *scale.shape[:2], 2)
     else:
-        images = as_batch(init, (batch, channels, height, width)).cpu()
-        first = torch.view_as_real(to_spectrum(images)) / scale
+        first = torch.view_as_real(to_spectrum(as_batch(init, shape).cpu())) / scale
     spectrum = first.to(device).requires_grad_(True)
     scale = scale.to(device)
 

@@ -130,8 +130,8 @@ def render_illusions(
             ``options="paper"``; at 0.5 the class is recognised no more often and the neuron
             less often (``docs/measurements.md``).
         seed: image i is drawn, moved and disturbed by numbers of ``seed + i``.
-        options: :class:`IllusionOptions`, all that is rarely set; ``"paper"``: the published
-            gamma, learning rate, steps, spectrum and masks, and pictures as they come out.
+        options: :class:`IllusionOptions`, all that is rarely set; ``"paper"``: those of the
+            authors' code (a table in ``docs/measurements.md``), and pictures as they come out.
         progress: show a progress bar over the steps.
 
     Returns:
@@ -165,7 +165,7 @@ def render_illusions(
     objectives, neurons, layer = _asked_for(as_weights(neurons), layer)
     pairs = Pairs.of(neurons, classes, class_names)
     transforms, preprocess = as_movement(transforms, as_preprocess(preprocess, model))
-    moves = Transforms(transforms, settings.size)
+    moves = Transforms(transforms, settings.size, settings.options.published)
     _check_encoder(encoder, chosen)
     networks = [model] if encoder is None else [model, encoder.network]
     with frozen(*networks):

@@ -107,7 +107,9 @@ def channel_noise(std: float | Callable[[int], float], seed: int | Sequence[int]
     return inner
 
 
-def illusion_transforms(seeds: Sequence[int], n_steps: int) -> list[Transform]:
+def illusion_transforms(
+    seeds: Sequence[int], n_steps: int, scale: tuple[float, float] = (0.7, 1.2)
+) -> list[Transform]:
     """The random transforms of an illusion in each step, as in the paper.
 
     Rotation up to 15 degrees, shift up to 15 %, magnification 0.7 to 1.2; then an offset of
@@ -117,6 +119,7 @@ def illusion_transforms(seeds: Sequence[int], n_steps: int) -> list[Transform]:
     Args:
         seeds: one for each image.
         n_steps: steps of the optimisation; each calls each transform once.
+        scale: smallest and largest magnification; the authors' code has 0.6 to 1.2.
 
     Examples::
 
@@ -131,7 +134,7 @@ def illusion_transforms(seeds: Sequence[int], n_steps: int) -> list[Transform]:
     def fading(step: int) -> float:
         return _FIRST_NOISE * max(0.0, 1 - step / last)
 
-    return [random_affine(seed=seeds), channel_noise(fading, seed=seeds)]
+    return [random_affine(scale=scale, seed=seeds), channel_noise(fading, seed=seeds)]
 
 
 def _affine_matrices(

@@ -103,6 +103,42 @@ def test_low_is_a_concept_beside_the_class() -> None:
     assert not torch.allclose(inverted, torch.tensor([core, beside]))
 
 
+def test_the_authors_ratio_is_their_formula_written_out() -> None:
+    """Masks from a quarter of a standard deviation, black beside; 20 nearest of 24 classes."""
+    rng = torch.Generator().manual_seed(3)
+    model = ConvNet(24).eval()
+    labels = torch.arange(72) % 24
+    z = torch.rand(72, 16, generator=rng)
+    features = FeatureSet(z, torch.rand(72, 24, generator=rng), labels)
+    maps = torch.rand(4, 12, 12, generator=rng)
+    illusions = replace(_illusions(4), maps=maps, classes=(0, 3, 9, 23))
+    found = core_relevance(model, model.head, illusions, features, score="ratio")
+    means = [z[labels == c].double().mean(0) for c in range(24)]
+    for score, image, one, c in zip(found, illusions.images, maps, illusions.classes, strict=True):
+        mask = ((one - one.mean()) / one.std(correction=0) >= 0.25).float()
+        with torch.no_grad():
+            masked, whole = (model.backbone(x[None])[0].double() for x in (image * mask, image))
+        before, after = (
+            [float(v @ mean / v.norm() / mean.norm()) for mean in means] for v in (whole, masked)
+        )
+        nearest = sorted(range(24), key=lambda k: -before[k])[:20]
+        beside = sum(after[k] / before[k] for k in nearest) / 20
+        assert float(score) == pytest.approx(after[c] / before[c] / beside, rel=1e-4)
+
+
+def test_the_authors_ratio_knows_classes_without_samples() -> None:
+    model = ConvNet().eval()
+    values = torch.rand(4, 16)
+    features = FeatureSet(values, torch.eye(4), torch.tensor([0, 1, 1, 0]))
+    illusions = replace(_illusions(2), maps=torch.rand(2, 12, 12), classes=(0, 3))
+    scores = core_relevance(model, model.head, illusions, features, score="ratio")
+    assert scores.isnan().tolist() == [False, True]
+    with pytest.raises(RuntimeError, match="these illusions have no maps"):
+        core_relevance(model, model.head, _illusions(2), features, score="ratio")
+    with pytest.raises(ValueError, match="score='quotient', expected one of"):
+        core_relevance(model, model.head, illusions, features, score="quotient")  # type: ignore[arg-type]
+
+
 def test_a_class_without_a_right_sample_gives_nan() -> None:
     values = torch.rand(2, 16)
     features = FeatureSet(values, torch.eye(4)[:2], torch.tensor([0, 0]))

@@ -9,7 +9,7 @@ from captum_neuroinspect.analysis import (
     explain_mistakes,
     mistakes_about,
 )
-from captum_neuroinspect.attr import NeuronCounterfactual, rank_neurons
+from captum_neuroinspect.attr import NeuronCounterfactual, neuron_importance, rank_neurons
 
 HEAD = linear([[2.0, 0.0, 1.0], [0.0, 2.0, 0.0], [0.0, 0.5, 2.0]])  # class 1 lives in neuron 1
 
@@ -32,7 +32,14 @@ def test_it_is_counterfactuals_then_a_ranking() -> None:
     # Of four mistakes or more, two must have a neuron among their strongest.
     assert len(wrong) >= 4
     least = 2 / len(wrong)
-    expected = rank_neurons(w, k=2, min_precision=least, features=wrong, reference=usual)
+    expected = rank_neurons(
+        w,
+        k=2,
+        min_precision=least,
+        features=wrong,
+        reference=usual,
+        importance=neuron_importance(HEAD, usual, 1),
+    )
     assert found.ranking == expected
     given = explain_mistakes(HEAD, data, usual, target=1, k=2, w=w)
     assert given.ranking == found.ranking
@@ -42,6 +49,27 @@ def test_without_a_reference_the_right_ones_of_the_set_are_it() -> None:
     data = _data()
     found = explain_mistakes(HEAD, data, target=1)
     assert found.ranking == explain_mistakes(HEAD, data, data, target=1).ranking
+
+
+def test_paper_options_are_votes_over_unbounded_changes() -> None:
+    data = _data()
+    found = explain_mistakes(HEAD, data, target=1, k=2, options="paper")
+    wrong = data.mistakes(1)
+    w = NeuronCounterfactual(HEAD, HEAD, options="paper").attribute_features(wrong.features, 1)
+    assert torch.equal(found.w, w)
+    at = neuron_importance(HEAD, data.features.double().mean(0), 1)
+    assert found.ranking == rank_neurons(w, k=2, importance=at, options="paper")
+    with pytest.raises(ValueError, match="options='paper' ranks without a reference"):
+        explain_mistakes(HEAD, data, data, target=1, options="paper")
+
+
+def test_importance_is_left_out_where_no_sample_of_the_class_is_right() -> None:
+    data = _data()
+    wrong = data.subset(~(data.is_correct & (data.labels == 1)))
+    found = explain_mistakes(HEAD, wrong, target=1)
+    assert not found.ranking.has_importance
+    assert "importance" not in found._repr_html_()
+    assert "importance" in explain_mistakes(HEAD, data, target=1)._repr_html_()
 
 
 def test_only_those_taken_for_a_class() -> None:

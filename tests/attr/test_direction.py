@@ -12,9 +12,13 @@ from captum_neuroinspect import FeatureSet, render_illusions
 from captum_neuroinspect.attr import Direction, cue_direction
 
 
-def _set(features, labels, n_classes=2):
-    features = torch.tensor(features)
-    return FeatureSet(features, torch.zeros(len(features), n_classes), torch.tensor(labels))
+def _wrong(features, labels):
+    """Samples that are taken for another class."""
+    return FeatureSet(features, -torch.nn.functional.one_hot(labels, 2).float(), labels)
+
+
+def _set(features, labels):
+    return _wrong(torch.tensor(features), torch.tensor(labels))
 
 
 REFERENCE = _set([[1.0, 4.0], [3.0, 4.0], [0.0, 0.0], [0.0, 2.0]], [0, 0, 1, 1])
@@ -63,9 +67,7 @@ def test_mean_mistake_lies_one_step_below_its_class():
 def test_the_unit_of_features_does_not_matter(scale):
     z, labels = torch.rand(12, 4), torch.arange(12) % 2
     z[:, 3] = 0.5  # never moves
-    sets = [
-        FeatureSet(z * by, torch.zeros(12, 2), labels).split(0.5, seed=1) for by in (1.0, scale)
-    ]
+    sets = [_wrong(z * by, labels).split(0.5, seed=1) for by in (1.0, scale)]
     one, other = (cue_direction(*pair) for pair in sets)
     torch.testing.assert_close(one.shift * scale, other.shift)
     torch.testing.assert_close(one.spread * scale, other.spread)
@@ -135,6 +137,12 @@ def test_illusions_of_a_direction_are_those_of_its_weights():
 def test_a_direction_refuses(shift, spread, error, match):
     with pytest.raises(error, match=match):
         Direction(shift, spread)
+
+
+def test_samples_that_are_right_are_warned_of():
+    mistakes = FeatureSet(torch.rand(3, 2), torch.eye(2)[[0, 1, 1]], torch.zeros(3).long())
+    with pytest.warns(UserWarning, match="1 of 3 samples of mistakes are predicted right"):
+        cue_direction(mistakes, REFERENCE)
 
 
 def test_names_of_mistakes_are_whole_numbers():

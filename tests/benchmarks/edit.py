@@ -12,7 +12,7 @@ photos judge. To compare another method, add it to ``methods`` in ``edit_methods
 
 Run with the package installed:
 ``python tests/benchmarks/edit.py [--photos DIR] [--seeds 5] [--first-seed 0] [--cache DIR]
-[--removals | --rivals | --curve]``.
+[--removals | --rivals | --curve] [--only TEXT ...]``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from edit_cases import EditCase, cases
 from edit_intervals import Gain, print_curves, print_rivals
-from edit_methods import Method, methods
+from edit_methods import BEFORE, Method, methods
 from edit_removals import removals
 from edit_rivals import N_MISTAKES, Given, curve_methods, draws, mistakes_of_the_class, rivals
 from edit_rivals import Method as RivalMethod
@@ -100,6 +100,7 @@ def main() -> None:
     mode.add_argument("--removals", action="store_true", help="more ways to remove a cue")
     mode.add_argument("--rivals", action="store_true", help="twenty mistakes, nothing else")
     mode.add_argument("--curve", action="store_true", help="by the number of labelled photos")
+    parser.add_argument("--only", nargs="+", help="methods whose names contain one of these texts")
     arguments = parser.parse_args()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     every = cases(seeds, arguments.photos, arguments.cache)
@@ -117,6 +118,9 @@ def main() -> None:
         )
         return
     compared = methods() | (removals() if arguments.removals else {})
+    if arguments.only:
+        wanted = (BEFORE, *arguments.only)
+        compared = {k: v for k, v in compared.items() if any(text in k for text in wanted)}
     print_tables(run(every, compared))
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from captum_neuroinspect import edit_head, mend
 from captum_neuroinspect.edit.baselines import (
+    CON,
     Baseline,
     ClassWeighting,
     CoefficientNorm,
@@ -24,6 +25,7 @@ from captum_neuroinspect.edit.baselines import (
     Zeroing,
 )
 from captum_neuroinspect.edit.baselines import with_mistakes as joined
+from captum_neuroinspect.edit.edit_options import Options
 
 Method = Callable[[EditCase], nn.Linear]
 
@@ -37,6 +39,7 @@ def methods() -> dict[str, Method]:
     return {
         BEFORE: baseline(Unchanged()),
         "equation (8), paper: 6 neurons, lambda 1": equation_8(FEW, 1.0),
+        'equation (8), options="paper": 6 neurons, lambda 1': equation_8(FEW, 1.0, options="paper"),
         "equation (8): 6 neurons, lambda 1, and the mistakes": equation_8(FEW, 1.0, True),
         "equation (8): 50 neurons, lambda 10": equation_8(MANY, 10.0),
         "equation (8): 50 neurons, lambda 10, and the mistakes": equation_8(MANY, 10.0, True),
@@ -48,8 +51,11 @@ def methods() -> dict[str, Method]:
         "class weights": baseline(ClassWeighting()),
         "class weights, target x 3": baseline(ClassWeighting(target_factor=3)),
         "focal loss, gamma 2": baseline(FocalLoss()),
-        "CON (9): 6 neurons, lambda 1": baseline(CoefficientNorm(1), FEW),
-        "CON (9): 50 neurons, lambda 10": baseline(CoefficientNorm(10), MANY),
+        "CON (9), paper: 6 neurons, lambda 1": baseline(CON(1), FEW, with_mistakes=False),
+        "CON (9): 6 neurons, lambda 1": baseline(CON(1), FEW),
+        "CON (9): 50 neurons, lambda 10": baseline(CON(10), MANY),
+        "norm of coefficients: 6 neurons, lambda 1": baseline(CoefficientNorm(1), FEW),
+        "norm of coefficients: 50 neurons, lambda 10": baseline(CoefficientNorm(10), MANY),
         "zero 6 neurons, all classes": baseline(Zeroing("all"), FEW),
         "zero 50 neurons, all classes": baseline(Zeroing("all"), MANY),
         "zero 6 neurons, target only": baseline(Zeroing("target"), FEW),
@@ -123,7 +129,9 @@ def dfr(case: EditCase) -> nn.Linear:
     return baseline(DeepFeatureReweighting(case.held_out))(case)
 
 
-def equation_8(n_neurons: int, strength: float, with_mistakes: bool = False) -> Method:
+def equation_8(
+    n_neurons: int, strength: float, with_mistakes: bool = False, options: Options = None
+) -> Method:
     """The paper's edit of the whole head; the paper trains on the original data only."""
 
     def inner(case: EditCase) -> nn.Linear:
@@ -140,6 +148,7 @@ def equation_8(n_neurons: int, strength: float, with_mistakes: bool = False) -> 
                 strength=strength,
                 ratio=1.0,
                 seed=case.seed,
+                options=options,
             ).head
 
     return inner

@@ -6,8 +6,8 @@ from typing import Any
 
 from captum_neuroinspect.edit import Anchor, EditOptions, EditSettings, Training
 
-_OF_TRAINING = ("batch_size", "schedule", "warmup", "patience")
-_OF_OPTIONS = ("penalty", "anchor", "mistake_weight", "max_cost", "link")
+_OF_TRAINING = ("batch_size", "schedule", "warmup", "patience", "weight_decay")
+_OF_OPTIONS = ("penalty", "anchor", "mistake_weight", "max_cost", "link", "rule_at", "keep")
 _OF_SETTINGS = ("strength", "scope", "select", "n_epochs", "lr", "seed", "options")
 
 

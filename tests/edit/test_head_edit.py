@@ -278,9 +278,13 @@ def test_edit_head_keeps_the_best_epoch(cue):
     assert edit.before.accuracy == pytest.approx(validation.accuracy())
 
 
-def test_the_papers_options_are_the_defaults(cue):
-    assert torch.equal(_edit(cue, options="paper").head.weight, _edit(cue).head.weight)
-    assert _edit(cue, options="paper").method.settings.options == EditOptions()
+def test_the_papers_options_differ_in_the_epoch_and_the_rule(cue):
+    """What trains is the same; ``test_paper_edit.py`` has it against the formulas."""
+    options = EditOptions(rule_at="validation", keep="best_epoch", training=Training(patience=20))
+    paper, default = _edit(cue, options="paper").method, _edit(cue).method
+    assert paper.settings.options == options
+    assert default.settings.options == EditOptions()
+    assert paper.history[: len(default.history)] == default.history
 
 
 @pytest.mark.parametrize("make", [Anchor, EditOptions, EditSettings, Training])

@@ -7,8 +7,8 @@ from helpers import left_unchanged, linear
 from torch import nn
 
 from captum_neuroinspect import probability_ratio
+from captum_neuroinspect._core.ratios import single_ratios
 from captum_neuroinspect.edit.penalties import ratio_by_rule
-from captum_neuroinspect.edit.probability_ratio import single_ratios
 
 
 def _softmax(logits):

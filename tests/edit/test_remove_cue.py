@@ -171,8 +171,11 @@ def test_its_record_is_kept_in_the_file(planted, tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
-        ({"cue": []}, ValueError, "neurons is empty"),
-        ({"cue": [1, 1]}, ValueError, "repeats"),
+        ({"cue": []}, ValueError, "cue is empty"),
+        ({"cue": None}, TypeError, "cue=None, expected whole numbers"),
+        ({"cue": torch.ones(N_FEATURES)}, TypeError, "expected a Direction"),
+        ({"target": "cat"}, TypeError, "target='cat', expected whole numbers"),
+        ({"cue": [1, 1]}, ValueError, r"cue=\[1, 1\] repeats"),
         ({"cue": [N_FEATURES]}, ValueError, "out of range"),
         ({"cue": 0.5}, TypeError, "whole numbers"),
         ({"cue": "9"}, TypeError, "indices of features"),
@@ -192,6 +195,27 @@ def test_it_refuses(planted, change, error, match):
     given = {"head": head, "target": 0, "cue": CUE} | change
     with pytest.raises(error, match=match):
         remove_cue(given.pop("head"), train, validation, **given)
+
+
+def test_mistakes_that_located_the_cue_do_not_judge(planted):
+    head, train, validation, _, fresh = planted
+    mistakes = fresh.mistakes(0)
+    edit = remove_cue(head, train, validation, target=0, cue=cue_direction(mistakes, train))
+    with pytest.warns(UserWarning, match=f"{len(mistakes)} of {len(fresh)} samples are left out"):
+        judged = edit.judge(fresh)
+    assert judged.verdict.n_judged == len(fresh) - len(mistakes)
+
+
+def test_values_in_float64_give_the_same_edit(planted):
+    head, train, validation, *_ = planted
+    others = [
+        FeatureSet(one.features.double(), one.logits.double(), one.labels)
+        for one in (train, validation)
+    ]
+    one, other = (
+        remove_cue(head, *sets, target=0, cue=CUE) for sets in ((train, validation), others)
+    )
+    assert one.head.weight.equal(other.head.weight)
 
 
 def test_it_refuses_sets(planted):

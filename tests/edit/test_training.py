@@ -45,8 +45,13 @@ def _reference_penalty(weight, bias, z, targets, ratios, penalty):
     """Equations (7)-(9) with masked features, one class and one mask after the other."""
     total = 0.0
     for target, neurons in targets.items():
-        if penalty == "coefficients":
+        if penalty == "coefficient_norm":
             total = total + weight[target, neurons].square().sum().sqrt()
+            continue
+        if penalty == "con":
+            shares = torch.stack([z[:, j] * weight[target, j] + bias[target] for j in neurons], 1)
+            shares = (shares * (shares > 0))[(shares > 0).any(1)]  # the root's slope at 0 is NaN
+            total = total + shares.square().sum(1).sqrt().sum() / len(z)
             continue
         asked = ratios[target]
         masks = [neurons] if isinstance(asked, float) else [[j] for j in neurons]
@@ -108,7 +113,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("penalty", ["ratio", "mean_ratio", "coefficients"])
+@pytest.mark.parametrize("penalty", ["ratio", "mean_ratio", "con", "coefficient_norm"])
 @pytest.mark.parametrize("scope", ["head", "class", "neurons"])
 def test_edit_head_follows_the_written_out_equation_step_by_step(case, penalty, scope):
     targets, ratios = CASES[case]
@@ -306,11 +311,16 @@ def test_targets_with_own_rows_leave_other_rows_alone():
     assert edit.diff().n_changed == 3
 
 
-def test_coefficient_penalties_of_two_targets_do_not_mix():
-    """CON acts on each row by itself: far from the data, both edits are what each alone is."""
+def test_coefficient_norms_of_two_targets_do_not_mix():
+    """It acts on each row by itself: far from the data, both edits are what each alone is."""
     head, data = _case()
     options = arguments(
-        scope="neurons", penalty="coefficients", strength=1e6, lr=1e-3, n_epochs=1, batch_size=48
+        scope="neurons",
+        penalty="coefficient_norm",
+        strength=1e6,
+        lr=1e-3,
+        n_epochs=1,
+        batch_size=48,
     )
     validation = _easy(head, data)
     both = edit_head(head, data, validation, neurons={0: [1], 3: [2]}, **options).head.weight

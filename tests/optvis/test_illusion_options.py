@@ -1,12 +1,20 @@
 """Options check themselves, mean the same everywhere, and are what a result records."""
 
 from dataclasses import FrozenInstanceError, replace
+from functools import partial
 
 import pytest
 import torch
 from optvis_nets import CLASS_NAMES, FakeEncoder, TinyNet
 
-from captum_neuroinspect.optvis import Guidance, IllusionOptions, Illusions, render_illusions
+from captum_neuroinspect.optvis import (
+    Guidance,
+    IllusionOptions,
+    Illusions,
+    illusion_image,
+    illusion_transforms,
+    render_illusions,
+)
 from captum_neuroinspect.optvis.illusion_options import RenderSettings
 
 FAST = {"neurons": [0, 3], "classes": 1, "size": 16, "n_steps": 4, "progress": False}
@@ -14,7 +22,10 @@ FAST = {"neurons": [0, 3], "classes": 1, "size": 16, "n_steps": 4, "progress": F
 
 def test_the_paper_is_its_gamma_learning_rate_spectrum_and_masks():
     paper = render_illusions(TinyNet(), **FAST, options="paper")
-    literal = IllusionOptions(lr=9e-3, contrast=0, decay_power=1, masked_by="activation")
+    literal = IllusionOptions(
+        IllusionOptions.of("paper").guidance,
+        **{"lr": 9e-3, "contrast": 0, "published": True, "masked_by": "activation"},
+    )
     same = render_illusions(TinyNet(), **FAST, gamma=0.5, options=literal)
     usual = render_illusions(TinyNet(), **FAST)
     assert paper.images.equal(same.images)
@@ -24,6 +35,43 @@ def test_the_paper_is_its_gamma_learning_rate_spectrum_and_masks():
     assert (usual.settings["gamma"], usual.settings["options"]["lr"]) == (0.25, 0.08)
     own = render_illusions(TinyNet(), **FAST, gamma=0.1, options="paper")
     assert own.settings["gamma"] == 0.1
+
+
+def test_the_published_first_image_is_the_formula_of_the_authors_code():
+    still = {"transforms": [], "n_steps": 1, "size": (12, 20), "progress": False}
+    kept = IllusionOptions(
+        published=True, contrast=0, optimizer=lambda params: torch.optim.SGD(params, lr=0.0)
+    )
+    found = render_illusions(TinyNet(), [0], seed=3, options=kept, **still).images
+    # Without a decay the spectrum is the noise alone, of standard deviation 0.001.
+    (noise,), _ = illusion_image((12, 20), decay_power=0, sd=0.001, seed=3)
+    noise = torch.view_as_complex(noise.detach().double())
+    # Frequencies for a spacing of sqrt(1/2), squared and to the power .75; a floor of 1/(side d).
+    spacing = 0.5**0.5
+    y, x = torch.fft.fftfreq(12, spacing), torch.fft.rfftfreq(20, spacing)
+    powers = (y[:, None].double() ** 2 + x.double() ** 2) ** 0.75
+    scale = 1 / powers.clamp_min(1 / (20 * spacing))
+    logits = torch.fft.irfft2(noise * scale, s=(12, 20), norm="ortho")
+    basis = torch.tensor([[0.26, 0.09, 0.02], [0.27, 0.0, -0.05], [0.27, -0.09, 0.03]]).double()
+    basis = basis / basis.norm(dim=0).max()
+    expected = torch.einsum("ncij,dc->ndij", logits, basis).sigmoid()
+    torch.testing.assert_close(found, expected.float(), atol=1e-6, rtol=1e-5)
+
+
+def test_the_published_transforms_shrink_further():
+    def images(**arguments):
+        return render_illusions(TinyNet(), **FAST, **arguments).images
+
+    options = IllusionOptions(published=True)
+    published = partial(illusion_transforms, scale=(0.6, 1.2))
+    assert images(options=options).equal(images(options=options, transforms=published))
+    usual = images(options=options, transforms=illusion_transforms)
+    assert not images(options=options).equal(usual)
+
+
+def test_the_paper_has_32_different_templates():
+    templates = IllusionOptions.of("paper").guidance.templates
+    assert len(set(templates)) == 32
 
 
 @pytest.mark.parametrize(("options", "expected"), [("paper", 450), (None, 150)])
@@ -66,6 +114,7 @@ def test_the_result_records_the_options_and_its_file_keeps_them(tmp_path):
         "masked_by": "before_rectifier",
         "contrast": 0.2,
         "decay_power": 1.2,
+        "published": False,
         "snapshots": [1, 4],
     }
 

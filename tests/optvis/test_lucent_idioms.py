@@ -7,7 +7,7 @@ import torch
 import torchvision
 from helpers import left_unchanged
 from lucent.optvis import objectives, param, transform
-from torch import nn
+from torch import Tensor, nn
 
 from captum_neuroinspect import render_illusions
 from captum_neuroinspect.optvis import IllusionOptions
@@ -36,7 +36,7 @@ def _outputs(network, images, layer):
     with torch.no_grad():
         network(images)
     hook.remove()
-    return kept[0]
+    return kept[-1]  # of its last call, as Lucent reads it
 
 
 SAME = {
@@ -86,6 +86,16 @@ def test_the_activation_is_what_an_objective_minimises(objective, value, network
     assert found.masks.shape == (2, 1, 32, 32)
     alone = render(network, objective, classes=1)
     torch.testing.assert_close(found.images[:1], alone.images, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("layer", ["bn1", "layer4_1_bn2", "layer4_1_relu", "layer4_1"])
+def test_a_layer_that_shares_its_output_with_others_has_masks(layer, network):
+    # What an in-place ReLU or a block around it gives is the very same tensor.
+    found = render(network, [channel(layer, 3), channel(layer, 5)], classes=1)
+    maps = _outputs(network, found.images, layer.replace("_", "."))[[0, 1], [3, 5]]
+    expected = maps.flatten(1).mean(1)
+    torch.testing.assert_close(found.activations, expected, atol=1e-4, rtol=1e-4)
+    assert found.masks.shape == (2, 1, 32, 32)
 
 
 def test_an_objective_of_labels_is_a_class(network):
@@ -195,6 +205,15 @@ BAD = {
     "optimizer": ({"options": IllusionOptions(optimizer=torch.optim.LBFGS)}, "LBFGS"),
     "no optimizer": ({"options": IllusionOptions(optimizer=list)}, "optimizer gave list"),
     "normalises": ({"transforms": [lambda x: 255 * x - 117]}, "transforms gave values from"),
+    "drops images": ({"transforms": [lambda x: x[:0]]}, "transforms gave shape"),
+    "no images": ({"transforms": [lambda x: None]}, "transforms gave NoneType"),
+    "detached": ({"transforms": [Tensor.detach]}, "images without a gradient"),
+    "fixed": (
+        {"param": lambda: (param.image(32)[0], lambda: torch.rand(1, 3, 32, 32))},
+        "do not depend on its parameters",
+    ),
+    "preprocess": ({"preprocess": "imagenet"}, "preprocess='imagenet', expected a function"),
+    "a name of a class": ({"classes": "cat"}, "classes='cat', expected whole numbers"),
     "both": ({"transforms": [transform.normalize()], "preprocess": True}, "expected one of them"),
     "raw values": ({"param": lambda: param.pixel_image((1, 3, 32, 32))}, "to_valid_rgb"),
     "too many": ({"neurons": [1, 2, 3], "param": lambda: param.image(32, batch=2)}, "expected 3"),

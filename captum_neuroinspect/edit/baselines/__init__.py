@@ -2,6 +2,7 @@
 
 from captum_neuroinspect.edit.baselines.baseline import Baseline, with_mistakes
 from captum_neuroinspect.edit.baselines.coefficient_norm import CoefficientNorm
+from captum_neuroinspect.edit.baselines.con import CON
 from captum_neuroinspect.edit.baselines.concept_erasure import ConceptErasure, leace
 from captum_neuroinspect.edit.baselines.deep_feature_reweighting import DeepFeatureReweighting
 from captum_neuroinspect.edit.baselines.focal import FocalLoss, focal_loss
@@ -23,6 +24,7 @@ from captum_neuroinspect.edit.baselines.spurious_direction import (
 )
 
 __all__ = [
+    "CON",
     "AutomaticFeatureReweighting",
     "Baseline",
     "Budget",

@@ -1,4 +1,4 @@
-"""CON: small coefficients of the neurons, the comparison of the paper (equation 9)."""
+"""Small coefficients of the neurons, whatever the photos contain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from captum_neuroinspect.edit.baselines.baseline import CheckedBaseline, Task
 from captum_neuroinspect.edit.baselines.head_training import Budget, retrained
-from captum_neuroinspect.edit.penalties import coefficient_penalty
+from captum_neuroinspect.edit.penalties import coefficient_norm_penalty
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class CoefficientNorm(CheckedBaseline):
 
     .. math:: CE + \lambda || W_{c, S} ||_2
 
-    Equation (9) of NeuroInspect, which calls it CON. Other classes' coefficients
-    are left out of the penalty: that is what the edit does better.
+    Equation (9) of NeuroInspect without the features and the bias, for which see
+    :class:`CON`. Other classes' coefficients are left out of the penalty.
 
     Attributes:
         strength: lambda, 0 or more; 0 is plain retraining.
@@ -30,7 +30,7 @@ class CoefficientNorm(CheckedBaseline):
     Examples::
 
         >>> CoefficientNorm(strength=10).name
-        'CON, equation (9) (lambda 10)'
+        'norm of coefficients (lambda 10)'
     """
 
     strength: float = 1.0
@@ -42,7 +42,7 @@ class CoefficientNorm(CheckedBaseline):
 
     @property
     def name(self) -> str:
-        return f"CON, equation (9) (lambda {self.strength:g})"
+        return f"norm of coefficients (lambda {self.strength:g})"
 
     def _refitted(self, task: Task) -> nn.Linear:
         target, chosen = task.target, task.chosen
@@ -52,7 +52,7 @@ class CoefficientNorm(CheckedBaseline):
             task.validation,
             budget=self.budget,
             seed=task.seed,
-            penalty=lambda weight: (
-                self.strength * coefficient_penalty(weight[target, chosen][None])
+            penalty=lambda features, weight, bias: (
+                self.strength * coefficient_norm_penalty(weight[target, chosen][None])
             ),
         )

@@ -15,7 +15,8 @@ from captum_neuroinspect._core.head import head_tensors
 from captum_neuroinspect.edit.baselines.baseline import layer_like
 
 SampleLoss = Callable[[Tensor, Tensor], Tensor]  # logits (B, C), labels (B,) -> (B,)
-WeightPenalty = Callable[[Tensor], Tensor]  # weight (C, F) -> scalar
+# Features (B, F), weight (C, F), bias (C,) -> scalar
+Penalty = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def retrained(
     seed: int,
     sample_loss: SampleLoss = cross_entropy,
     sample_weights: Tensor | None = None,
-    penalty: WeightPenalty | None = None,
+    penalty: Penalty | None = None,
 ) -> nn.Linear:
     """Descend from the head's weights and keep the epoch of best validation accuracy.
 
@@ -79,7 +80,7 @@ def retrained(
         seed: draws the order of the samples.
         sample_loss: of each sample.
         sample_weights: ``(N,)`` positive, for the weighted mean of each batch; ``None``: all 1.
-        penalty: of the weights, added to each batch's loss.
+        penalty: of the batch's features and the layer, added to the batch's loss.
 
     Returns:
         A new layer.
@@ -89,9 +90,12 @@ def retrained(
     weights = torch.ones(len(train)) if sample_weights is None else sample_weights
 
     def batch_loss(rows: Tensor) -> float:
-        losses = sample_loss(train.features[rows] @ weight.T + bias, train.labels[rows])
+        features = train.features[rows]
+        losses = sample_loss(features @ weight.T + bias, train.labels[rows])
         loss = (losses * weights[rows]).sum() / weights[rows].sum()
-        return backward(optimizer, loss if penalty is None else loss + penalty(weight))
+        if penalty is not None:
+            loss = loss + penalty(features, weight, bias)
+        return backward(optimizer, loss)
 
     went = descend(
         optimizer,

@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -46,6 +47,17 @@ def safely(debug: bool) -> Iterator[None]:
                 typer.colors.RED,
             )
             raise typer.Exit(FAILED) from None
+
+
+@contextmanager
+def names_option(option: str, path: Path) -> Iterator[None]:
+    """Say which option named a file that cannot be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{option}={str(path)!r}: there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{option}: {_sentence(error)}") from None
 
 
 def finish(record: Mapping[str, Any], lines: str, *, as_json: bool) -> None:

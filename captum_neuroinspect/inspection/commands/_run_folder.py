@@ -16,6 +16,7 @@ from captum_neuroinspect._core.files import read_text, write_text
 from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect._core.texts import shown
+from captum_neuroinspect.attr.slices import NSlices
 from captum_neuroinspect.edit import HeadEdit
 from captum_neuroinspect.inspection.commands._run_lock import (
     is_of_another,
@@ -45,8 +46,9 @@ class RunSettings:
     """Everything that decides what a run computes; paths are absolute.
 
     Attributes are the options of ``neuroinspect inspect``; ``target`` and ``predicted``
-    are class indices, and ``target`` is ``None`` for the worst class. ``inspection`` names
-    what came of them; the report of the run carries the same.
+    are class indices, and ``target`` is ``None`` for the worst class; ``slices`` is ``None`` where
+    none are looked for. ``inspection`` names what came of them; the report of the run carries the
+    same.
     """
 
     model: str
@@ -62,6 +64,7 @@ class RunSettings:
     guide: bool | None
     target: str | None
     predicted: str | None
+    slices: str | None
     n_neurons: int
     n_steps: int
     size: int | None
@@ -166,15 +169,55 @@ def open_session(
     return session
 
 
+@contextmanager
+def names_record(folder: Path) -> Iterator[None]:
+    """Say that ``run.json`` named what is not there, as no option did."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error} (named in {shown(folder / _RECORD)}, where the places of model and photos "
+            "may be changed)"
+        ) from error
+
+
+def check_place_of_report(folder: Path) -> None:
+    """Refuse a folder in the report's place before any work.
+
+    Raises:
+        IsADirectoryError: when there is one.
+    """
+    if (folder / REPORT).is_dir():
+        raise IsADirectoryError(
+            f"{shown(folder / REPORT)} is a folder, where the report is to be written: move it away"
+        )
+
+
 def retrace(session: NeuroInspect, settings: RunSettings) -> None:
     """Explain, visualize and describe as the settings say."""
-    found = session.explain(settings.target, settings.predicted)
+    slices = number_of_slices(settings.slices)
+    found = session.explain(settings.target, settings.predicted, slices=slices)
     neurons = found.neurons(settings.n_neurons)
     if not neurons:
         return
     session.visualize(neurons, **_rendering(session, settings))
     if session.encoder is not None:
         session.describe(neurons)
+
+
+def number_of_slices(text: str | None) -> NSlices | None:
+    """What ``--slices`` means.
+
+    Raises:
+        ValueError: when it is neither ``"off"``, ``"auto"`` nor a whole number from 1.
+    """
+    if text is None or text == "off":
+        return None
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"--slices={text!r}, expected 'off', 'auto' or a whole number from 1")
+    return int(text)
 
 
 def look_before(session: NeuroInspect, settings: RunSettings, clock: Clock | None) -> Preflight:
@@ -277,7 +320,17 @@ def next_command(run: Path) -> str:
     """The same with this run's real place, ready for a shell."""
     downloads = Path(os.path.expanduser("~/Downloads"))
     where = downloads if downloads.is_dir() else run.absolute()
-    return shlex.join(edit_command(str(run.absolute()), str(where / SELECTION)))
+    words = edit_command(str(run.absolute()), str(where / SELECTION))
+    return " ".join(map(_as_typed, words))
+
+
+def _as_typed(word: str) -> str:
+    """A word for a shell; control characters as bash and zsh read them, so it can be pasted."""
+    escaped = shown(word)
+    if escaped == word:
+        return shlex.quote(word)
+    # A backslash of the word's own is doubled first, then what steers a terminal is escaped.
+    return "$'" + shown(word.replace("\\", "\\\\").replace("'", "\\'")) + "'"
 
 
 def save_edit(session: NeuroInspect, folder: Path, picked: Selection | None = None) -> Path:

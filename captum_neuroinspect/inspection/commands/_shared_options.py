@@ -36,9 +36,9 @@ ImageSize = Annotated[
 Resize = Annotated[
     str | None,
     typer.Option(
-        help="How photos are brought to that size: 'squash', or 'crop' (the shorter side, then "
-        "the centre), with or without pixels before the crop, such as 'crop 256'. Default: as "
-        "the model's library does."
+        help="How photos are brought to that size: 'squash', 'crop' (the shorter side, then "
+        "the centre) or 'border' (the longer side, then borders), with or without pixels of that "
+        "side, such as 'crop 256'. Default: as the model's library does."
     ),
 ]
 ClassNames = Annotated[

@@ -90,6 +90,7 @@ def _settings(made: Digits, steps: int, seed: int) -> RunSettings:
         guide=False,
         target=made.target,
         predicted=None,
+        slices=None,
         n_neurons=N_NEURONS,
         n_steps=steps,
         size=_SIZE,

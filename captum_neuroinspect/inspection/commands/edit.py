@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from captum_neuroinspect.inspection.commands import _shared_options as options
-from captum_neuroinspect.inspection.commands._output import finish, safely
+from captum_neuroinspect.inspection.commands._output import finish, names_option, safely
 
 if TYPE_CHECKING:
     from captum_neuroinspect.analysis.comparison import Comparison
@@ -27,6 +27,12 @@ def edit(
             parser=options.user_path,
             metavar="FILE",
             help="selection.json from the report. Default: the first of the ranking.",
+        ),
+    ] = None,
+    slice: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Instead of a selection: the neurons behind this slice of the report."
         ),
     ] = None,
     method: Annotated[
@@ -68,16 +74,23 @@ def edit(
 
             check_save_path(save_model, "--save-model")
         _check_method(method)
+        if slice is not None and selection is not None:
+            raise ValueError("--slice and --selection are both given, expected one of them")
         from captum_neuroinspect.inspection.commands import _run_folder as runs
         from captum_neuroinspect.inspection.report.selection import Selection
 
         settings = runs.RunSettings.load(run)
         runs.check_one_inspection(settings, run)
-        picked = None if selection is None else Selection.load(selection)
-        session = runs.open_session(settings, run, progress=not quiet, trust=trust)
+        runs.check_place_of_report(run)
+        picked = None
+        if selection is not None:
+            with names_option("--selection", selection):
+                picked = Selection.load(selection)
+        with runs.names_record(run):
+            session = runs.open_session(settings, run, progress=not quiet, trust=trust)
         runs.retrace(session, settings)
         _check(picked, session)
-        _edit(session, picked, method, keep_anyway)
+        _edit(session, picked, slice, method, keep_anyway)
         saved = ""
         with runs.changing_run(settings, run):
             kept = runs.save_edit(session, run, picked)
@@ -134,7 +147,11 @@ def _check_method(method: str | None) -> None:
 
 
 def _edit(
-    session: NeuroInspect, picked: Selection | None, method: str | None, keep_anyway: bool
+    session: NeuroInspect,
+    picked: Selection | None,
+    slice: int | None,
+    method: str | None,
+    keep_anyway: bool,
 ) -> None:
     target = None if picked is None else picked.target
     neurons = None if picked is None else picked.neurons or None
@@ -142,7 +159,13 @@ def _edit(
     if removes and method not in (None, "remove_cue"):
         raise ValueError(f"--method={method!r}, but the selection asks to remove the cue")
     method = "remove_cue" if removes else method or "mend"
-    session.edit(target, neurons, method=method, keep_anyway=keep_anyway)  # type: ignore[arg-type]
+    session.edit(
+        target,
+        neurons,
+        method=method,  # type: ignore[arg-type]
+        slice=slice,
+        keep_anyway=keep_anyway,
+    )
 
 
 def _save_model(session: NeuroInspect, settings: RunSettings, path: Path) -> SavedModel:

@@ -10,9 +10,16 @@ import typer
 
 from captum_neuroinspect._core.files import read_text
 from captum_neuroinspect.inspection.commands import _shared_options as options
-from captum_neuroinspect.inspection.commands._output import caution, finish, safely, say
+from captum_neuroinspect.inspection.commands._output import (
+    caution,
+    finish,
+    names_option,
+    safely,
+    say,
+)
 
 if TYPE_CHECKING:
+    from captum_neuroinspect.analysis.explanation import Explanation
     from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight
     from captum_neuroinspect.inspection.session.session import NeuroInspect
 
@@ -36,6 +43,13 @@ def inspect(
     predicted: Annotated[
         str | None, typer.Option(help="Only mistakes that were taken for this class.")
     ] = None,
+    slices: Annotated[
+        str,
+        typer.Option(
+            help="Part the mistakes by their causes, and explain each slice by itself: 'auto', or "
+            "how many. Default: 'off'."
+        ),
+    ] = "off",
     out: Annotated[
         Path,
         typer.Option(
@@ -119,6 +133,7 @@ def inspect(
             guide=guide,
             target=target,
             predicted=predicted,
+            slices=None if runs.number_of_slices(slices) is None else slices,
             n_neurons=n_neurons,
             n_steps=steps,
             size=size,
@@ -171,11 +186,20 @@ def file_of_names(path: Path | None) -> tuple[str, ...] | None:
     """
     if path is None:
         return None
-    try:
+    with names_option("--class-names", path):
         text = read_text(path)
-    except ValueError as error:
-        raise ValueError(f"--class-names: {error}") from None
     return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _slices(found: Explanation) -> dict[str, Any] | None:
+    """Where they were looked for: why so many, and the neurons of each."""
+    if found.slices is None:
+        return None
+    parts = [
+        {"n_mistakes": len(one.mistakes), "neurons": list(one.neurons(20))}
+        for one in found.of_slices()
+    ]
+    return {"reason": found.slices.reason, "slices": parts}
 
 
 def _record(session: NeuroInspect, looked: Preflight, report: Path) -> dict[str, Any]:
@@ -191,6 +215,7 @@ def _record(session: NeuroInspect, looked: Preflight, report: Path) -> dict[str,
         "confusions": session.confusions().rows(),
         "target": {"index": found.target, "name": features.class_name(found.target)},
         "n_explained": len(found.mistakes),
+        "slices": _slices(found),
         "neurons": [
             {**row, "phrases": words.get(int(row["neuron"]), [])} for row in found.rows()[:20]
         ],

@@ -36,7 +36,10 @@ def report(
         from captum_neuroinspect.inspection.commands import _run_folder as runs
 
         settings = runs.RunSettings.load(run)
-        session = runs.open_session(settings, run, progress=not quiet, trust=trust)
+        if out is None:
+            runs.check_place_of_report(run)
+        with runs.names_record(run):
+            session = runs.open_session(settings, run, progress=not quiet, trust=trust)
         runs.retrace(session, settings)
         # A report elsewhere leaves the run as it is, which may be one that may only be read.
         with nullcontext() if out is not None else runs.changing_run(settings, run):

@@ -39,7 +39,7 @@ def visualize(
         typer.Option(min=0, max=1, help="Weight of the class. Default: 0.25; 0.5 with --paper."),
     ] = None,
     paper: Annotated[
-        bool, typer.Option("--paper", help="The published weight of the class and learning rate.")
+        bool, typer.Option("--paper", help="The settings of the authors' code.")
     ] = False,
     encoder: Annotated[
         str, typer.Option(help="Guides the illusions: as in `inspect`; needs class names.")

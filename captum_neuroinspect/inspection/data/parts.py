@@ -178,14 +178,21 @@ def _photos(
     if isinstance(data, Photos):
         return data
     # Names are looked at for all sets together.
-    photos = Photos.of(
-        data,
-        view=model.view,
-        class_names=model.class_names,
-        on_error=on_error,
-        by_position=by_position,
-        what=name,
-    )
+    try:
+        photos = Photos.of(
+            data,
+            view=model.view,
+            class_names=model.class_names,
+            on_error=on_error,
+            by_position=by_position,
+            what=name,
+        )
+    except (FileNotFoundError, ValueError) as error:
+        # `Photos.of` calls what it is given `data`.
+        if name == "data" or not str(error).startswith("data="):
+            raise
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"{name}{str(error).removeprefix('data')}") from error
     size, wanted = photos.tensor_size(), model.view.size
     is_asked_for = model.sized_by == "user"
     if size is not None and not is_asked_for and (size[0] < wanted[0] or size[1] < wanted[1]):

@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from captum_neuroinspect.inspection.report.report_data import NeuronCard, ReportData
+from captum_neuroinspect.inspection.report.report_data import (
+    Mistake,
+    NeuronCard,
+    RankedNeuron,
+    ReportData,
+)
 
 
 def check_data(data: ReportData) -> None:
@@ -19,6 +24,13 @@ def check_data(data: ReportData) -> None:
         raise ValueError("`classes` is empty, expected every class of the model")
     _check_counts(data)
     _check_unique("ranking", (row.neuron for row in data.ranking))
+    for place, one in enumerate(data.slices, start=1):
+        _check_unique(f"ranking of slice {place}", (row.neuron for row in one.ranking))
+        if one.n_mistakes < max(1, len(one.mistakes)):
+            raise ValueError(
+                f"slice {place} has {one.n_mistakes} mistakes and {len(one.mistakes)} photos of "
+                "them, expected at least one mistake and no more photos"
+            )
     _check_unique("neurons", (card.neuron for card in data.neurons))
     for where, index in _class_indices(data):
         if not 0 <= index < len(data.classes):
@@ -71,7 +83,7 @@ def _class_indices(data: ReportData) -> Iterator[tuple[str, int]]:
     for pair in data.confusions:
         yield "`label` of a confusion", pair.label
         yield "`predicted` of a confusion", pair.predicted
-    for mistake in data.mistakes:
+    for mistake in _mistakes(data):
         yield f"`label` of {mistake.file!r}", mistake.label
         yield f"`predicted` of {mistake.file!r}", mistake.predicted
     for card in data.neurons:
@@ -95,6 +107,18 @@ def _card_indices(card: NeuronCard) -> Iterator[tuple[str, int]]:
         yield f"`predicted` of {saliency.file!r}", saliency.predicted
 
 
+def _mistakes(data: ReportData) -> Iterator[Mistake]:
+    yield from data.mistakes
+    for one in data.slices:
+        yield from one.mistakes
+
+
+def _ranked(data: ReportData) -> Iterator[RankedNeuron]:
+    yield from data.ranking
+    for one in data.slices:
+        yield from one.ranking
+
+
 def _changes(data: ReportData) -> Iterator[tuple[str, float]]:
     verdict = None if data.edit is None else data.edit.verdict
     if verdict is None:
@@ -107,11 +131,11 @@ def _changes(data: ReportData) -> Iterator[tuple[str, float]]:
 
 
 def _shares(data: ReportData) -> Iterator[tuple[str, float]]:
-    for mistake in data.mistakes:
+    for mistake in _mistakes(data):
         yield f"`probability` of {mistake.file!r}", mistake.probability
         if mistake.label_probability is not None:
             yield f"`label_probability` of {mistake.file!r}", mistake.label_probability
-    for row in data.ranking:
+    for row in _ranked(data):
         yield f"`precision` of neuron {row.neuron}", row.precision
     edit = data.edit
     if edit is None:
@@ -132,8 +156,9 @@ def _cue_numbers(data: ReportData) -> Iterator[tuple[str, float]]:
 
 
 def _numbers(data: ReportData) -> Iterator[tuple[str, float]]:
-    for row in data.ranking:
-        yield f"`score` of neuron {row.neuron}", row.score
+    for row in _ranked(data):
+        known = {"score": row.score, "importance": row.importance}
+        yield from ((f"`{k}` of neuron {row.neuron}", v) for k, v in known.items() if v is not None)
     yield from _cue_numbers(data)
     for card in data.neurons:
         if card.core_relevance is not None:

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
-from torch import Tensor
-
-from captum_neuroinspect._core.blocks import by_blocks
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.shares import FEW, share_with_interval
 from captum_neuroinspect._core.version import __version__
 from captum_neuroinspect.analysis.class_errors import confusions, counted_pairs
 from captum_neuroinspect.analysis.explanation import Explanation
-from captum_neuroinspect.inspection.data.parts import InspectionData, PhotoSet
+from captum_neuroinspect.inspection.data.parts import InspectionData
 from captum_neuroinspect.inspection.preflight_checks.preflight import MistakeCount
 from captum_neuroinspect.inspection.report.fill_cards import neuron_cards
 from captum_neuroinspect.inspection.report.fill_cue import cue_card
 from captum_neuroinspect.inspection.report.fill_edit import edit_result
 from captum_neuroinspect.inspection.report.fill_groups import about_groups, group_results
+from captum_neuroinspect.inspection.report.fill_mistakes import mistake_photos, ranked_neurons
+from captum_neuroinspect.inspection.report.fill_slices import slices_of
 from captum_neuroinspect.inspection.report.findings import Findings
 from captum_neuroinspect.inspection.report.number_formats import share
 from captum_neuroinspect.inspection.report.report_data import (
     ClassMapping,
     ClassResult,
     ConfusedPair,
-    Mistake,
-    RankedNeuron,
     ReportData,
 )
 from captum_neuroinspect.inspection.report.without_paths import source_without_paths, without_paths
@@ -49,6 +45,8 @@ def report_data(
     found, part = findings.explanation, findings.data.inspected
     names = _names(part.features)
     cards = neuron_cards(findings)
+    with_card = {card.neuron for card in cards}
+    wrong = part.features.mistakes(found.target, found.predicted)
     groups = tuple(group_results(part.features, found.target))
     return ReportData(
         title=f"Inspection of {names[found.target]}",
@@ -60,8 +58,10 @@ def report_data(
         mappings=tuple(_mappings(findings.data)),
         groups=groups,
         confusions=tuple(_confusions(part.features)),
-        mistakes=tuple(_mistakes(part, found)),
-        ranking=tuple(_ranking(found, {card.neuron for card in cards})),
+        mistakes=tuple(mistake_photos(part, wrong, found.mistakes, most=_MAX_MISTAKES)),
+        slices=slices_of(part, found, with_card),
+        slices_reason="" if found.slices is None else found.slices.reason,
+        ranking=tuple(ranked_neurons(found, with_card, _N_RANKED)),
         n_explained=len(found.mistakes),
         neurons=cards,
         cue=cue_card(findings),
@@ -122,51 +122,6 @@ def _confusions(features: FeatureSet) -> Iterator[ConfusedPair]:
     for label, predicted, n_photos in counted_pairs(features.confusion()):
         if label != predicted:
             yield ConfusedPair(label, predicted, n_photos)
-
-
-def _mistakes(part: PhotoSet, found: Explanation) -> Iterator[Mistake]:
-    """The explained ones first, the most certain first; then those that were held out."""
-    wrong = part.features.mistakes(found.target, found.predicted)
-    predictions = wrong.predictions
-    # Of two classes alone: the probabilities of all would be as large as the logits.
-    columns = torch.stack([predictions, torch.full_like(predictions, found.target)], 1)
-    shares = by_blocks(
-        lambda logits, classes: logits.softmax(-1).gather(1, classes), wrong.logits, columns
-    )
-    certain = shares[:, 0]
-    explained = torch.isin(wrong.indices, found.mistakes.indices)
-    order = (explained + certain).argsort(descending=True, stable=True)[:_MAX_MISTAKES]
-    for row in order.tolist():
-        index = int(wrong.indices[row])
-        yield Mistake(
-            picture=part.photos.image(index),
-            file=part.photos.name(index),
-            label=found.target,
-            predicted=int(predictions[row]),
-            probability=_share(certain[row]),
-            label_probability=_share(shares[row, 1]),
-            group=None if wrong.groups is None else wrong.group_name(int(wrong.groups[row])),
-        )
-
-
-def _share(value: Tensor) -> float:
-    return min(max(float(value), 0.0), 1.0)
-
-
-def _ranking(found: Explanation, with_card: set[int]) -> Iterator[RankedNeuron]:
-    """The first lines, and those of neurons that have a card."""
-    n_mistakes = found.ranking.n_mistakes
-    for place, row in enumerate(found.rows()):
-        if place < _N_RANKED or row["neuron"] in with_card:
-            share = min(float(row["precision"]), 1.0)  # "both" adds two shares
-            yield RankedNeuron(
-                neuron=int(row["neuron"]),
-                kind=str(row["kind"]),  # type: ignore[arg-type]
-                rank=int(row["rank"]),
-                score=float(row["magnitude"]),
-                precision=share,
-                n_mistakes=round(share * n_mistakes),
-            )
 
 
 def _verdict(features: FeatureSet, found: Explanation, count: MistakeCount | None) -> str:

@@ -116,6 +116,8 @@ class RankedNeuron:
         precision: share of the explained mistakes (0..1) that have the neuron among
             their strongest.
         n_mistakes: the same as a number of mistakes.
+        importance: the true class's probability with the neuron over that without it, at the
+            mean of the class's right samples; None where unknown.
     """
 
     neuron: int
@@ -124,6 +126,24 @@ class RankedNeuron:
     score: float
     precision: float
     n_mistakes: int
+    importance: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MistakeSlice:
+    """Mistakes that have a cause in common.
+
+    Attributes:
+        sentence: what they have in common.
+        n_mistakes: how many there are.
+        mistakes: photos of some of them, to show.
+        ranking: the neurons behind these mistakes, in the order to show.
+    """
+
+    sentence: str
+    n_mistakes: int
+    mistakes: tuple[Mistake, ...] = ()
+    ranking: tuple[RankedNeuron, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -362,6 +382,8 @@ class ReportData:
         groups: of the photos, where they are known.
         confusions: pairs of classes that are mixed up.
         mistakes: photos that go wrong.
+        slices: the explained mistakes by their causes; empty where they are in one slice.
+        slices_reason: why there are so many; empty where none were looked for.
         ranking: the neurons behind the mistakes, in the order to show.
         n_explained: number of mistakes that the ranking explains.
         neurons: a card for each neuron worth a look, in the order to show.
@@ -385,6 +407,8 @@ class ReportData:
     groups: tuple[GroupResult, ...] = ()
     confusions: tuple[ConfusedPair, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
+    slices: tuple[MistakeSlice, ...] = ()
+    slices_reason: str = ""
     ranking: tuple[RankedNeuron, ...] = ()
     n_explained: int | None = None
     neurons: tuple[NeuronCard, ...] = ()

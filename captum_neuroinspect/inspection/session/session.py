@@ -31,6 +31,7 @@ from captum_neuroinspect.analysis.class_errors import (
 from captum_neuroinspect.analysis.comparison import Comparison, compare_judged, compare_photos
 from captum_neuroinspect.analysis.explanation import Explanation, check_outputs, explain_mistakes
 from captum_neuroinspect.analysis.top_photos import TopPhotos, top_photos
+from captum_neuroinspect.attr.slices import NSlices
 from captum_neuroinspect.encoders.by_name import LazyEncoder, find_encoder
 from captum_neuroinspect.inspection.cache.render_in_parts import render_in_parts, rendering_plan
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 __all__ = ["NeuroInspect"]
 
 _N_NEURONS = 6
+_N_MENDED = 50  # as `mend` has it
 _FEWEST_RIGHT = 2
 _OF_SESSION = ("head", "layer", "preprocess", "encoder", "class_names")
 
@@ -220,7 +222,10 @@ class NeuroInspect:
 
         A tick in a report is about these; an edit leaves it as it is.
         """
-        return _digest([*self._identity(), self._explained().predicted])
+        found = self._explained()
+        parts = [part.mistakes.indices.tolist() for part in found.of_slices()]
+        # One slice is the report as it is without slices.
+        return _digest([*self._identity(), found.predicted, *(parts if len(parts) > 1 else ())])
 
     @undisturbed()
     def load(
@@ -368,7 +373,11 @@ class NeuroInspect:
 
     @undisturbed()
     def explain(
-        self, target: int | str | None = None, predicted: int | str | None = None
+        self,
+        target: int | str | None = None,
+        predicted: int | str | None = None,
+        *,
+        slices: NSlices | None = None,
     ) -> Explanation:
         """The neurons behind the mistakes on a class: :func:`explain_mistakes`.
 
@@ -376,12 +385,18 @@ class NeuroInspect:
             target: the class that is missed, by index or name; ``None``: the worst of those
                 with mistakes that are not held out.
             predicted: only mistakes that were taken for this class.
+            slices: part the mistakes by their causes, :func:`slice_mistakes`, and give each slice
+                its own neurons and its own section in the report: ``"auto"``, or in so many
+                slices; ``None``: do not.
 
         Raises:
-            ValueError: for an unknown class or one without mistakes to explain.
+            ImportError: for slices, when scikit-learn is not installed.
+            ValueError: for an unknown class or one without mistakes to explain, or more slices
+                than mistakes that differ.
         """
         index = self._worst() if target is None else self._class(target)
-        found = self._explain(index, None if predicted is None else self._class(predicted))
+        place = None if predicted is None else self._class(predicted)
+        found = self._explain(index, place, slices)
         if self.explanation is not None and self.explanation.target != index:
             self.illusions = self.descriptions = None
         if self.last_edit is not None and index not in self.last_edit.targets:
@@ -489,6 +504,7 @@ class NeuroInspect:
         neurons: Sequence[int] | None = None,
         *,
         method: Method = "mend",
+        slice: int | None = None,
         keep_anyway: bool = False,
         **options: Any,
     ) -> HeadEdit:
@@ -509,16 +525,22 @@ class NeuroInspect:
                 measurements; ``"equation8"``: :func:`edit_head`, the paper's; ``"remove_cue"``:
                 :func:`remove_cue`, which trains on no deployment photo: without ``neurons`` the
                 :meth:`cue` is removed, with them what they tell of the class.
+            slice: take the neurons behind this slice of :attr:`explanation`, by its number in
+                print and report, from 1, in place of ``neurons``.
             keep_anyway: keep the edit whatever the verdict is.
             **options: of that function.
 
         Raises:
-            ValueError: for an unknown class or method, or as that function.
+            ValueError: for an unknown class or method, neurons and a slice together, a slice that
+                the explanation of the class does not have, or as that function.
         """
         if method not in METHODS:
             raise ValueError(f"method={method!r}, expected one of {', '.join(METHODS)}")
         index = self._explained().target if target is None else self._class(target)
         picked = None if neurons is None else unit_indices(neurons)
+        if slice is not None:
+            n = _N_NEURONS if method == "equation8" else options.get("n_neurons", _N_MENDED)
+            picked = self._of_slice(index, slice, neurons, n)
         if picked is None and method == "equation8":
             picked = self._behind(index)
         options = {"seed": self.seed, **options}
@@ -668,6 +690,25 @@ class NeuroInspect:
             found = self._explain(target)
         return list(found.neurons(_N_NEURONS))
 
+    def _of_slice(
+        self, target: int, place: int, neurons: Sequence[int] | None, n_neurons: int
+    ) -> list[int]:
+        """The neurons behind one slice."""
+        if neurons is not None:
+            raise ValueError("neurons and slice are both given, expected one of them")
+        found = self._explained()
+        if found.target != target:
+            raise ValueError(
+                f"slice={place} is of class {found.target}, which was explained last, and "
+                f"target={target}: call explain({target}, slices='auto') first"
+            )
+        parts = found.of_slices()
+        if not 1 <= place <= len(parts):
+            raise ValueError(
+                f"slice={place}, expected 1..{len(parts)}: the mistakes are in so many slices"
+            )
+        return list(parts[place - 1].neurons(n_neurons))
+
     def _neurons(self, neurons: Sequence[int] | None) -> list[int]:
         if neurons is not None:
             return unit_indices(neurons)
@@ -724,7 +765,9 @@ class NeuroInspect:
         self.model = sized_like(self.model, data)
         self.__dict__.pop("_key", None)  # it depends on the size
 
-    def _explain(self, target: int, predicted: int | None = None) -> Explanation:
+    def _explain(
+        self, target: int, predicted: int | None = None, slices: NSlices | None = None
+    ) -> Explanation:
         deployment, train = self.data.deployment.features, self.data.train.features
         check_outputs(self.head)
         n_right = int(train.is_correct.sum())
@@ -740,7 +783,14 @@ class NeuroInspect:
             w = counterfactuals_of(self.source, self.data.inspected, mistakes, target)
             del mistakes  # `explain_mistakes` makes them again: of many classes two are too many
         return explain_mistakes(
-            self.head, deployment, train, target=target, predicted=predicted, w=w
+            self.head,
+            deployment,
+            train,
+            target=target,
+            predicted=predicted,
+            w=w,
+            slices=slices,
+            seed=self.seed,
         )
 
     def _pixels_check(self, is_doubtful: bool) -> PreprocessingCheck:

@@ -12,15 +12,17 @@ from torch.nn import functional as F
 
 from captum_neuroinspect.optvis._lucent_words import LucentParam, Start, is_maker
 from captum_neuroinspect.optvis.contrast import with_contrast
-from captum_neuroinspect.optvis.illusion_options import RenderSettings
+from captum_neuroinspect.optvis.illusion_options import IllusionOptions, RenderSettings
 from captum_neuroinspect.optvis.maco import maco_image
-from captum_neuroinspect.optvis.param import as_batch, illusion_image
+from captum_neuroinspect.optvis.param import as_batch, illusion_image, published_image
 from captum_neuroinspect.optvis.transform import Transform, illusion_transforms
 
 # Called with `(size, batch, *, seed, device)`; or Lucent's `param_f`, called with nothing.
 Param = Literal["fft", "maco"] | Callable[..., Start]
 # Transforms for every batch, one, or a function `(seeds, n_steps)` that makes them for a batch.
 Movement = Sequence[Transform] | Transform | Callable[[Sequence[int], int], Sequence[Transform]]
+# Of the authors' code, where the paper has 0.7 to 1.2.
+_PUBLISHED_MAGNIFICATION = (0.6, 1.2)
 # What leaves 0..1 by more than this was normalised; the noise of a transform is less.
 _FAR = 1.5
 _ROUNDING = 1e-4
@@ -49,7 +51,7 @@ class Starts:
         # Images of the user's own, or a function's, are not to be changed.
         is_ours = isinstance(param, str) and init is None
         self._contrast = options.contrast if is_ours else 0.0
-        self._make, self._size = _maker(param, channels, options.decay_power), settings.size
+        self._make, self._size = _maker(param, options), settings.size
         if isinstance(param, LucentParam):
             self._size, param = param.size, param.function
         self._shape = (channels, *self._size)
@@ -85,14 +87,22 @@ class Transforms:
         movement: ``None``: :func:`illusion_transforms`; or as ``Movement`` says.
         size: height and width that the networks are shown. Lucent's transforms pad, crop and
             scale; its renderer brings images back to one size, and so does this.
+        published: ``None`` means the transforms of the authors' code.
 
     Raises:
-        TypeError: when it is neither functions of images nor a function that makes them.
-        ValueError: in a step, when images leave 0..1 far behind.
+        TypeError: when it is neither functions of images nor a function that makes them; in a
+            step, when it gives no images.
+        ValueError: in a step, when images become more or fewer, lose their gradient, or leave
+            0..1 far behind.
     """
 
-    def __init__(self, movement: Movement | None, size: tuple[int, int]) -> None:
-        made: Any = illusion_transforms if movement is None else movement
+    def __init__(
+        self, movement: Movement | None, size: tuple[int, int], published: bool = False
+    ) -> None:
+        usual = illusion_transforms
+        if published:
+            usual = partial(illusion_transforms, scale=_PUBLISHED_MAGNIFICATION)
+        made: Any = usual if movement is None else movement
         is_made = callable(made) and is_maker(made)
         if callable(made) and not is_made:
             made = [made]
@@ -102,15 +112,33 @@ class Transforms:
                 "(seeds, n_steps) that gives them"
             )
         self._movement, self._is_made, self._size = made, is_made, size
+        self._is_usual = made in (usual, illusion_transforms)
         self.names = "made" if is_made else ", ".join(map(_outer_name, made))
-        if made is illusion_transforms:
+        if self._is_usual:
             self.names = "illusion_transforms"
 
     def of(self, seeds: Sequence[int], n_steps: int) -> list[Transform]:
         """Transforms of the images with these seeds."""
         made = self._movement(seeds, n_steps) if self._is_made else self._movement
-        checks = [] if self._movement is illusion_transforms else [_near_range]
+        checks = [] if self._is_usual else [partial(_check_moved, n_images=len(seeds)), _near_range]
         return [*made, *checks, partial(resized, size=self._size)]
+
+
+def _check_moved(images: Any, n_images: int) -> Tensor:
+    """Refuse what a transform made of images if they cannot be optimised any more."""
+    if not isinstance(images, Tensor):
+        raise TypeError(f"transforms gave {type(images).__name__}, expected images (N, C, H, W)")
+    if images.ndim != 4 or len(images) != n_images:
+        raise ValueError(
+            f"transforms gave shape {tuple(images.shape)}, expected (N, C, H, W) of "
+            f"{n_images} images"
+        )
+    if not images.requires_grad:
+        raise ValueError(
+            "transforms gave images without a gradient, expected what torch computes from the "
+            "images that they are given, without detach() or no_grad()"
+        )
+    return images
 
 
 def _near_range(images: Tensor) -> Tensor:
@@ -124,9 +152,10 @@ def _near_range(images: Tensor) -> Tensor:
     return images
 
 
-def _maker(param: Param | LucentParam, channels: int, decay_power: float) -> Callable[..., Start]:
+def _maker(param: Param | LucentParam, options: IllusionOptions) -> Callable[..., Start]:
+    ours = partial(illusion_image, decay_power=options.decay_power)
     makers: dict[str, Callable[..., Start]] = {
-        "fft": partial(illusion_image, decay_power=decay_power),
+        "fft": published_image if options.published else ours,
         "maco": maco_image,
     }
     if isinstance(param, LucentParam):
@@ -137,7 +166,7 @@ def _maker(param: Param | LucentParam, channels: int, decay_power: float) -> Cal
         raise TypeError(f"param is {type(param).__name__}, expected a name or a function")
     if param not in makers:
         raise ValueError(f"param={param!r}, expected one of {sorted(makers)} or a function")
-    return partial(makers[param], channels=channels)
+    return partial(makers[param], channels=options.channels)
 
 
 def _check_params(params: Sequence[Any]) -> None:
@@ -153,8 +182,13 @@ def _is_leaf(param: Any) -> bool:
 
 
 def _check_images(image_f: Callable[[], Tensor], shape: tuple[int, ...]) -> None:
-    with torch.no_grad():
-        images = image_f().detach()
+    images = image_f()
+    if not images.requires_grad:
+        raise ValueError(
+            "param gave images that do not depend on its parameters, expected image_f to compute "
+            "them from these"
+        )
+    images = images.detach()
     if images.shape != shape:
         raise ValueError(f"param gave images of shape {tuple(images.shape)}, expected {shape}")
     low, high = (float(value) for value in images.aminmax())

@@ -113,7 +113,12 @@ class ObjectiveReader:
             for number, objective in enumerate(self._objectives):
                 self._look_at(number, objective, outputs)
             self._layers, self._channels_last = outputs.layers, outputs.channels_last
-            units = self._units(outputs, len(example))
+        n_images = max(self.n_needed, len(example))
+        images = example.detach().repeat(n_images, 1, 1, 1)[:n_images].requires_grad_()
+        # Once more as `_pass` reads it: behind a layer that is read, others get a copy, which
+        # an objective does not depend on.
+        with frozen(self.model), torch.enable_grad(), traced(self.model, size) as trace:
+            units, _ = self._pass(images.clone())
             return [find_gradient_source(trace, one) for one in units.split(1, dim=1)]
 
     def _look_at(self, number: int, objective: Objective, outputs: _Asked) -> None:

@@ -10,6 +10,7 @@ from helpers import feature_set, left_unchanged, linear
 from torch import nn
 
 from captum_neuroinspect.edit.baselines import (
+    CON,
     AutomaticFeatureReweighting,
     Baseline,
     Budget,
@@ -35,6 +36,7 @@ EVERY = [
     ClassWeighting(budget=SHORT),
     ClassWeighting(3, SHORT),
     FocalLoss(budget=SHORT),
+    CON(budget=SHORT),
     CoefficientNorm(budget=SHORT),
     Zeroing("all"),
     Zeroing("target"),
@@ -49,7 +51,7 @@ EVERY = [
 ]
 TRAINED = [b for b in EVERY if hasattr(b, "budget") and not isinstance(b, SelectiveFinetuning)]
 WITH_NEURONS = [
-    b for b in EVERY if isinstance(b, (CoefficientNorm, Zeroing, SpuriousDirectionRemoval))
+    b for b in EVERY if isinstance(b, (CON, CoefficientNorm, Zeroing, SpuriousDirectionRemoval))
 ]
 by_name = pytest.mark.parametrize("baseline", EVERY, ids=lambda b: b.name)
 

@@ -23,13 +23,13 @@ def _trained(problem, method):
     return method(head, data, data, target=1, neurons=[0, 2]).weight
 
 
-def test_con_without_strength_is_plain_retraining(problem):
+def test_coefficient_norm_without_strength_is_plain_retraining(problem):
     budget = Budget(n_epochs=3)
-    con = _trained(problem, CoefficientNorm(0, budget))
-    assert torch.equal(con, _trained(problem, Retraining(budget)))
+    kept = _trained(problem, CoefficientNorm(0, budget))
+    assert torch.equal(kept, _trained(problem, Retraining(budget)))
 
 
-def test_con_shrinks_the_coefficients(problem):
+def test_coefficient_norm_shrinks_the_coefficients(problem):
     budget = Budget(n_epochs=10, lr=0.02, patience=10)
     sizes = [
         _trained(problem, CoefficientNorm(strength, budget))[1, [0, 2]].norm()
@@ -39,6 +39,6 @@ def test_con_shrinks_the_coefficients(problem):
 
 
 @pytest.mark.parametrize("strength", [-1.0, float("nan")])
-def test_con_refuses(strength):
+def test_coefficient_norm_refuses(strength):
     with pytest.raises(ValueError, match=r"strength=.*, expected 0 or more"):
         CoefficientNorm(strength)

@@ -78,7 +78,7 @@ def test_retrained_adds_the_penalty():
     head = linear(torch.ones(2, 3), torch.zeros(2))
     data = feature_set(head, torch.eye(3)[:2], [0, 1])
     new = retrained(
-        head, data, data, budget=Budget(lr=0.01), seed=0, penalty=lambda w: w[0, 2] ** 2
+        head, data, data, budget=Budget(lr=0.01), seed=0, penalty=lambda z, w, b: w[0, 2] ** 2
     )
     assert new.weight[0, 2] < 0.995
     assert new.weight[1, 2] == 1

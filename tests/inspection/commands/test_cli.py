@@ -262,7 +262,7 @@ def test_people_are_told_what_will_be_done_and_what_comes_next(
     out = tmp_path / "it's my run"
     result = _run(*inspect_arguments(place, out, "--class", "coat"))
     assert result.exit_code == 0
-    assert result.stdout.index("accuracy: ") < result.stdout.index("precision  magnitude")
+    assert re.search(r"^accuracy: .*precision +magnitude", result.stdout, re.DOTALL | re.MULTILINE)
     assert "input: no preprocessing was given: the model sees pixels in 0..1" in result.stdout
     assert re.search(
         r"^coat: \d+ mistakes; \d+ explained, \d+ for validation, \d+ for test, \d+ for train$",
@@ -506,7 +506,7 @@ def test_visualize_needs_no_photos(place: Path, tmp_path: Path) -> None:
         (["--classes", "dog"], "class 'dog' is unknown: there are no class names"),
         (["--classes", "3"], "class 3 is out of range"),
         (["--layer", "nothing"], "layer='nothing' is not in"),
-        (["--class-names", tmp_path / "none"], "No such file"),
+        (["--class-names", tmp_path / "none"], "none': there is no such file"),
         (["--encoder", "clip"], "encoder='clip', expected 'auto'"),
         (["--device", "tpu9"], "device='tpu9' cannot be used here"),
     ):
@@ -551,7 +551,8 @@ def test_doctor_keeps_a_space_after_each_name() -> None:
         (["--predicted", "dog"], "class 'dog' is unknown"),
         (["--class", "coat", "--predicted", "coat"], "is wrong taken for 'coat'"),
         (["--data", "/no/such"], "there is no such folder"),
-        (["--test", "/no/such"], "there is no such folder"),
+        (["--test", "/no/such"], "test='/no/such': there is no such folder"),
+        (["--train", "/no/such.csv"], "train='/no/such.csv': there is no such table"),
         (["--model", "/no/such.py:net"], "there is no file /no/such.py"),
         (["--model", "resnet50"], "resnet50"),
         (["--weights", "/no/such.safetensors"], "no such file"),
@@ -559,7 +560,9 @@ def test_doctor_keeps_a_space_after_each_name() -> None:
         (["--resize", "crop 3"], "the crop no larger than what it is cut from"),
         (["--held-out", "2"], "held_out=2.0, expected a share between 0 and 1"),
         (["--encoder", "clip"], "encoder='clip', expected 'auto'"),
-        (["--class-names", "/no/such"], "No such file or directory"),
+        (["--class-names", "/no/such"], "--class-names='/no/such': there is no such file"),
+        (["--model", "resnet18"], "did you mean torchvision:resnet18?"),
+        (["--model", "resnet_18"], "'file.py:function'"),
     ],
 )
 def test_bad_inspections(place: Path, tmp_path: Path, more: list[str], message: str) -> None:
@@ -639,7 +642,7 @@ def test_bad_selections(run: Path, tmp_path: Path) -> None:
         result = _run("edit", "--run", run, "--selection", _select(tmp_path, **changes), "--json")
         assert_one_sentence(result, message)
     for more, message in (
-        (["--selection", tmp_path / "none.json"], "No such file"),
+        (["--selection", tmp_path / "none.json"], "none.json': there is no such file"),
         (["--method", "magic"], "--method='magic', expected one of mend, equation8, remove_cue"),
         (["--save-model", "model.bin"], "--save-model='model.bin', expected a name ending in"),
     ):

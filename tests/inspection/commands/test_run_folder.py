@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from session_examples import SIZE, loaded, photos, write_model, write_photos
 
 from captum_neuroinspect.inspection.commands._run_folder import (
     RunSettings,
+    check_place_of_report,
+    names_record,
+    next_command,
     open_session,
     restore_edit,
     retrace,
@@ -19,8 +23,8 @@ from captum_neuroinspect.inspection.commands._run_folder import (
 SETTINGS = RunSettings(
     model="m.py:net", weights=None, data="photos", train=None, test=None,
     class_names=("größe", "'\""), image_size=None, resize="squash", device="cpu", encoder="none",
-    guide=None, target=None, predicted=None, n_neurons=3, n_steps=2, size=None, held_out=0.5,
-    skip_unreadable=False, by_position=False, seed=0,
+    guide=None, target=None, predicted=None, slices=None, n_neurons=3, n_steps=2, size=None,
+    held_out=0.5, skip_unreadable=False, by_position=False, seed=0,
 )  # fmt: skip
 
 
@@ -101,3 +105,29 @@ def test_an_edit_is_taken_up_only_where_it_was_made(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="it cannot be read"):
         assert not restore_edit(again, tmp_path)
     assert not restore_edit(again, tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", ["plain", "a b", "it's", "two\nlines", "\x1b[2J\\t'", "\u202egpj"])
+def test_the_next_command_can_be_pasted_whatever_the_folder_is_called(
+    tmp_path: Path, name: str
+) -> None:
+    command = next_command(tmp_path / name)
+    assert command.isprintable()
+    words = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True).stdout
+    assert words.decode().split("\0")[3] == str(tmp_path / name)
+
+
+def test_what_a_run_names_is_not_taken_for_an_option(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, model="lite:0", weights=str(tmp_path / "gone.safetensors"))
+    with (
+        pytest.raises(FileNotFoundError, match=r"gone.*no such file \(named in .*run.json"),
+        names_record(tmp_path),
+    ):
+        open_session(settings, tmp_path)
+
+
+def test_a_folder_in_the_place_of_the_report_is_refused_at_once(tmp_path: Path) -> None:
+    check_place_of_report(tmp_path)
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"report\.html is a folder"):
+        check_place_of_report(tmp_path)

@@ -99,7 +99,9 @@ def _mistake(pictures: Pictures, i: int, side: int, n_classes: int) -> Mistake:
 def _blamed(i: int) -> RankedNeuron:
     kind = _KINDS[i % 2] if i < 6 else "both"
     n_mistakes = 4 + i * 21 % 36
-    return RankedNeuron(neuron_at(i), kind, i // 2 + 1, 9.0 / (i + 1), n_mistakes / 40, n_mistakes)
+    share, importance = n_mistakes / 40, None if i == 5 else 0.9 + 0.07 * (i % 7)
+    neuron, rank, score = neuron_at(i), i // 2 + 1, 9.0 / (i + 1)
+    return RankedNeuron(neuron, kind, rank, score, share, n_mistakes, importance)
 
 
 def _card(pictures: Pictures, i: int, side: int, n_classes: int) -> NeuronCard:

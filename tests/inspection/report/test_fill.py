@@ -133,6 +133,7 @@ def test_ranking_has_the_order_of_the_explanation() -> None:
     assert [line.neuron for line in data.ranking] == [row["neuron"] for row in rows]
     assert [line.score for line in data.ranking] == [row["magnitude"] for row in rows]
     assert all(0 <= line.n_mistakes <= len(made.explanation.mistakes) for line in data.ranking)
+    assert [line.importance for line in data.ranking] == [row["importance"] for row in rows]
 
 
 def test_cards_show_what_was_visualized_and_described() -> None:

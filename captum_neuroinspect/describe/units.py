@@ -1,0 +1,356 @@
+"""Any units in words: by their activations and by concept scores on the same photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from captum_neuroinspect._core.blocks import all_finite
+from captum_neuroinspect._core.texts import check_texts
+from captum_neuroinspect._core.undisturbed import undisturbed
+from captum_neuroinspect.describe.agreement import (
+    average_precision,
+    most_active,
+    unit_ranks,
+)
+from captum_neuroinspect.describe.concept_scores import ConceptScores
+from captum_neuroinspect.describe.unit_description import UnitDescription, UnitDescriptions
+
+_LEAST_PHOTOS = 20
+_N_DRAWS = 50
+_N_CANDIDATES = 10  # phrases between which resampled photos choose
+_SET_SHARE = 0.9
+_UNITS_AT_A_TIME = 64
+_MOST_TERMS = 3
+_LEAST_GAIN = 0.02  # of explained variance, by one more phrase
+_LEAST_Z = 4.0
+_EQUAL = 1 - 1e-5  # correlation of duplicates
+
+
+@dataclass(frozen=True)
+class DescribeOptions:
+    """How units are described; the defaults are what measured best.
+
+    Attributes:
+        n_phrases: how many are told of each unit.
+        held_out: share of the photos that judge and do not choose, above 0 and below 1.
+        top_share: share of the photos that show a concept, those of its highest scores, for
+            average precision; of a label with two values, all that have it.
+        certain_correlation: least held-out correlation of a certain phrase.
+        certain_set: how many phrases ``could_be`` may have for a certain one.
+        seed: draws which photos judge, and the resampled photos.
+
+    Raises:
+        ValueError: for a number outside its range.
+    """
+
+    n_phrases: int = 5
+    held_out: float = 0.5
+    top_share: float = 0.05
+    certain_correlation: float = 0.25
+    certain_set: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_phrases", "certain_set"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}, expected at least 1")
+        for name in ("held_out", "top_share"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name}={getattr(self, name)}, expected a share above 0 and below 1"
+                )
+        if not -1 <= self.certain_correlation <= 1:
+            raise ValueError(f"certain_correlation={self.certain_correlation}, expected -1..1")
+
+
+@undisturbed()
+def describe_units(
+    activations: Tensor,
+    concept_scores: Tensor | ConceptScores,
+    phrases: Sequence[str] | None = None,
+    *,
+    units: Sequence[int] | None = None,
+    options: DescribeOptions | None = None,
+    progress: bool = False,
+) -> UnitDescriptions:
+    r"""Name units by the concepts whose scores go with their activations on the same photos.
+
+    A unit is anything with one number a photo: a neuron, a channel's mean, a logit, a coordinate
+    along a direction, a code of a sparse autoencoder. A concept is a phrase with one number a
+    photo: an encoder's similarity, a label, a column of a table, an attribute measured on the
+    pixels (:func:`attribute_scores`). Both count by their order over the photos only.
+
+    One part of the photos chooses: the phrases of the largest rank correlation. All numbers of the
+    result but ``scores`` are of the other part. The first phrase is *certain* when its correlation
+    there is at least ``options.certain_correlation`` and above chance
+    (:math:`\rho \sqrt{n - 1} \ge 4`), its average precision is above chance, and on
+    resampled photos no more than ``options.certain_set`` phrases come first nine times of ten.
+    Also a certain phrase is only the best of those that were offered: what goes with it on these
+    photos cannot be told from it.
+
+    Args:
+        activations: ``(N, K)`` of K units on N photos.
+        concept_scores: ``(N, P)`` of P concepts on the same photos, in the same order; or
+            :class:`ConceptScores`, which bring their phrases.
+        phrases: the P names; ``None`` with :class:`ConceptScores`.
+        units: the K units' numbers; ``None``: 0 to K - 1.
+        options: :class:`DescribeOptions`.
+        progress: show a bar.
+
+    Returns:
+        A :class:`UnitDescription` for each unit. A unit that is the same on all photos is named as
+        such and has no phrases; one that equals an earlier one has that one's, and a note.
+
+    Raises:
+        TypeError: for phrases that are no strings, or values that are no numbers.
+        ValueError: for shapes that do not fit, fewer than 20 photos, values that are not finite, no
+            phrases, a phrase twice, or concepts that are all the same on all photos.
+
+    Examples::
+
+        >>> red = torch.arange(100) / 100
+        >>> green = torch.rand(100, generator=torch.Generator().manual_seed(0))
+        >>> found = describe_units(
+        ...     activations=torch.stack([green.square(), torch.ones(100)], 1),
+        ...     concept_scores=torch.stack([red, green], 1),
+        ...     phrases=["red", "green"],
+        ... )
+        >>> found[0].phrases[0], found[0].is_certain, found[1].note
+        ('green', True, 'the same on all photos')
+    """
+    options = options or DescribeOptions()
+    activations = _checked("activations", activations)
+    scores, names = _checked_concepts(concept_scores, phrases)
+    numbers = _checked_units(units, activations)
+    if len(activations) != len(scores):
+        raise ValueError(
+            f"activations has {len(activations)} photos and concept_scores {len(scores)}, "
+            "expected the same photos"
+        )
+    rng = torch.Generator().manual_seed(options.seed)
+    order = torch.randperm(len(activations), generator=rng)
+    n_judging = min(max(round(options.held_out * len(order)), 10), len(order) - 10)
+    describer = _Describer(
+        choosing=_Part.of(activations, scores, order[n_judging:].sort().values),
+        judging=_Part.of(activations, scores, order[:n_judging].sort().values),
+        names=names,
+        units=numbers,
+        options=options,
+        draws=_draws(len(order) - n_judging, rng),
+    )
+    found = []
+    with tqdm(desc="units", total=len(numbers), disable=not progress) as bar:
+        for block in torch.arange(len(numbers)).split(_UNITS_AT_A_TIME):
+            found += describer.described(block)
+            bar.update(len(block))
+    return UnitDescriptions(found)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Photos that choose, or that judge.
+
+    Attributes:
+        units: ``(n, K)`` ranks at length 1.
+        concepts: ``(n, P)`` ranks at length 1.
+    """
+
+    units: Tensor
+    concepts: Tensor
+
+    @classmethod
+    def of(cls, activations: Tensor, scores: Tensor, rows: Tensor) -> _Part:
+        return cls(unit_ranks(activations[rows]), unit_ranks(scores[rows]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Describer:
+    """Units described block by block.
+
+    Attributes:
+        choosing: photos that choose the phrases.
+        judging: the others.
+        names: the phrases.
+        units: their numbers, one a column.
+        options: as given.
+        draws: ``(B, n)`` how often each choosing photo is in a resampled set of them.
+    """
+
+    choosing: _Part
+    judging: _Part
+    names: tuple[str, ...]
+    units: list[int]
+    options: DescribeOptions
+    draws: Tensor
+
+    def described(self, block: Tensor) -> list[UnitDescription]:
+        """Descriptions of the columns ``block``."""
+        ranks = self.choosing.units[:, block]
+        correlations = ranks.T @ self.choosing.concepts
+        # Not topk: which of equal values it takes depends on the machine.
+        order = correlations.sort(dim=1, descending=True, stable=True).indices
+        is_twin = ranks.T @ self.choosing.units > _EQUAL
+        combinations = self._combinations(ranks)
+        found = []
+        for row, k in enumerate(block.tolist()):
+            unit = self.units[k]
+            if why := self._why_silent(k):
+                found.append(UnitDescription(unit, note=why))
+                continue
+            description = self._one(k, unit, order[row], correlations[row])
+            terms, correlation = self._judged(k, combinations[row])
+            first = int(is_twin[row].nonzero()[0])
+            found.append(
+                replace(
+                    description,
+                    combination=terms,
+                    combination_correlation=correlation,
+                    note=f"orders the photos as unit {self.units[first]}" if first < k else "",
+                )
+            )
+        return found
+
+    def _why_silent(self, k: int) -> str:
+        for part in (self.choosing, self.judging):
+            if not part.units[:, k].any():
+                other = self.judging if part is self.choosing else self.choosing
+                both = not other.units[:, k].any()
+                return f"the same on all photos{'' if both else ' of one part: hardly ever active'}"
+        return ""
+
+    def _one(self, k: int, unit: int, order: Tensor, correlations: Tensor) -> UnitDescription:
+        best = order[: self.options.n_phrases]
+        mine, concepts = self.judging.units[:, k], self.judging.concepts[:, best]
+        held_out = mine @ concepts
+        shows = most_active(concepts, self.options.top_share)
+        precisions = average_precision(shows, mine[:, None].expand(-1, len(best)))
+        chances = shows.float().mean(0)
+        could_be = self._could_be(k, order[:_N_CANDIDATES])
+        return UnitDescription(
+            unit,
+            phrases=tuple(self.names[p] for p in best.tolist()),
+            scores=tuple(correlations[best].tolist()),
+            correlations=tuple(held_out.tolist()),
+            average_precisions=tuple(precisions.tolist()),
+            chances=tuple(chances.tolist()),
+            could_be=could_be,
+            is_certain=(
+                float(held_out[0]) >= self.options.certain_correlation
+                and float(held_out[0]) * (len(mine) - 1) ** 0.5 >= _LEAST_Z
+                and float(precisions[0]) > float(chances[0])
+                and len(could_be) <= self.options.certain_set
+            ),
+        )
+
+    def _could_be(self, k: int, candidates: Tensor) -> tuple[str, ...]:
+        """The first candidate, then those that win on resampled photos until nine of ten."""
+        concepts, mine = self.choosing.concepts[:, candidates], self.choosing.units[:, k]
+        shares = self.draws / len(mine)
+        means, mean = shares @ concepts, shares @ mine[:, None]
+        spreads = (shares @ concepts.square() - means.square()).clamp_min(0).sqrt()
+        together = shares @ (mine[:, None] * concepts) - mean * means
+        # The unit's own spread is the same for all candidates.
+        winners = (together / spreads.clamp_min(1e-12)).argmax(1)
+        wins = winners.bincount(minlength=len(candidates))
+        chosen, share = [0], float(wins[0]) / len(winners)
+        for row in wins.argsort(descending=True, stable=True).tolist():
+            if share >= _SET_SHARE:
+                break
+            if row != 0:
+                chosen.append(row)
+                share += float(wins[row]) / len(winners)
+        return tuple(self.names[int(candidates[row])] for row in chosen)
+
+    def _combinations(self, ranks: Tensor) -> list[dict[int, float]]:
+        """Orthogonal matching pursuit: for each unit few concepts and their coefficients.
+
+        Args:
+            ranks: ``(n, K)`` of units.
+        """
+        concepts, left = self.choosing.concepts, ranks
+        found: list[dict[int, float]] = [{} for _ in ranks.T]
+        is_open = ranks.any(0)
+        for _ in range(_MOST_TERMS):
+            agreement = (left.T @ concepts).abs()
+            for row, terms in enumerate(found):
+                agreement[row, list(terms)] = 0
+            best = agreement.argmax(1)
+            left = left.clone()
+            for row in is_open.nonzero()[:, 0].tolist():
+                tried = [*found[row], int(best[row])]
+                fitted = torch.linalg.lstsq(
+                    concepts[:, tried].double(), ranks[:, row, None].double(), driver="gelsd"
+                ).solution
+                rest = ranks[:, row] - (concepts[:, tried].double() @ fitted)[:, 0].float()
+                if float(left[:, row].square().sum() - rest.square().sum()) < _LEAST_GAIN:
+                    is_open[row] = False
+                    continue
+                found[row] = dict(zip(tried, fitted[:, 0].tolist(), strict=True))
+                left[:, row] = rest
+        return found
+
+    def _judged(self, k: int, terms: dict[int, float]) -> tuple[tuple[tuple[int, str], ...], float]:
+        """Signed phrases, and their rank correlation with the unit on the judging photos."""
+        if not terms:
+            return (), 0.0
+        together = self.judging.concepts[:, list(terms)] @ torch.tensor(list(terms.values()))
+        correlation = self.judging.units[:, k] @ unit_ranks(together[:, None])[:, 0]
+        signed = tuple((1 if value > 0 else -1, self.names[p]) for p, value in terms.items())
+        return signed, float(correlation)
+
+
+def _draws(n: int, rng: torch.Generator) -> Tensor:
+    """``(B, n)`` how often each of n photos is in a set of n that is drawn with repeats."""
+    drawn = torch.randint(n, (_N_DRAWS, n), generator=rng)
+    return torch.zeros(_N_DRAWS, n).scatter_add_(1, drawn, torch.ones(_N_DRAWS, n))
+
+
+def _checked(name: str, values: Tensor) -> Tensor:
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{name} is a {type(values).__name__}, expected a tensor")
+    if values.ndim != 2 or not values.shape[1]:
+        raise ValueError(f"{name} has shape {tuple(values.shape)}, expected (N, number of columns)")
+    if values.is_complex():
+        raise TypeError(f"{name} holds {values.dtype}, expected real numbers")
+    if len(values) < _LEAST_PHOTOS:
+        raise ValueError(
+            f"{name} has {len(values)} photos, expected at least {_LEAST_PHOTOS}: one part of "
+            "them chooses the phrases, the other judges them"
+        )
+    values = values.detach().cpu().float()
+    if not all_finite(values):
+        raise ValueError(f"{name} has NaN or infinite values")
+    return values
+
+
+def _checked_concepts(
+    given: Tensor | ConceptScores, phrases: Sequence[str] | None
+) -> tuple[Tensor, tuple[str, ...]]:
+    if isinstance(given, ConceptScores):
+        if phrases is not None:
+            raise ValueError("phrases are given, and concept_scores have their own: expected None")
+        concepts = given
+    elif phrases is None:
+        raise ValueError("phrases is None, expected one name for each column of concept_scores")
+    else:
+        names = tuple(check_texts("phrases", phrases))
+        concepts = ConceptScores(_checked("concept_scores", given), names)
+    scores = _checked("concept_scores", concepts.scores)
+    if bool((scores == scores[0]).all()):
+        raise ValueError("concept_scores are the same on all photos, so no phrase tells a unit")
+    return scores, concepts.phrases
+
+
+def _checked_units(units: Sequence[int] | None, activations: Tensor) -> list[int]:
+    numbers = list(range(activations.shape[1])) if units is None else [int(u) for u in units]
+    if len(numbers) != activations.shape[1] or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            f"units has {len(numbers)} numbers, {len(set(numbers))} of them different, expected "
+            f"{activations.shape[1]} different ones, one a column of activations"
+        )
+    return numbers

@@ -1,0 +1,283 @@
+"""How often units of a known rule get their name: `describe_units` against published references.
+
+Synthetic units (``rules``): built from EfficientNet-Lite1's logits on photos and from attributes of
+the pixels: one concept, A or B, A only with B, A without B. Phrases: ImageNet's class names,
+the built-in words (scored by ``LabelSpaceEncoder.pretrained()``, which is Lite2: another network
+than the units') and the attributes. Right: a phrase of the rule that makes the unit active.
+
+Planted causes (``--causes``): photos, half of them with text, stripes, blur, dots, fog or a frame;
+the unit of Lite0 that the cause moves most must get the cause's name.
+
+What rests on the networks is computed once and kept in ``--keep``.
+Run with the package installed: ``python tests/benchmarks/describe_units.py --data clothing``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from blame_causes import Cause, causes, frame, unseen_causes
+from describe import SCENES, read, scene_crops
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from captum_neuroinspect import collect_features
+from captum_neuroinspect.describe import (
+    ATTRIBUTES,
+    DescribeOptions,
+    attribute_scores,
+    describe_units,
+    word_list,
+)
+from captum_neuroinspect.describe._embedding import embed_phrases
+from captum_neuroinspect.describe.agreement import mean_cosine, rank_correlation, soft_wpmi
+from captum_neuroinspect.describe.matching import TEMPLATES
+from captum_neuroinspect.encoders import LabelSpaceEncoder
+from captum_neuroinspect.models import imagenet_class_names, load_efficientnet_lite
+
+SIDE, BATCH, N_OF_SCENE = 224, 32, 60
+_NEEDED = 15  # photos that a class must win before a unit is built from it
+CAUSE_NAMES = {  # written down before measuring
+    "text": {"text", "word", "letters", "handwriting", "page", "document"},
+    "blur": {"blurred", "blur", "blurry"},
+    "stripes": {"stripes", "stripe", "striped", "fine texture", "lines"},
+    "dots": {"dots", "dot", "dotted", "spots", "spotted"},
+    "fog": {"pale", "fog", "foggy", "mist", "misty", "bright"},
+    "frame": {"frame", "border"},
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A synthetic unit: its kind, activations, and the phrases that name it."""
+
+    kind: str
+    values: Tensor
+    right: frozenset[str]
+
+
+def photos_of(folder: Path, n: int | None) -> list[Tensor]:
+    paths = sorted(folder.glob("*/*/*.jpg"))
+    chance = random.Random(0)
+    chance.shuffle(paths)
+    of_scenes = [crop for name in SCENES for crop in scene_crops(name, N_OF_SCENE, chance)]
+    images = [read(path) for path in paths[:n]]
+    return [
+        F.interpolate(image[None], (SIDE, SIDE), mode="area")[0] for image in images + of_scenes
+    ]
+
+
+def measured(photos: list[Tensor], encoder: LabelSpaceEncoder) -> dict[str, Tensor]:
+    """Lite1's logits, the encoder's embeddings and the attributes of photos."""
+    judge = load_efficientnet_lite(1)
+    logits, embeddings = [], []
+    for start in range(0, len(photos), BATCH):
+        batch = torch.stack(photos[start : start + BATCH])
+        with torch.no_grad():
+            logits.append(judge(batch))
+            embeddings.append(F.normalize(encoder.encode_image(batch), dim=1))
+    return {
+        "logits": torch.cat(logits),
+        "embeddings": torch.cat(embeddings),
+        "attributes": attribute_scores(photos).scores,
+    }
+
+
+def synthetic_units(
+    logits: Tensor, attributes: Tensor, names: tuple[str, ...], seed: int
+) -> list[Unit]:
+    """Eighty units of rules, drawn from the classes that are there and the attributes."""
+    rng = random.Random(seed)
+    classes = imagenet_class_names()
+    wins = logits.argmax(1).bincount(minlength=logits.shape[1])
+    there = [c for c in range(len(classes)) if wins[c] >= _NEEDED]
+    concepts = {classes[c]: _standard(logits[:, c]) for c in there}
+    pixels = {name: _standard(attributes[:, k]) for k, name in enumerate(names)}
+    units = [Unit("class", concepts[a], frozenset({a})) for a in rng.sample(sorted(concepts), 20)]
+    units += [Unit("attribute", pixels[a], frozenset({a})) for a in rng.sample(sorted(pixels), 15)]
+    for _ in range(15):
+        a, b = rng.sample(sorted(concepts), 2)
+        units.append(Unit("A or B", torch.maximum(concepts[a], concepts[b]), frozenset({a, b})))
+        a, b = rng.choice(sorted(concepts)), rng.choice(sorted(pixels))
+        units.append(
+            Unit("A only with B", torch.minimum(concepts[a], pixels[b]), frozenset({a, b}))
+        )
+        a, b = rng.sample(sorted(concepts), 2)
+        units.append(Unit("A without B", concepts[a] - concepts[b].relu(), frozenset({a})))
+    noise = torch.Generator().manual_seed(seed)
+    return [
+        Unit(u.kind, (u.values + 0.3 * torch.randn(len(u.values), generator=noise)).relu(), u.right)
+        for u in units
+    ]
+
+
+def _standard(values: Tensor) -> Tensor:
+    return (values - values.mean()) / values.std()
+
+
+Method = Callable[[Tensor, Tensor], Tensor]  # activations (N, K), scores (N, P) -> (K, P)
+
+
+def combined_ranks(activations: Tensor, scores: Tensor) -> Tensor:
+    """Correlation and the top photos' mean, each in its own spread."""
+    correlation = rank_correlation(activations, scores)
+    top = mean_cosine(activations, scores) / scores.std(0).clamp_min(1e-6)
+    return correlation / correlation.std() + top / top.std()
+
+
+METHODS: dict[str, Method] = {
+    "mean cosine": mean_cosine,
+    "mean cosine, in spreads": lambda a, s: mean_cosine(a, s) / s.std(0).clamp_min(1e-6),
+    "soft WPMI": soft_wpmi,
+    "Pearson": lambda a, s: F.normalize(a - a.mean(0), dim=0).T @ F.normalize(s - s.mean(0), dim=0),
+    "rank correlation": rank_correlation,
+    "both": combined_ranks,
+}
+
+
+def interval(hits: list[bool], seed: int = 0) -> str:
+    """Share in per cent with a 95 % bootstrap interval."""
+    values = np.array(hits, float)
+    drawn = np.random.default_rng(seed).choice(values, (2000, len(values))).mean(1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return f"{100 * values.mean():.0f} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def print_rules(units: list[Unit], scores: Tensor, names: list[str]) -> None:
+    kinds = list(dict.fromkeys(unit.kind for unit in units))
+    activations = torch.stack([unit.values for unit in units], 1)
+    rows: dict[str, list[list[str]]] = {}
+    rng = random.Random(0)
+    rows["a random word"] = [rng.sample(names, 5) for _ in units]
+    counts = {name: sum(name in unit.right for unit in units) for name in names}
+    constant = sorted(names, key=lambda name: -counts[name])[:5]
+    rows["the best constant five"] = [constant for _ in units]
+    for method, agreement in METHODS.items():
+        order = agreement(activations, scores).sort(dim=1, descending=True, stable=True).indices
+        rows[method] = [[names[p] for p in best[:5].tolist()] for best in order]
+    found = describe_units(activations, scores, names)
+    rows["describe_units"] = [list(d.phrases) for d in found]
+    print(
+        f"{len(units)} units, {len(activations)} photos, {len(names)} phrases; one of five right, %"
+    )
+    print(f"\n| method | all: first right | all: one of five | {' | '.join(kinds)} |")
+    print("| --- " * (3 + len(kinds)) + "|")
+    for method, said in rows.items():
+        first = [words[0] in u.right for words, u in zip(said, units, strict=True)]
+        five = [bool(u.right & set(words)) for words, u in zip(said, units, strict=True)]
+        of_kind = [
+            f"{100 * np.mean([h for h, u in zip(five, units, strict=True) if u.kind == kind]):.0f}"
+            for kind in kinds
+        ]
+        print(f"| {method} | {interval(first)} | {interval(five)} | {' | '.join(of_kind)} |")
+    _print_certain(units, found)
+
+
+def _print_certain(units: list[Unit], found: list) -> None:
+    print("\n| | units | first right, % |\n| --- | --- | --- |")
+    for word, wanted in (("certain", True), ("uncertain", False)):
+        hits = [
+            bool(d.phrases) and d.phrases[0] in u.right
+            for d, u in zip(found, units, strict=True)
+            if d.is_certain is wanted
+        ]
+        print(f"| {word} | {len(hits)} | {interval(hits) if hits else '-'} |")
+    parts = [
+        {p for sign, p in d.combination if sign > 0} >= u.right
+        for d, u in zip(found, units, strict=True)
+        if u.kind in ("A or B", "A only with B")
+    ]
+    print(f"| combination holds A and B | {len(parts)} | {interval(parts)} |")
+
+
+def planted() -> dict[str, dict[str, Cause]]:
+    known = causes()
+    return {
+        "text": known["text"],
+        "blur": known["blur"],
+        "stripes": known["stripes"],
+        "dots": {"tile": known["tile"]["dots"]},
+        "fog": unseen_causes()["fog"],
+        "frame": {"black": frame(28, (0, 0, 0)), "orange": frame(40, (1, 0.5, 0.1))},
+    }
+
+
+def print_causes(photos: list[Tensor], encoder: LabelSpaceEncoder, words: tuple[str, ...]) -> None:
+    model = load_efficientnet_lite(0)
+    texts = embed_phrases(words, encoder, TEMPLATES, progress=False)
+    clean = torch.stack(photos)
+    first, second = clean.chunk(2)
+    print("\n| cause | variant | first five phrases of its unit | right | certain |")
+    print("| --- | --- | --- | --- | --- |")
+    hits: list[bool] = []
+    for name, variants in planted().items():
+        for variant, cause in variants.items():
+            shown = torch.cat([first, cause(second)])
+            features = collect_features(
+                model, (shown, torch.zeros(len(shown), dtype=torch.int64)), progress=False
+            ).features
+            moved = collect_features(
+                model, (second, torch.zeros(len(second), dtype=torch.int64)), progress=False
+            ).features
+            shift = (features[len(first) :] - moved).mean(0) / features.std(0).clamp_min(1e-6)
+            unit = int(shift.argmax())
+            with torch.no_grad():
+                embeddings = torch.cat([encoder.encode_image(b) for b in shown.split(BATCH)])
+            attributes = attribute_scores(shown)
+            scores = torch.cat([attributes.scores, F.normalize(embeddings, dim=1) @ texts.T], 1)
+            names = _different([*attributes.phrases, *words])
+            (said,) = describe_units(
+                features[:, unit : unit + 1], scores, names, units=[unit], options=DescribeOptions()
+            )
+            hits.append(bool(set(said.phrases) & CAUSE_NAMES[name]))
+            cells = [name, variant, ", ".join(said.phrases), "yes" if hits[-1] else "no"]
+            print(f"| {' | '.join([*cells, 'yes' if said.is_certain else 'no'])} |", flush=True)
+    print(f"\none of five right: {interval(hits)} %, {len(hits)} causes")
+
+
+def _different(names: list[str]) -> list[str]:
+    """Names of which later equals carry their source: 'red' the attribute, 'red (word)'."""
+    seen: set[str] = set()
+    found = []
+    for name in names:
+        found.append(name if name not in seen else f"{name} (word)")
+        seen.add(name)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train and test")
+    parser.add_argument("--photos", type=int, help="of the folder, at most")
+    parser.add_argument("--causes", type=int, default=0, help="photos for the planted causes")
+    parser.add_argument("--seed", type=int, default=0, help="of the rules")
+    parser.add_argument("--keep", type=Path, default=Path("describe_units.safetensors"))
+    options = parser.parse_args()
+    encoder = LabelSpaceEncoder.pretrained()
+    if not options.keep.exists():
+        save_file(measured(photos_of(options.data, options.photos), encoder), options.keep)
+    kept = load_file(options.keep)
+    classes = list(dict.fromkeys(imagenet_class_names()))
+    words = word_list(class_names=classes)
+    start = time.perf_counter()
+    texts = embed_phrases(words, encoder, TEMPLATES, progress=False)
+    print(f"{len(words)} words embedded in {time.perf_counter() - start:.0f} s")
+    scores = torch.cat([kept["attributes"], kept["embeddings"] @ texts.T], 1)
+    names = _different([*ATTRIBUTES, *words])
+    print_rules(
+        synthetic_units(kept["logits"], kept["attributes"], ATTRIBUTES, options.seed), scores, names
+    )
+    if options.causes:
+        print_causes(photos_of(options.data, options.causes)[: options.causes], encoder, words)
+
+
+if __name__ == "__main__":
+    main()

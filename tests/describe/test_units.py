@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from captum_neuroinspect.describe import (
+    ConceptScores,
+    DescribeOptions,
+    UnitDescription,
+    UnitDescriptions,
+    describe_units,
+)
+
+NAMES = ("grass", "sky", "dog", "brick", "text")
+N = 400
+
+
+@pytest.fixture
+def scores() -> Tensor:
+    return torch.rand(N, 5, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def noise() -> Tensor:
+    return torch.randn(N, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_each_unit_gets_its_concept_whatever_its_scale(scores: Tensor) -> None:
+    units = torch.stack([scores[:, 2].exp(), 100 * scores[:, 0] - 7], 1)
+    found = describe_units(units, scores, NAMES)
+    assert [d.phrases[0] for d in found] == ["dog", "grass"]
+    assert all(d.is_certain and d.could_be == d.phrases[:1] for d in found)
+    for d in found:
+        assert d.correlations[0] == pytest.approx(1, abs=1e-4)
+        assert d.average_precisions[0] == pytest.approx(1)
+
+
+def test_the_evidence_is_of_photos_that_did_not_choose(noise: Tensor) -> None:
+    concepts = torch.rand(N, 2000, generator=torch.Generator().manual_seed(2))
+    found = describe_units(noise, concepts, [f"p{n}" for n in range(2000)])
+    # The best of 2,000 by chance, on the photos that chose it; nothing on the others.
+    assert min(d.scores[0] for d in found) > 0.15
+    assert abs(sum(d.correlations[0] for d in found) / len(found)) < 0.1
+    assert not any(d.is_certain for d in found)
+    assert min(len(d.could_be) for d in found) > 1
+
+
+def test_missing_and_wrong_labels_and_shuffled_units_lower_the_evidence(scores: Tensor) -> None:
+    label = (scores > 0.9).float()
+    units = label[:, :1] + 0.1 * scores[:, 1:2]
+    whole = describe_units(units, label, NAMES)[0]
+    rng = torch.Generator().manual_seed(3)
+    is_kept = torch.rand(N, 1, generator=rng) < 0.5
+    wrong = (torch.rand(N, 5, generator=rng) < 0.1).float()
+    shuffled = units[torch.randperm(N, generator=rng)]
+    for case, (given_units, given_labels) in {
+        "missing": (units, label * is_kept),
+        "extra": (units, label.maximum(wrong)),
+        "shuffled": (shuffled, label),
+    }.items():
+        found = describe_units(given_units, given_labels, NAMES)[0]
+        at = dict(zip(found.phrases, range(5), strict=True))["grass"]
+        assert found.average_precisions[at] < whole.average_precisions[0] - 0.2, case
+        assert found.correlations[at] < whole.correlations[0], case
+
+
+def test_a_combination_names_what_adds_and_what_must_be_missing(scores: Tensor) -> None:
+    unit = scores[:, 0] + scores[:, 3] - scores[:, 1]
+    found = describe_units(unit[:, None], scores, NAMES)[0]
+    assert set(found.combination) == {(1, "grass"), (1, "brick"), (-1, "sky")}
+    assert found.combination_correlation > max(found.correlations) + 0.2
+
+
+def test_scores_with_their_phrases_give_the_same(scores: Tensor) -> None:
+    units = scores[:, :2]
+    assert describe_units(units, ConceptScores(scores, NAMES)) == describe_units(
+        units, scores, NAMES
+    )
+
+
+def test_silent_units_and_twins_are_named(scores: Tensor) -> None:
+    rare = torch.zeros(N)
+    rare[0] = 1
+    units = torch.stack([scores[:, 0], torch.full((N,), 2.0), 3 * scores[:, 0], rare], 1)
+    found = describe_units(units, scores, NAMES, units=[10, 11, 12, 13])
+    assert found.of(11) == UnitDescription(11, note="the same on all photos")
+    assert found.of(12).phrases == found.of(10).phrases
+    assert found.of(12).note == "orders the photos as unit 10"
+    assert found.of(10).note == ""
+    assert found.of(13).phrases == ()
+    assert found.of(13).note.startswith("the same on all photos of one part")
+
+
+def test_the_same_seed_gives_the_same(scores: Tensor, noise: Tensor) -> None:
+    units = scores[:, :3] + 0.3 * noise[:, :3]
+    first = describe_units(units, scores, NAMES)
+    assert first == describe_units(units, scores, NAMES)
+    other = describe_units(units, scores, NAMES, options=DescribeOptions(seed=1))
+    assert [d.phrases[0] for d in first] == [d.phrases[0] for d in other]
+    assert first != other
+
+
+def test_one_unit_at_a_time_gives_the_same_as_all(scores: Tensor, noise: Tensor) -> None:
+    units = scores[:, :3] + 0.3 * noise[:, :3]
+    singles = [describe_units(units[:, k : k + 1], scores, NAMES, units=[k])[0] for k in range(3)]
+    for one, of_all in zip(singles, describe_units(units, scores, NAMES), strict=True):
+        assert (one.phrases, one.could_be) == (of_all.phrases, of_all.could_be)
+        assert one.correlations == pytest.approx(of_all.correlations, abs=1e-6)
+
+
+def test_units_are_found_by_phrase() -> None:
+    found = UnitDescriptions(
+        [
+            UnitDescription(1, ("Red text", "sky"), (0.5, 0.1), (0.4, 0.1), (0.5, 0.1), (0.1, 0.1)),
+            UnitDescription(2, ("texture",), (0.5,), (0.9,), (0.5,), (0.1,)),
+            UnitDescription(3, ("dog",), (0.5,), (0.4,), (0.5,), (0.1,)),
+        ]
+    )
+    assert [d.unit for d in found.find("TEXT")] == [2, 1]
+    with pytest.raises(KeyError, match=r"unit=9 was not described, expected one of \[1, 2, 3\]"):
+        found.of(9)
+    assert len(found.rows()) == 4
+    assert found.rows()[0]["correlation"] == 0.4
+
+
+def test_names_are_shown_safely() -> None:
+    found = UnitDescriptions([UnitDescription(1, ("<b>\x1b[31m",), (0.5,), (0.4,), (0.5,))])
+    assert "\x1b" not in str(found)
+    assert "<b>" not in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"activations": [[1.0]]}, TypeError, "activations is a list, expected a tensor"),
+        ({"activations": torch.rand(N)}, ValueError, r"activations has shape \(400,\)"),
+        ({"activations": torch.rand(N - 1, 2)}, ValueError, "399 photos and concept_scores 400"),
+        ({"activations": torch.full((N, 2), torch.nan)}, ValueError, "activations has NaN"),
+        ({"phrases": NAMES[:4]}, ValueError, r"scores has shape \(400, 5\), expected \(N, 4\)"),
+        ({"phrases": ("a",) * 5}, ValueError, "phrases has 'a' twice"),
+        ({"phrases": "abcde"}, TypeError, "phrases"),
+        ({"phrases": None}, ValueError, "phrases is None, expected one name"),
+        (
+            {"concept_scores": ConceptScores(torch.rand(N, 5), NAMES)},
+            ValueError,
+            "phrases are given, and concept_scores have their own",
+        ),
+        ({"concept_scores": torch.ones(N, 5)}, ValueError, "the same on all photos"),
+        ({"units": [1]}, ValueError, "units has 1 numbers, 1 of them different, expected 2"),
+        ({"units": [1, 1]}, ValueError, "units has 2 numbers, 1 of them different"),
+    ],
+)
+def test_bad_input_is_told(scores: Tensor, change: dict, error: type, message: str) -> None:
+    given = {"activations": torch.rand(N, 2), "concept_scores": scores, "phrases": NAMES} | change
+    with pytest.raises(error, match=message):
+        describe_units(**given)
+
+
+def test_few_photos_are_told() -> None:
+    with pytest.raises(ValueError, match="activations has 1 photos, expected at least 20"):
+        describe_units(torch.rand(1, 2), torch.rand(1, 1), ["a"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_phrases": 0}, "n_phrases=0, expected at least 1"),
+        ({"held_out": 1.0}, "held_out=1.0, expected a share"),
+        ({"certain_correlation": 2.0}, "certain_correlation=2.0, expected -1..1"),
+    ],
+)
+def test_bad_options_are_told(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DescribeOptions(**options)
