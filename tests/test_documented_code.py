@@ -107,6 +107,7 @@ def _fitted(folder: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore:every epoch was worse than the original head")
+@pytest.mark.filterwarnings("ignore:train has samples of 4 of the head's 1000 classes")
 def test_the_readme_runs(
     stand_ins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

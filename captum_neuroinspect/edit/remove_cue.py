@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -88,6 +89,9 @@ def remove_cue(
             ``train``, a target is absent from ``train``, no other class is in it, an index is out
             of range or repeated, or the direction has another length.
 
+    Warns:
+        UserWarning: when classes of the head are not in ``train``: a fit favours those that are.
+
     Examples::
 
         >>> import torch
@@ -113,6 +117,8 @@ def remove_cue(
             raise ValueError(
                 f"train has samples of target={targets.tolist()} only: expected others beside them"
             )
+        if chosen.refit:
+            _warn_of_absent_classes(train, head.out_features)
         found, neurons, kind = _checked_cue(cue, train, is_target, head.in_features)
         new, record = _refitted(head, train, targets, found, kind, chosen, seed)
         named = {int(one): list(neurons) for one in targets}
@@ -134,6 +140,16 @@ def _checked_targets(target: int | Sequence[int], n_classes: int) -> Tensor:
     if len(targets.unique()) != len(targets):
         raise ValueError(f"target={targets.tolist()} repeats a class, expected each once")
     return targets
+
+
+def _warn_of_absent_classes(train: FeatureSet, n_classes: int) -> None:
+    n_present = len(train.labels.unique())
+    if n_present < n_classes:
+        warnings.warn(
+            f"train has samples of {n_present} of the head's {n_classes} classes: the fit favours "
+            "these, and takes photos from the others; RemovalOptions(refit=False) fits nothing",
+            stacklevel=4,
+        )
 
 
 def _checked_cue(

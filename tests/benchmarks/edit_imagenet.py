@@ -133,15 +133,17 @@ def cue_removed(n_neurons: int = 0, refit: bool = True) -> Method:
 
     def inner(case: MarkedCase) -> nn.Linear:
         cue = case.neurons[:n_neurons] or cue_direction(case.mistakes, case.train)
-        return remove_cue(
-            case.head,
-            case.train,
-            case.held,
-            target=case.missed[0],  # the fit wants another class beside it
-            cue=cue,
-            seed=case.seed,
-            options=RemovalOptions(refit=refit),
-        ).head
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a fit to few classes: see the table
+            return remove_cue(
+                case.head,
+                case.train,
+                case.held,
+                target=case.missed[0],  # the fit wants another class beside it
+                cue=cue,
+                seed=case.seed,
+                options=RemovalOptions(refit=refit),
+            ).head
 
     return inner
 

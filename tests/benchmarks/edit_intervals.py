@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from edit_rivals import BEFORE, OURS
+from edit_rivals import BEFORE, MENDED, OURS
 from edit_tables import MEASURES
 from scipy.stats import t as student
 from torch import Tensor
@@ -44,23 +44,23 @@ def print_rivals(gains: list[Gain]) -> None:
         print(f"\n### {' and '.join(data)}: {n_scenarios} scenarios, seeds {seeds}\n")
         print("gain in points [95 % interval of Student's t over scenarios]; lowest scenario\n")
         _print_rows(some, None)
-        print(f"\n'{OURS}' against each, in points (same cases)\n")
-        _print_rows(some, _by_case(some, OURS))
+        for ours in (OURS, MENDED):
+            print(f"\n'{ours}' against each, in points (same cases)\n")
+            _print_rows(some, ours)
 
 
-def _print_rows(gains: list[Gain], ours: Tensor | None) -> None:
-    """Each method's gains, or how much more ``ours`` are."""
+def _print_rows(gains: list[Gain], ours: str | None) -> None:
+    """Each method's gains, or how much more those of ``ours`` are."""
     titles = [*MEASURES.values(), "target where harmed", "lowest mean", "seconds"]
     print(f"| method | {' | '.join(titles)} |")
     print("| --- |" + " --- |" * len(titles))
     harmed = [one for one in gains if one.is_harmed]
-    ours_harmed = None if ours is None else _by_case(harmed, OURS)
     for method in dict.fromkeys(one.method for one in gains):
         mine = _by_case(gains, method)
-        values = mine if ours is None else ours - mine
+        values = mine if ours is None else _by_case(gains, ours) - mine
         cells = [interval(column) for column in values.T]
         of_harmed = _by_case(harmed, method)
-        of_harmed = of_harmed if ours_harmed is None else ours_harmed - of_harmed
+        of_harmed = of_harmed if ours is None else _by_case(harmed, ours) - of_harmed
         cells.append(interval(of_harmed[:, 0]))
         seconds = [one.seconds for one in gains if one.method == method]
         lowest = f"{float(values[:, 1].min()):+.1f}"

@@ -32,7 +32,7 @@ from captum_neuroinspect.edit.baselines import (
 
 N_MISTAKES = 20  # at most, of the class only
 COUNTS = (0, 5, 10, 20, 50, 100)
-OURS, BEFORE = "cue removed: direction", "nothing"
+OURS, MENDED, BEFORE = "cue removed: direction", "mend: 50 blamed neurons", "nothing"
 _N_NEURONS = 50
 
 
@@ -119,7 +119,7 @@ def curve_methods() -> dict[str, Method]:
         OURS: _cue_removed(lambda given: cue_direction(given.mistakes, given.case.train)),
         "cue removed: 50 blamed neurons": _cue_removed(lambda given: given.neurons),
         "cue removed: 50 random neurons": _cue_removed(lambda given: given.random_neurons),
-        "mend: 50 blamed neurons": _mended(lambda given: given.neurons),
+        MENDED: _mended(lambda given: given.neurons),
         "mend: 50 random neurons": _mended(lambda given: given.random_neurons),
         "mend: no neurons": _mended(lambda given: None),
         "class-balanced finetuning": _baseline(ClassBalancedFinetuning()),

@@ -301,3 +301,13 @@ def test_what_is_to_be_fitted_needs_a_fit():
         RemovalOptions("shift", refit=False)
     with pytest.raises(TypeError, match="refit is 1"):
         RemovalOptions(refit=1)
+
+
+def test_classes_that_are_not_in_train_are_warned_of(planted):
+    head, train, validation, *_ = planted
+    few = train.subset(train.labels != 2)
+    direction = _direction(planted)
+    with pytest.warns(UserWarning, match="samples of 2 of the head's 3 classes: the fit favours"):
+        remove_cue(head, few, validation, target=0, cue=direction)
+    options = RemovalOptions(refit=False)
+    remove_cue(head, few, validation, target=0, cue=direction, options=options)
