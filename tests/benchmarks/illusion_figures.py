@@ -3,7 +3,7 @@
 EfficientNet-Lite0 is inspected, Lite2 with MiniLM guides, Lite1 judges; 224 px. A table for each
 part, and a contact sheet with ``--sheets``:
 
-* ``classes`` (Figure 3): one neuron in the classes to which it has the largest weights;
+* ``classes`` (Figure 3): neuron 0 in the classes to which it has the largest weights;
 * ``terms`` (Figure 4): the neuron alone, with the class, with the encoder;
 * ``gamma`` (Figure 9): a neuron in its classes while the logit's weight grows, no encoder;
 * ``steps`` (Table V): activation and time by the number of steps, no encoder;
@@ -153,7 +153,7 @@ def rows_of(part: str, case: Case, n: int, seed: int) -> Iterator[Row]:
     several = pairs_of(case.head, min(n, case.head.out_features), seed)
     one = Draw(seed, *map(list, classes_of_neurons(case.head, NEURON, n=n)))
     if part == "classes":
-        yield Row(f"neuron {NEURON} in {n} classes, CLIP-Illusion", one, case.guided)
+        yield Row("CLIP-Illusion", one, case.guided)
     elif part == "terms":
         yield Row("neuron alone (FV)", several, {"is_neuron_alone": True, "size": SIZE})
         yield Row("neuron + class", several, case.plainly)
