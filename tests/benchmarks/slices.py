@@ -88,7 +88,7 @@ def planted_cases(data: str, found: dict[str, Tensor], head: nn.Linear | None, s
         said = head(found["train"]).argmax(1)
         reference, classes = judged(head, found["train"], said), head(found["clean"]).argmax(1)
         is_right = torch.ones(len(classes), dtype=torch.bool)
-    keys = [key for key in found if "/" in key]
+    keys = sorted(key for key in found if "/" in key)  # a file has an order of its own
     for photo in found["labels"].unique().tolist():
         target = int(classes[found["labels"] == photo].mode().values)
         rows = ((classes == target) & is_right).nonzero()[:, 0]
