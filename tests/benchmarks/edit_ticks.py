@@ -6,9 +6,11 @@ person knows them). *Blamed*: the first of the ranking, which a report shows. *C
 class from the others most in deployment photos without the cue, in units of the spread, but for the
 100 neurons that the cue moves most. *Random*: drawn by the seed. A *group*: the direction from the
 mistakes, all neurons at once, against a random direction. Test photos judge, and give the verdict.
+``--slices`` compares directions only: of all mistakes, and of the slices that they are parted in.
 
 Run with the package installed:
-``python tests/benchmarks/edit_ticks.py [--photos DIR] [--seeds 3] [--first-seed 0] [--cache DIR]``.
+``python tests/benchmarks/edit_ticks.py [--photos DIR] [--seeds 3] [--first-seed 0] [--cache DIR]
+[--slices]``.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import argparse
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +29,16 @@ from edit_removals import direction, random_direction
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_neuroinspect import edit_head, mend
-from captum_neuroinspect.edit import Direction, HeadEdit, RemovalOptions, remove_cue
+from captum_neuroinspect import NeuronCounterfactual, edit_head, mend
+from captum_neuroinspect.attr import slice_mistakes
+from captum_neuroinspect.edit import (
+    Direction,
+    HeadEdit,
+    RemovalOptions,
+    compare_heads,
+    cue_direction,
+    remove_cue,
+)
 from captum_neuroinspect.edit.baselines import with_mistakes
 
 NUMBERS = (6, 50)
@@ -151,6 +161,40 @@ def measured(case: EditCase, edit: HeadEdit) -> Ticked:
 Found = dict[tuple[str, str], dict[tuple[str, str], dict[tuple[str, str], list[Ticked]]]]
 
 
+def sliced(case: EditCase) -> dict[str, HeadEdit]:
+    """Edits by the direction of all mistakes, of the largest slice, and of each slice in turn."""
+    wrong = case.editing.mistakes(case.target)
+    w = NeuronCounterfactual(case.head, case.head).attribute_features(wrong.features, wrong.labels)
+    slices = slice_mistakes(w, wrong, case.train, seed=case.seed)
+    cues = [cue_direction(one.mistakes, case.train) for one in slices]
+    edit = removed("project")
+    done = {
+        "all mistakes": edit(case, cue_direction(wrong, case.train)),
+        "the largest slice": edit(case, cues[0]),
+        "the smallest slice": edit(case, cues[-1]),
+    }
+    head = case.head
+    for cue in cues:
+        sets = {name: getattr(case, name).with_head(head) for name in ("train", "validation")}
+        head = edit(replace(case, head=head, **sets), cue).head
+    named = {case.target: list(cues[0].neurons(10))}
+    whole = compare_heads(case.head, head, case.validation, named, train=case.train)
+    done["each slice, one after the other"] = replace(whole, seen=done["all mistakes"].seen)
+    return done
+
+
+def run_slices(every: list[EditCase]) -> Found:
+    """As :func:`run`, where the target has mistakes."""
+    found: Found = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for case in tqdm(every, "cases"):
+        if len(case.editing.mistakes(case.target)):
+            for kind, edit in sliced(case).items():
+                done = measured(case, edit)
+                scenario = (case.data, case.scenario)
+                found[case.data, "remove_cue, project"]["a direction", kind][scenario].append(done)
+    return found
+
+
 def run(every: list[EditCase]) -> Found:
     """Data and edit -> number and kind of neurons -> scenario -> one a seed."""
     found: Found = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
@@ -208,9 +252,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, help="folder to keep features in")
+    parser.add_argument("--slices", action="store_true", help="directions of slices only")
     arguments = parser.parse_args()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    print_table(run(list(cases(seeds, arguments.photos, arguments.cache))))
+    every = list(cases(seeds, arguments.photos, arguments.cache))
+    print_table(run_slices(every) if arguments.slices else run(every))
 
 
 if __name__ == "__main__":
