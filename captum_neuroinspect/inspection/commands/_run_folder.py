@@ -105,6 +105,7 @@ class RunSettings:
             record["class_names"] = tuple(names) if _are_texts(names) else names
             check_kinds(record, cls)
             _check_numbers(record)
+            number_of_slices(record["slices"])
             _check_digest(record)
             return cls(**record)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -420,6 +420,25 @@ def test_an_edit_without_a_selection_takes_the_blamed_neurons(run: Path) -> None
     assert not (run / "selection.json").exists()
 
 
+def test_slices_are_kept_with_the_run_and_edited_one_by_one(place: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    whole = _json(*inspect_arguments(place, run, "--json"))
+    mark = json.loads((run / "run.json").read_text())["inspection"]
+    assert whole["slices"] is None
+    found = _json(*inspect_arguments(place, run, "--slices", 2, "--json"))
+    kept = json.loads((run / "run.json").read_text())
+    assert kept["slices"] == "2"
+    assert kept["inspection"] != mark
+    sizes = [one["n_mistakes"] for one in found["slices"]["slices"]]
+    assert sum(sizes) == found["n_explained"]
+    edited = _json("edit", "--run", run, "--slice", 2, "--method", "equation8", "--quiet")
+    neurons = found["slices"]["slices"][1]["neurons"][:6]
+    assert edited["classes"]["coat"]["neurons"] == neurons
+    assert 'id="slice-2"' in (run / "report.html").read_text()
+    result = _run("edit", "--run", run, "--slice", 5, "--json")
+    assert_one_sentence(result, "slice=5, expected 1..2")
+
+
 @pytest.mark.filterwarnings("always")
 def test_an_edit_of_other_photos_or_another_class_is_not_shown(place: Path, run: Path) -> None:
     """Its photos may have taught the edit that they would judge now."""
@@ -558,6 +577,7 @@ def test_doctor_keeps_a_space_after_each_name() -> None:
         (["--weights", "/no/such.safetensors"], "no such file"),
         (["--resize", "stretch"], "resize='stretch', expected 'crop'"),
         (["--resize", "crop 3"], "the crop no larger than what it is cut from"),
+        (["--slices", "many"], "--slices='many', expected 'off', 'auto' or a whole number"),
         (["--held-out", "2"], "held_out=2.0, expected a share between 0 and 1"),
         (["--encoder", "clip"], "encoder='clip', expected 'auto'"),
         (["--class-names", "/no/such"], "--class-names='/no/such': there is no such file"),

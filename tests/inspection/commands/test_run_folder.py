@@ -35,6 +35,7 @@ SETTINGS = RunSettings(
         replace(
             SETTINGS, class_names=None, resize=None, guide=False, target="1", size=64, train="t"
         ),
+        replace(SETTINGS, slices="auto"),
         replace(SETTINGS, held_out=1),  # JSON does not tell 1 from 1.0
     ],
 )

@@ -18,6 +18,7 @@ from captum_neuroinspect.inspection.report.report_data import (
     IllusionPicture,
     Kind,
     Mistake,
+    MistakeSlice,
     NeuronCard,
     Phrase,
     RankedNeuron,
@@ -62,6 +63,8 @@ def example_data(
         mappings=(ClassMapping("test photos", ((names[0].upper(), 0, 40),)),),
         confusions=(ConfusedPair(0, 1, 25), ConfusedPair(0, 2, 10), ConfusedPair(3, 0, 4)),
         mistakes=tuple(_mistake(pictures, i, side, len(names)) for i in range(n_mistakes)),
+        slices=tuple(_slice(pictures, i, side, names) for i in (0, 1)),
+        slices_reason="2 slices: a gap lies between them, which evenly spread mistakes seldom have",
         ranking=tuple(_blamed(i) for i in range(n_neurons + 3)),
         n_explained=40,
         neurons=tuple(_card(pictures, i, side, len(names)) for i in range(n_neurons)),
@@ -94,6 +97,17 @@ def _mistake(pictures: Pictures, i: int, side: int, n_classes: int) -> Mistake:
     picture = pictures(side, side if i % 4 else side * 3 // 4)
     group = ("in reeds", "in flight")[i % 2]
     return Mistake(picture, f"IMG_{4000 + i}.jpg", 0, predicted, 0.95 - 0.002 * i, 0.03, group)
+
+
+def _slice(pictures: Pictures, place: int, side: int, names: tuple[str, ...]) -> MistakeSlice:
+    """The neurons of the ranking in turn; the second slice has photos of all its mistakes."""
+    n_mistakes = (28, 3)[place]
+    return MistakeSlice(
+        f"{n_mistakes - 1} of {n_mistakes} are taken for {names[1]}.",
+        n_mistakes,
+        tuple(_mistake(pictures, 10 * place + i, side, len(names)) for i in range(3)),
+        tuple(_blamed(i) for i in range(place, 4, 2)),
+    )
 
 
 def _blamed(i: int) -> RankedNeuron:

@@ -366,6 +366,16 @@ def test_tables_of_classes_and_of_changes_are_not_cut(opener: Opener, width: int
     assert set(boxes.evaluate_all(script)) == {0}
 
 
+def test_one_click_selects_a_slice_s_neurons_and_no_others(opener: Opener, example: Path) -> None:
+    opened = opener(example)
+    opened.box(_SECOND).check()
+    opened.page.locator("#slice-1 [data-selects]").click()
+    boxes = {neuron: opened.box(neuron).is_checked() for neuron in (_FIRST, _SECOND, _THIRD)}
+    assert boxes == {_FIRST: True, _SECOND: False, _THIRD: True}
+    assert "2 neurons" in opened.page.locator("#selected").inner_text()
+    assert not opened.heard.messages
+
+
 def test_nothing_moves_while_many_pictures_arrive(opener: Opener) -> None:
     opened = opener(example_data(n_neurons=30, n_mistakes=200, side=16))
     script = """async () => {

@@ -17,7 +17,9 @@ from captum_neuroinspect.inspection.report.report_data import (
     ConfusedPair,
     IllusionPicture,
     Mistake,
+    MistakeSlice,
     NeuronCard,
+    RankedNeuron,
     ReportData,
 )
 from captum_neuroinspect.inspection.report.write import write_report
@@ -89,7 +91,7 @@ def test_page_needs_nothing_but_itself(tmp_path: Path) -> None:
 
 def test_every_picture_has_a_text_and_a_size(tmp_path: Path) -> None:
     page = _Page(_html(example_data(), tmp_path))
-    assert len(page.images) == 12 + 4 * (2 * 2 + 6 * 2 + 3 * 2) + 4 + 8
+    assert len(page.images) == 12 + 2 * 3 + 4 * (2 * 2 + 6 * 2 + 3 * 2) + 4 + 8
     for image in page.images:
         assert image["alt"]
         assert image["loading"] == "lazy"
@@ -151,6 +153,26 @@ def test_edit_without_groups_calibration_and_photos(tmp_path: Path) -> None:
     assert "Calibration error" not in html
     assert "change-grid" not in html
     assert "31 corrected" in html
+
+
+def test_each_slice_has_its_sentence_photos_and_neurons(tmp_path: Path) -> None:
+    data = example_data()
+    html = _html(data, tmp_path)
+    for number, one in enumerate(data.slices, start=1):
+        start = html.index(f'id="slice-{number}"')
+        part = html[start : html.index("</section>", start)]
+        assert one.sentence in part
+        assert f"Slice {number}: {one.n_mistakes} mistakes" in part
+        assert part.count("<img") == len(one.mistakes)
+        neurons = ",".join(str(row.neuron) for row in one.ranking)
+        assert f'data-selects="{neurons}"' in part
+
+
+def test_mistakes_in_one_slice_look_as_without(tmp_path: Path) -> None:
+    data = replace(example_data(), slices=())
+    one, none = data, replace(data, slices_reason="")
+    assert _html(one, tmp_path) == _html(none, tmp_path)
+    assert "slice" not in re.sub(r"<(script|style).*?</\1>", "", _html(one, tmp_path), flags=re.S)
 
 
 def test_a_card_says_of_how_many_mistakes(tmp_path: Path) -> None:
@@ -236,6 +258,11 @@ def test_ten_neurons_and_fifty_mistakes_stay_small(tmp_path: Path) -> None:
         (
             {"mistakes": (Mistake(torch.rand(3, 8, 8), "a.jpg", 0, 1, 1.2),)},
             "`probability` of 'a.jpg'=1.2",
+        ),
+        ({"slices": (MistakeSlice("all", 0),)}, "slice 1 has 0 mistakes and 0 photos"),
+        (
+            {"slices": (MistakeSlice("one", 1, (), 2 * (RankedNeuron(3, "both", 1, 1, 1, 1),)),)},
+            "`ranking of slice 1` has neuron 3",
         ),
     ],
 )
