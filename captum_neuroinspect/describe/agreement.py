@@ -104,6 +104,49 @@ def average_precision(is_on: Tensor, scores: Tensor) -> Tensor:
     return torch.where(is_last, steps, 0).sum(0) / found[-1]
 
 
+def lift(weights: Tensor, scores: Tensor) -> Tensor:
+    """By how many standard deviations a concept is higher on the photos where a unit is active.
+
+    Args:
+        weights: ``(N, K)`` of the photos, from :func:`active_weights`.
+        scores: ``(N, P)``.
+
+    Returns:
+        ``(K, P)``; 0 for a concept that is the same on all photos.
+
+    Examples::
+
+        >>> activations = torch.tensor([[0.0, 0.0, 0.0, 5.0]]).T
+        >>> lift(active_weights(activations, 0.25), torch.tensor([[0.0, 0.0, 0.0, 2.0]]).T)
+        tensor([[1.7321]])
+    """
+    return weights.T @ standardised(scores)
+
+
+def active_weights(activations: Tensor, share: float) -> Tensor:
+    """How much each photo counts for a unit: its activation above that of the last active one.
+
+    Args:
+        activations: ``(N, K)``.
+        share: of the photos that count, in 0..1; at least five.
+
+    Returns:
+        ``(N, K)`` float32, at least 0, sums of 1; 0 for a unit that is the same on all photos.
+    """
+    n = min(max(round(share * len(activations)), _LEAST_ON), len(activations) - 1)
+    last = activations.sort(dim=0, descending=True).values[n]
+    above = (activations.double() - last).clamp_min(0)
+    return (above / above.sum(0).clamp_min(torch.finfo(torch.float64).tiny)).float()
+
+
+def standardised(values: Tensor) -> Tensor:
+    """Columns less their mean, in standard deviations; 0 in a column of equal values."""
+    centred = values.double() - values.double().mean(0)
+    spread = centred.square().mean(0).sqrt()
+    is_flat = spread <= 1e-6 * values.abs().amax(0).double()
+    return torch.where(is_flat, 0, centred / torch.where(is_flat, 1, spread)).float()
+
+
 def mean_cosine(activations: Tensor, scores: Tensor, n_photos: int = 100) -> Tensor:
     """The mean score of a unit's most active photos, less the mean of all: a reference.
 

@@ -10,14 +10,15 @@ from captum_neuroinspect._core.texts import shown
 
 @dataclass(frozen=True)
 class UnitDescription:
-    """The phrases that go with one unit; the first five tuples run in parallel.
+    """The phrases that go with one unit; the first six tuples run in parallel.
 
     Attributes:
         unit: its number.
         phrases: best first; none for a unit that says nothing (see ``note``).
-        scores: by which they were chosen, in -1..1: the rank correlation with the unit, on the
-            photos that choose.
-        correlations: the same on the photos that were held out.
+        scores: by which they were chosen, on the photos that choose: how many standard deviations
+            the concept is higher where the unit is active.
+        lifts: the same on the photos that were held out.
+        correlations: rank correlation with the unit over all held-out photos, in -1..1.
         average_precisions: area under precision and recall in 0..1, held out, of finding the photos
             that show the concept by the unit's activation.
         chances: what a unit that tells nothing reaches there: the share of these photos.
@@ -25,7 +26,7 @@ class UnitDescription:
             more there are, the less the first is certain.
         combination: signed phrases that together go with the unit best; ``(1, "grass")`` is its
             part, ``(-1, "sky")`` is what must be missing.
-        combination_correlation: their rank correlation with the unit, held out.
+        combination_correlation: their correlation with the unit, held out.
         is_certain: whether the first phrase stands, see :func:`describe_units`.
         note: why there are no phrases, or that the unit equals another; else empty.
     """
@@ -33,6 +34,7 @@ class UnitDescription:
     unit: int
     phrases: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
+    lifts: tuple[float, ...] = ()
     correlations: tuple[float, ...] = ()
     average_precisions: tuple[float, ...] = ()
     chances: tuple[float, ...] = ()
@@ -46,14 +48,14 @@ class UnitDescription:
         return f"unit {self.unit}: {self.text()}"
 
     def text(self) -> str:
-        """The phrases with their held-out correlations, and what is to be known of them.
+        """The phrases with their held-out lifts, and what is to be known of them.
 
         Examples::
 
-            >>> UnitDescription(3, ("grass",), (0.5,), (0.48,), (0.3,)).text()
-            'uncertain: grass (0.48)'
+            >>> UnitDescription(3, ("grass",), (1.5,), (1.48,)).text()
+            'uncertain: grass (1.48)'
         """
-        pairs = zip(self.phrases, self.correlations, strict=True)
+        pairs = zip(self.phrases, self.lifts, strict=True)
         words = ", ".join(f"{shown(phrase)} ({value:.2f})" for phrase, value in pairs)
         if not words:
             return self.note
@@ -94,7 +96,7 @@ class UnitDescriptions(list[UnitDescription]):
         raise KeyError(f"unit={unit} was not described, expected one of {[d.unit for d in self]}")
 
     def find(self, phrase: str) -> UnitDescriptions:
-        """Units of which a phrase is said, best held-out correlation first; capitals do not count.
+        """Units of which a phrase is said, largest held-out lift first; capitals do not count.
 
         Args:
             phrase: a whole phrase or a part of one.
@@ -106,9 +108,7 @@ class UnitDescriptions(list[UnitDescription]):
             if (
                 hits := [
                     value
-                    for said, value in zip(
-                        description.phrases, description.correlations, strict=True
-                    )
+                    for said, value in zip(description.phrases, description.lifts, strict=True)
                     if wanted in said.casefold()
                 ]
             )
@@ -123,6 +123,7 @@ class UnitDescriptions(list[UnitDescription]):
                 "rank": rank,
                 "phrase": phrase,
                 "score": d.scores[rank - 1],
+                "lift": d.lifts[rank - 1],
                 "correlation": d.correlations[rank - 1],
                 "average_precision": d.average_precisions[rank - 1],
                 "chance": d.chances[rank - 1],
@@ -136,7 +137,7 @@ class UnitDescriptions(list[UnitDescription]):
         return "\n".join(map(str, self))
 
     def _repr_html_(self) -> str:
-        columns = ["unit", "phrases (correlation, held out)", "could also be", "together"]
+        columns = ["unit", "phrases (lift, held out)", "could also be", "together"]
         return html_table(
             columns,
             [(d.unit, d.text(), ", ".join(map(shown, d.could_be[1:])), d.formula()) for d in self],

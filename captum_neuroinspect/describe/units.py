@@ -10,11 +10,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_neuroinspect._core.blocks import all_finite
+from captum_neuroinspect._core.checks import check_at_least
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe.agreement import (
+    active_weights,
     average_precision,
     most_active,
+    standardised,
     unit_ranks,
 )
 from captum_neuroinspect.describe.concept_scores import ConceptScores
@@ -27,7 +30,7 @@ _SET_SHARE = 0.9
 _UNITS_AT_A_TIME = 64
 _MOST_TERMS = 3
 _LEAST_GAIN = 0.02  # of explained variance, by one more phrase
-_LEAST_Z = 4.0
+_LEAST_Z = 3.0  # chance spreads that a certain lift must be above 0
 _EQUAL = 1 - 1e-5  # correlation of duplicates
 
 
@@ -38,9 +41,9 @@ class DescribeOptions:
     Attributes:
         n_phrases: how many are told of each unit.
         held_out: share of the photos that judge and do not choose, above 0 and below 1.
-        top_share: share of the photos that show a concept, those of its highest scores, for
-            average precision; of a label with two values, all that have it.
-        certain_correlation: least held-out correlation of a certain phrase.
+        top_share: share of the photos on which a unit counts as active; and that show a concept,
+            those of its highest scores, for average precision: of a label all that have it.
+        certain_lift: least held-out lift of a certain phrase.
         certain_set: how many phrases ``could_be`` may have for a certain one.
         seed: draws which photos judge, and the resampled photos.
 
@@ -51,8 +54,8 @@ class DescribeOptions:
     n_phrases: int = 5
     held_out: float = 0.5
     top_share: float = 0.05
-    certain_correlation: float = 0.25
-    certain_set: int = 3
+    certain_lift: float = 1.0
+    certain_set: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,8 +67,7 @@ class DescribeOptions:
                 raise ValueError(
                     f"{name}={getattr(self, name)}, expected a share above 0 and below 1"
                 )
-        if not -1 <= self.certain_correlation <= 1:
-            raise ValueError(f"certain_correlation={self.certain_correlation}, expected -1..1")
+        check_at_least("certain_lift", self.certain_lift, 0)
 
 
 @undisturbed()
@@ -83,13 +85,15 @@ def describe_units(
     A unit is anything with one number a photo: a neuron, a channel's mean, a logit, a coordinate
     along a direction, a code of a sparse autoencoder. A concept is a phrase with one number a
     photo: an encoder's similarity, a label, a column of a table, an attribute measured on the
-    pixels (:func:`attribute_scores`). Both count by their order over the photos only.
+    pixels (:func:`attribute_scores`). Neither has a unit that matters: scores count in standard
+    deviations over the photos.
 
-    One part of the photos chooses: the phrases of the largest rank correlation. All numbers of the
-    result but ``scores`` are of the other part. The first phrase is *certain* when its correlation
-    there is at least ``options.certain_correlation`` and above chance
-    (:math:`\rho \sqrt{n - 1} \ge 4`), its average precision is above chance, and on
-    resampled photos no more than ``options.certain_set`` phrases come first nine times of ten.
+    One part of the photos chooses the phrases of the largest lift: the mean score, in standard
+    deviations, over the unit's most active photos, weighted by how active it is. All numbers of
+    the result but ``scores`` are of the other part. The first phrase is *certain* when its lift
+    there is at least ``options.certain_lift`` and three times what chance spreads, its average
+    precision is above chance, and on resampled photos no more than ``options.certain_set`` phrases
+    come first nine times of ten.
     Also a certain phrase is only the best of those that were offered: what goes with it on these
     photos cannot be told from it.
 
@@ -113,10 +117,10 @@ def describe_units(
 
     Examples::
 
-        >>> red = torch.arange(100) / 100
-        >>> green = torch.rand(100, generator=torch.Generator().manual_seed(0))
+        >>> red = torch.arange(200) / 200
+        >>> green = torch.rand(200, generator=torch.Generator().manual_seed(0))
         >>> found = describe_units(
-        ...     activations=torch.stack([green.square(), torch.ones(100)], 1),
+        ...     activations=torch.stack([green.square(), torch.ones(200)], 1),
         ...     concept_scores=torch.stack([red, green], 1),
         ...     phrases=["red", "green"],
         ... )
@@ -136,8 +140,8 @@ def describe_units(
     order = torch.randperm(len(activations), generator=rng)
     n_judging = min(max(round(options.held_out * len(order)), 10), len(order) - 10)
     describer = _Describer(
-        choosing=_Part.of(activations, scores, order[n_judging:].sort().values),
-        judging=_Part.of(activations, scores, order[:n_judging].sort().values),
+        choosing=_Part.of(activations, scores, order[n_judging:].sort().values, options.top_share),
+        judging=_Part.of(activations, scores, order[:n_judging].sort().values, options.top_share),
         names=names,
         units=numbers,
         options=options,
@@ -156,16 +160,19 @@ class _Part:
     """Photos that choose, or that judge.
 
     Attributes:
-        units: ``(n, K)`` ranks at length 1.
-        concepts: ``(n, P)`` ranks at length 1.
+        units: ``(n, K)`` activations, standardised.
+        weights: ``(n, K)`` how much each photo counts for a unit.
+        concepts: ``(n, P)`` scores, standardised.
     """
 
     units: Tensor
+    weights: Tensor
     concepts: Tensor
 
     @classmethod
-    def of(cls, activations: Tensor, scores: Tensor, rows: Tensor) -> _Part:
-        return cls(unit_ranks(activations[rows]), unit_ranks(scores[rows]))
+    def of(cls, activations: Tensor, scores: Tensor, rows: Tensor, share: float) -> _Part:
+        chosen = activations[rows]
+        return cls(standardised(chosen), active_weights(chosen, share), standardised(scores[rows]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,19 +197,19 @@ class _Describer:
 
     def described(self, block: Tensor) -> list[UnitDescription]:
         """Descriptions of the columns ``block``."""
-        ranks = self.choosing.units[:, block]
-        correlations = ranks.T @ self.choosing.concepts
+        units = self.choosing.units[:, block]
+        lifts = self.choosing.weights[:, block].T @ self.choosing.concepts
         # Not topk: which of equal values it takes depends on the machine.
-        order = correlations.sort(dim=1, descending=True, stable=True).indices
-        is_twin = ranks.T @ self.choosing.units > _EQUAL
-        combinations = self._combinations(ranks)
+        order = lifts.sort(dim=1, descending=True, stable=True).indices
+        is_twin = units.T @ self.choosing.units > _EQUAL * len(units)
+        combinations = self._combinations(units)
         found = []
         for row, k in enumerate(block.tolist()):
             unit = self.units[k]
             if why := self._why_silent(k):
                 found.append(UnitDescription(unit, note=why))
                 continue
-            description = self._one(k, unit, order[row], correlations[row])
+            description = self._one(k, unit, order[row], lifts[row])
             terms, correlation = self._judged(k, combinations[row])
             first = int(is_twin[row].nonzero()[0])
             found.append(
@@ -210,7 +217,7 @@ class _Describer:
                     description,
                     combination=terms,
                     combination_correlation=correlation,
-                    note=f"orders the photos as unit {self.units[first]}" if first < k else "",
+                    note=f"equals unit {self.units[first]} up to scale" if first < k else "",
                 )
             )
         return found
@@ -223,25 +230,28 @@ class _Describer:
                 return f"the same on all photos{'' if both else ' of one part: hardly ever active'}"
         return ""
 
-    def _one(self, k: int, unit: int, order: Tensor, correlations: Tensor) -> UnitDescription:
+    def _one(self, k: int, unit: int, order: Tensor, scores: Tensor) -> UnitDescription:
         best = order[: self.options.n_phrases]
-        mine, concepts = self.judging.units[:, k], self.judging.concepts[:, best]
-        held_out = mine @ concepts
+        weights, concepts = self.judging.weights[:, k], self.judging.concepts[:, best]
+        mine = self.judging.units[:, k, None]
+        lifts = weights @ concepts
         shows = most_active(concepts, self.options.top_share)
-        precisions = average_precision(shows, mine[:, None].expand(-1, len(best)))
+        precisions = average_precision(shows, mine.expand(-1, len(best)))
         chances = shows.float().mean(0)
         could_be = self._could_be(k, order[:_N_CANDIDATES])
+        # What a concept that has nothing to do with the unit reaches, as a standard deviation.
+        by_chance = float(weights.square().sum().sqrt())
         return UnitDescription(
             unit,
             phrases=tuple(self.names[p] for p in best.tolist()),
-            scores=tuple(correlations[best].tolist()),
-            correlations=tuple(held_out.tolist()),
+            scores=tuple(scores[best].tolist()),
+            lifts=tuple(lifts.tolist()),
+            correlations=tuple((unit_ranks(mine).T @ unit_ranks(concepts))[0].tolist()),
             average_precisions=tuple(precisions.tolist()),
             chances=tuple(chances.tolist()),
             could_be=could_be,
             is_certain=(
-                float(held_out[0]) >= self.options.certain_correlation
-                and float(held_out[0]) * (len(mine) - 1) ** 0.5 >= _LEAST_Z
+                float(lifts[0]) >= max(self.options.certain_lift, _LEAST_Z * by_chance)
                 and float(precisions[0]) > float(chances[0])
                 and len(could_be) <= self.options.certain_set
             ),
@@ -249,13 +259,10 @@ class _Describer:
 
     def _could_be(self, k: int, candidates: Tensor) -> tuple[str, ...]:
         """The first candidate, then those that win on resampled photos until nine of ten."""
-        concepts, mine = self.choosing.concepts[:, candidates], self.choosing.units[:, k]
-        shares = self.draws / len(mine)
-        means, mean = shares @ concepts, shares @ mine[:, None]
-        spreads = (shares @ concepts.square() - means.square()).clamp_min(0).sqrt()
-        together = shares @ (mine[:, None] * concepts) - mean * means
-        # The unit's own spread is the same for all candidates.
-        winners = (together / spreads.clamp_min(1e-12)).argmax(1)
+        concepts, weights = self.choosing.concepts[:, candidates], self.choosing.weights[:, k]
+        drawn = self.draws * weights
+        drawn = drawn / drawn.sum(1, keepdim=True).clamp_min(1e-12)
+        winners = (drawn @ concepts).argmax(1)
         wins = winners.bincount(minlength=len(candidates))
         chosen, share = [0], float(wins[0]) / len(winners)
         for row in wins.argsort(descending=True, stable=True).tolist():
@@ -266,15 +273,15 @@ class _Describer:
                 share += float(wins[row]) / len(winners)
         return tuple(self.names[int(candidates[row])] for row in chosen)
 
-    def _combinations(self, ranks: Tensor) -> list[dict[int, float]]:
+    def _combinations(self, units: Tensor) -> list[dict[int, float]]:
         """Orthogonal matching pursuit: for each unit few concepts and their coefficients.
 
         Args:
-            ranks: ``(n, K)`` of units.
+            units: ``(n, K)`` standardised.
         """
-        concepts, left = self.choosing.concepts, ranks
-        found: list[dict[int, float]] = [{} for _ in ranks.T]
-        is_open = ranks.any(0)
+        concepts, left = self.choosing.concepts, units
+        found: list[dict[int, float]] = [{} for _ in units.T]
+        is_open = units.any(0)
         for _ in range(_MOST_TERMS):
             agreement = (left.T @ concepts).abs()
             for row, terms in enumerate(found):
@@ -284,10 +291,11 @@ class _Describer:
             for row in is_open.nonzero()[:, 0].tolist():
                 tried = [*found[row], int(best[row])]
                 fitted = torch.linalg.lstsq(
-                    concepts[:, tried].double(), ranks[:, row, None].double(), driver="gelsd"
+                    concepts[:, tried].double(), units[:, row, None].double(), driver="gelsd"
                 ).solution
-                rest = ranks[:, row] - (concepts[:, tried].double() @ fitted)[:, 0].float()
-                if float(left[:, row].square().sum() - rest.square().sum()) < _LEAST_GAIN:
+                rest = units[:, row] - (concepts[:, tried].double() @ fitted)[:, 0].float()
+                gained = left[:, row].square().mean() - rest.square().mean()
+                if float(gained) < _LEAST_GAIN:
                     is_open[row] = False
                     continue
                 found[row] = dict(zip(tried, fitted[:, 0].tolist(), strict=True))
@@ -295,11 +303,11 @@ class _Describer:
         return found
 
     def _judged(self, k: int, terms: dict[int, float]) -> tuple[tuple[tuple[int, str], ...], float]:
-        """Signed phrases, and their rank correlation with the unit on the judging photos."""
+        """Signed phrases, and their correlation with the unit on the judging photos."""
         if not terms:
             return (), 0.0
         together = self.judging.concepts[:, list(terms)] @ torch.tensor(list(terms.values()))
-        correlation = self.judging.units[:, k] @ unit_ranks(together[:, None])[:, 0]
+        correlation = (self.judging.units[:, k] * standardised(together[:, None])[:, 0]).mean()
         signed = tuple((1 if value > 0 else -1, self.names[p]) for p, value in terms.items())
         return signed, float(correlation)
 

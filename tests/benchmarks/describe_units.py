@@ -41,9 +41,10 @@ from captum_neuroinspect.describe._embedding import embed_phrases
 from captum_neuroinspect.describe.agreement import mean_cosine, rank_correlation, soft_wpmi
 from captum_neuroinspect.describe.matching import TEMPLATES
 from captum_neuroinspect.encoders import LabelSpaceEncoder
-from captum_neuroinspect.models import imagenet_class_names, load_efficientnet_lite
+from captum_neuroinspect.models import imagenet_class_names, load_efficientnet_lite, load_minilm
 
 SIDE, BATCH, N_OF_SCENE = 224, 32, 60
+NEAR = 0.7  # cosine of two phrases, fixed before measuring
 _NEEDED = 15  # photos that a class must win before a unit is built from it
 CAUSE_NAMES = {  # written down before measuring
     "text": {"text", "word", "letters", "handwriting", "page", "document"},
@@ -126,20 +127,12 @@ def _standard(values: Tensor) -> Tensor:
 Method = Callable[[Tensor, Tensor], Tensor]  # activations (N, K), scores (N, P) -> (K, P)
 
 
-def combined_ranks(activations: Tensor, scores: Tensor) -> Tensor:
-    """Correlation and the top photos' mean, each in its own spread."""
-    correlation = rank_correlation(activations, scores)
-    top = mean_cosine(activations, scores) / scores.std(0).clamp_min(1e-6)
-    return correlation / correlation.std() + top / top.std()
-
-
 METHODS: dict[str, Method] = {
     "mean cosine": mean_cosine,
     "mean cosine, in spreads": lambda a, s: mean_cosine(a, s) / s.std(0).clamp_min(1e-6),
     "soft WPMI": soft_wpmi,
     "Pearson": lambda a, s: F.normalize(a - a.mean(0), dim=0).T @ F.normalize(s - s.mean(0), dim=0),
     "rank correlation": rank_correlation,
-    "both": combined_ranks,
 }
 
 
@@ -182,20 +175,33 @@ def print_rules(units: list[Unit], scores: Tensor, names: list[str]) -> None:
 
 
 def _print_certain(units: list[Unit], found: list) -> None:
-    print("\n| | units | first right, % |\n| --- | --- | --- |")
+    near = _near()
+    print("\n| | units | first right, % | right or a near word, % |\n| --- | --- | --- | --- |")
     for word, wanted in (("certain", True), ("uncertain", False)):
-        hits = [
-            bool(d.phrases) and d.phrases[0] in u.right
-            for d, u in zip(found, units, strict=True)
-            if d.is_certain is wanted
-        ]
-        print(f"| {word} | {len(hits)} | {interval(hits) if hits else '-'} |")
+        of_kind = [(d, u) for d, u in zip(found, units, strict=True) if d.is_certain is wanted]
+        hits = [d.phrases[0] in u.right for d, u in of_kind]
+        nearly = [any(near(d.phrases[0], right) for right in u.right) for d, u in of_kind]
+        if hits:
+            print(f"| {word} | {len(hits)} | {interval(hits)} | {interval(nearly)} |")
     parts = [
         {p for sign, p in d.combination if sign > 0} >= u.right
         for d, u in zip(found, units, strict=True)
         if u.kind in ("A or B", "A only with B")
     ]
-    print(f"| combination holds A and B | {len(parts)} | {interval(parts)} |")
+    print(f"| combination holds A and B | {len(parts)} | {interval(parts)} | |")
+
+
+def _near() -> Callable[[str, str], bool]:
+    """Whether two phrases mean about the same, by a sentence encoder that names no unit here."""
+    encode = load_minilm()
+    kept: dict[str, Tensor] = {}
+
+    def of(phrase: str) -> Tensor:
+        if phrase not in kept:
+            kept[phrase] = F.normalize(encode([phrase])[0], dim=0)
+        return kept[phrase]
+
+    return lambda one, other: float(of(one) @ of(other)) >= NEAR
 
 
 def planted() -> dict[str, dict[str, Cause]]:

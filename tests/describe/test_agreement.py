@@ -8,7 +8,9 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
 from captum_neuroinspect.describe.agreement import (
+    active_weights,
     average_precision,
+    lift,
     mean_cosine,
     most_active,
     rank_correlation,
@@ -58,6 +60,22 @@ def test_a_unit_that_is_mostly_off_is_on_where_it_is_active() -> None:
     activations = torch.zeros(100, 1)
     activations[:3] = 1
     assert most_active(activations, 0.1)[:, 0].nonzero()[:, 0].tolist() == [0, 1, 2]
+
+
+def test_lift_is_the_weighted_mean_of_standard_scores_on_active_photos() -> None:
+    activations = torch.tensor([[9.0, 3.0, 5.0, 4.0, 0.0, 1.0, 2.0, 0.0]]).T
+    scores = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]]).T
+    # The five most active; the sixth has 1.0, from which they are counted.
+    weights = [8 / 17, 2 / 17, 4 / 17, 3 / 17, 0, 0, 0 / 17, 0]
+    weights[6] = 1 / 18
+    weights = [w * 17 / 18 if i != 6 else w for i, w in enumerate(weights)]
+    found = active_weights(activations, 0.1)
+    assert found[:, 0].tolist() == pytest.approx(weights)
+    spread = 5.25**0.5
+    expected = sum(w * (s - 4.5) / spread for w, s in zip(weights, range(1, 9), strict=True))
+    assert lift(found, scores).item() == pytest.approx(expected)
+    assert lift(found, torch.ones(8, 1)).item() == 0
+    assert not active_weights(torch.ones(8, 1), 0.1).any()
 
 
 def test_mean_cosine_is_of_the_top_photos_less_that_of_all() -> None:
