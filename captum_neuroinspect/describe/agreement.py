@@ -11,6 +11,7 @@ from torch import Tensor
 
 _COLUMNS = 512  # of ranks that are made at a time
 _LEAST_ON = 5
+_LEAST_WEIGHED = 10  # fewer photos tell too little
 
 
 def rank_correlation(activations: Tensor, scores: Tensor) -> Tensor:
@@ -128,12 +129,12 @@ def active_weights(activations: Tensor, share: float) -> Tensor:
 
     Args:
         activations: ``(N, K)``.
-        share: of the photos that count, in 0..1; at least five.
+        share: of the photos that count, in 0..1; at least ten.
 
     Returns:
         ``(N, K)`` float32, at least 0, sums of 1; 0 for a unit that is the same on all photos.
     """
-    n = min(max(round(share * len(activations)), _LEAST_ON), len(activations) - 1)
+    n = min(max(round(share * len(activations)), _LEAST_WEIGHED), len(activations) - 1)
     last = activations.sort(dim=0, descending=True).values[n]
     above = (activations.double() - last).clamp_min(0)
     return (above / above.sum(0).clamp_min(torch.finfo(torch.float64).tiny)).float()

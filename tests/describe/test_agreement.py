@@ -63,19 +63,20 @@ def test_a_unit_that_is_mostly_off_is_on_where_it_is_active() -> None:
 
 
 def test_lift_is_the_weighted_mean_of_standard_scores_on_active_photos() -> None:
-    activations = torch.tensor([[9.0, 3.0, 5.0, 4.0, 0.0, 1.0, 2.0, 0.0]]).T
-    scores = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]]).T
-    # The five most active; the sixth has 1.0, from which they are counted.
-    weights = [8 / 17, 2 / 17, 4 / 17, 3 / 17, 0, 0, 0 / 17, 0]
-    weights[6] = 1 / 18
-    weights = [w * 17 / 18 if i != 6 else w for i, w in enumerate(weights)]
+    activations = torch.cat([torch.tensor([9.0, 3.0]), torch.linspace(1, 0, 38)])[:, None]
+    scores = torch.arange(1.0, 41.0)[:, None]
+    # Ten photos count, from the activation of the eleventh.
+    last = float(activations[10])
+    weights = [float(a) - last for a in activations[:10, 0]]
+    weights = [w / sum(weights) for w in weights]
     found = active_weights(activations, 0.1)
-    assert found[:, 0].tolist() == pytest.approx(weights)
-    spread = 5.25**0.5
-    expected = sum(w * (s - 4.5) / spread for w, s in zip(weights, range(1, 9), strict=True))
+    assert found[:10, 0].tolist() == pytest.approx(weights)
+    assert not found[10:].any()
+    spread = ((40**2 - 1) / 12) ** 0.5
+    expected = sum(w * (s - 20.5) / spread for w, s in zip(weights, range(1, 11), strict=True))
     assert lift(found, scores).item() == pytest.approx(expected)
-    assert lift(found, torch.ones(8, 1)).item() == 0
-    assert not active_weights(torch.ones(8, 1), 0.1).any()
+    assert lift(found, torch.ones(40, 1)).item() == 0
+    assert not active_weights(torch.ones(40, 1), 0.1).any()
 
 
 def test_mean_cosine_is_of_the_top_photos_less_that_of_all() -> None:
