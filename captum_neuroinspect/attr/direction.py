@@ -112,6 +112,22 @@ class Direction:
         steps = torch.as_tensor(positions) - self.positions(features)
         return features + steps[:, None] * self.shift
 
+    def drawn(self, seed: int) -> Direction:
+        """A random direction of the same length in units of spread: what chance would give.
+
+        Examples::
+
+            >>> cue = Direction(torch.tensor([3.0, 8.0]), torch.tensor([1.0, 2.0]))
+            >>> other = cue.drawn(0)
+            >>> float((other.shift / other.spread).norm())
+            5.0
+        """
+        rng = torch.Generator().manual_seed(seed)
+        drawn = torch.randn(len(self), generator=rng, dtype=torch.float64)
+        length = (self.shift.double() / self.spread.double()).norm()
+        shift = self.spread.double() * drawn * (length / drawn.norm())
+        return replace(self, shift=shift.float())
+
     def neurons(self, n_neurons: int | None = None) -> tuple[int, ...]:
         """The neurons that differ most in units of their spread, the first first."""
         size = (self.shift / self.spread).abs()

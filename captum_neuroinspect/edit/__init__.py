@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from captum_neuroinspect._core.lazy import lazy_names
 from captum_neuroinspect.edit._result import HeadEdit, compare_heads
-from captum_neuroinspect.edit.controls import Control, run_controls
+from captum_neuroinspect.edit.controls import Control, run_controls, run_direction_controls
 from captum_neuroinspect.edit.cross_fitting import cross_fit, fit_and_judge
 from captum_neuroinspect.edit.edit_options import Anchor, EditOptions, EditSettings, Training
 from captum_neuroinspect.edit.evaluation import Evaluation, calibration_error
@@ -64,6 +64,7 @@ __all__ = [
     "probability_ratio",
     "remove_cue",
     "run_controls",
+    "run_direction_controls",
     "verdict_on",
 ]
 

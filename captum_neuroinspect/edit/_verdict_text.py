@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import shown
@@ -55,22 +55,49 @@ def about_neurons(found: Verdict) -> str:
         return "The fit gave no other head, so that there is nothing to compare with its controls."
     best = max(found.controls, key=lambda control: control.score)
     mine, theirs = points(found.overall_change.value), points(best.overall_change)
+    words = _WORDS[best.of]
     if found.neurons_matter:
         others = " and ".join(f"{points(c.overall_change)} {c.name}" for c in found.controls)
         return (
-            f"The chosen neurons matter: {mine} points over all photos with them, and by the same "
+            f"{words.matter}: {mine} points over all photos with {words.them}, and by the same "
             f"fit {others}."
         )
     if found.neurons_matter is None:
         return (
-            f"The chosen neurons do better than the same fit {best.name}, {mine} points over all "
+            f"{words.do} better than the same fit {best.name}, {mine} points over all "
             f"photos against {theirs}, but the difference is within chance."
         )
-    with_them = "" if mine == theirs else f", against {mine} with the chosen ones"
+    with_them = "" if mine == theirs else f", against {mine} with {words.chosen}"
     return (
         f"The same fit {_plainly(best)} does as well: {theirs} points over all photos{with_them}; "
-        "the chosen neurons add nothing here."
+        f"{words.nothing} here."
     )
+
+
+class _Words(NamedTuple):
+    matter: str
+    them: str
+    do: str
+    chosen: str
+    nothing: str
+
+
+_WORDS = {
+    "neurons": _Words(
+        "The chosen neurons matter",
+        "them",
+        "The chosen neurons do",
+        "the chosen ones",
+        "the chosen neurons add nothing",
+    ),
+    "direction": _Words(
+        "The direction of the cue matters",
+        "it",
+        "The direction of the cue does",
+        "that of the cue",
+        "the direction of the cue adds nothing",
+    ),
+}
 
 
 def _plainly(control: Control) -> str:

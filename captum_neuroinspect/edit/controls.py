@@ -1,14 +1,15 @@
-"""The same fit without the neurons, and with random ones: what the chosen neurons add."""
+"""The same fit without the neurons or direction, and with random ones: what the chosen add."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from captum_neuroinspect._core.checks import check_at_least
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.edit.judged import Paired, mcnemar
 
@@ -29,7 +30,8 @@ class Control:
         n_broken: samples that it breaks; the mean of several draws.
         p_value: of the exact McNemar test of the edit against it, two-sided; of several draws
             the largest.
-        n_draws: of random neurons, whose mean the numbers are.
+        n_draws: of random neurons or directions, whose mean the numbers are.
+        of: what it is a control of.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Control:
     n_broken: float
     p_value: float
     n_draws: int = 1
+    of: Literal["neurons", "direction"] = "neurons"
 
     @property
     def score(self) -> tuple[float, float]:
@@ -53,6 +56,7 @@ def run_controls(
     *,
     n_draws: int = 5,
     seed: int = 0,
+    without: bool = True,
 ) -> tuple[Control, ...]:
     """Make an edit again without its neurons and with as many random ones, and judge these too.
 
@@ -63,6 +67,7 @@ def run_controls(
         n_draws: random sets of neurons, at least 1. They are drawn from those that the edit does
             not have, as long as there are enough of these.
         seed: draws them.
+        without: also make the edit without neurons; ``False`` for a method that needs some.
 
     Returns:
         The control without neurons and the one with random neurons; neither for an edit that
@@ -88,8 +93,7 @@ def run_controls(
         >>> [control.name for control in run_controls(fit, edit)]
         ['without neurons', 'with 2 random neurons']
     """
-    if n_draws < 1:
-        raise ValueError(f"n_draws={n_draws}, expected at least 1")
+    check_at_least("n_draws", n_draws, 1)
     target, neurons, judged = edit.target, edit.neurons, _outcome(edit)
     if not neurons or not len(judged):
         return ()
@@ -97,13 +101,42 @@ def run_controls(
     with warnings.catch_warnings():
         # What keeps a control from an edit is a result, not a problem of the user's.
         warnings.simplefilter("ignore")
-        without = [_outcome(fit(()))]
+        none = [_outcome(fit(()))] if without else []
         random = [_outcome(fit(draw)) for draw in draws]
     s = "" if len(neurons) == 1 else "s"
-    return (
-        _control("without neurons", judged, without, target),
-        _control(f"with {len(neurons)} random neuron{s}", judged, random, target),
-    )
+    found = _control(f"with {len(neurons)} random neuron{s}", judged, random, target)
+    return (_control("without neurons", judged, none, target), found) if without else (found,)
+
+
+@undisturbed()
+def run_direction_controls(
+    fit: Callable[[int], HeadEdit], edit: HeadEdit, *, n_draws: int = 5, seed: int = 0
+) -> tuple[Control, ...]:
+    """Remove random directions in place of a cue, and judge these edits too.
+
+    Args:
+        fit: removes the random direction of a seed (:meth:`Direction.drawn`) and judges the edit,
+            on the same samples and with the same settings as ``edit``.
+        edit: what the cue's direction gave; of a single class.
+        n_draws: random directions, at least 1.
+        seed: of the first of them.
+
+    Returns:
+        One control; none where there is nothing to judge by.
+
+    Raises:
+        ValueError: for an edit of several classes or that was not judged, ``n_draws`` below 1,
+            or when ``fit`` judges by other samples than the edit was judged by.
+    """
+    check_at_least("n_draws", n_draws, 1)
+    target, judged = edit.target, _outcome(edit)
+    if not len(judged):
+        return ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        random = [_outcome(fit(seed + draw)) for draw in range(n_draws)]
+    found = _control("with a random direction", judged, random, target)
+    return (replace(found, of="direction"),)
 
 
 def _outcome(edit: HeadEdit) -> Paired:

@@ -145,6 +145,19 @@ def test_samples_that_are_right_are_warned_of():
         cue_direction(mistakes, REFERENCE)
 
 
+def test_a_drawn_direction_is_as_long_and_points_elsewhere():
+    cue = Direction(torch.randn(500), torch.rand(500) + 0.1, torch.tensor([1, 2]))
+    length = (cue.shift / cue.spread).norm()
+    drawn = [cue.drawn(seed) for seed in range(3)]
+    for one in drawn:
+        in_units = one.shift / one.spread
+        assert in_units.norm() == pytest.approx(length)
+        assert abs(in_units @ (cue.shift / cue.spread)) < 0.2 * length**2
+        assert one.located_by is cue.located_by
+    assert not drawn[0].shift.equal(drawn[1].shift)
+    assert drawn[0].shift.equal(cue.drawn(0).shift)
+
+
 def test_names_of_mistakes_are_whole_numbers():
     with pytest.raises(TypeError, match="located_by is"):
         Direction(torch.ones(2), torch.ones(2), torch.ones(2))

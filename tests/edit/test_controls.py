@@ -11,7 +11,14 @@ from helpers import feature_set
 from torch import nn
 
 from captum_neuroinspect import FeatureSet
-from captum_neuroinspect.edit import HeadEdit, Judged, compare_heads, mend, run_controls
+from captum_neuroinspect.edit import (
+    HeadEdit,
+    Judged,
+    compare_heads,
+    mend,
+    run_controls,
+    run_direction_controls,
+)
 
 N = 40
 LABELS = torch.arange(N) % 2
@@ -44,6 +51,43 @@ def test_numbers_by_hand() -> None:
     assert (random.n_corrected, random.n_draws) == (13, 2)
     assert random.overall_change == pytest.approx(13 / N)
     assert random.p_value == pytest.approx(2 / 2**6)  # of six and eight more
+
+
+def test_a_method_that_needs_neurons_has_no_control_without() -> None:
+    found = run_controls(lambda _: _edit(12), _edit(20), n_draws=1, without=False)
+    assert [control.name for control in found] == ["with 2 random neurons"]
+
+
+@pytest.mark.parametrize(
+    ("n_corrected", "sentence"),
+    [
+        (4, "The direction of the cue matters: +50.0 points over all photos with it, and by the"),
+        (18, "The direction of the cue does better than the same fit with a random direction"),
+        (
+            20,
+            "The same fit with a random direction does as well: +50.0 points over all photos; the",
+        ),
+    ],
+)
+def test_random_directions_by_hand(n_corrected: int, sentence: str) -> None:
+    seeds: list[int] = []
+
+    def fit(seed: int) -> HeadEdit:
+        seeds.append(seed)
+        return _edit(n_corrected)
+
+    edit = _edit(20)
+    (control,) = run_direction_controls(fit, edit, n_draws=3, seed=7)
+    assert seeds == [7, 8, 9]
+    assert (control.n_corrected, control.n_draws, control.of) == (n_corrected, 3, "direction")
+    assert edit.with_verdict([control]).verdict.about_neurons.startswith(sentence)
+
+
+def test_random_directions_need_something_to_judge_by() -> None:
+    with pytest.raises(ValueError, match="n_draws=0, expected at least 1"):
+        run_direction_controls(_edit, _edit(20), n_draws=0)
+    with pytest.raises(ValueError, match="the edit was not judged"):
+        run_direction_controls(_edit, replace(_edit(20), judged=None))
 
 
 def test_random_neurons_are_others_and_the_seeds() -> None:

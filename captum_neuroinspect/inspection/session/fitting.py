@@ -14,7 +14,7 @@ from captum_neuroinspect.inspection.data.parts import InspectionData
 
 if TYPE_CHECKING:
     from captum_neuroinspect._core.feature_set import FeatureSet
-    from captum_neuroinspect.edit import HeadEdit
+    from captum_neuroinspect.edit import Control, HeadEdit
 
 Method = Literal["mend", "equation8", "remove_cue"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -39,23 +39,28 @@ class Fitting:
     options: Mapping[str, Any]
 
     def edit(self, neurons: Sequence[int] | None, *, keep_anyway: bool) -> HeadEdit:
-        """The edit with its verdict and controls, and whether it is kept.
-
-        A cue that is removed has no controls: a fit without it would be another kind of fit.
-        """
-        from captum_neuroinspect.edit import run_controls
-
+        """The edit with its verdict and controls, and whether it is kept."""
         edit = self._made(neurons)
-        if self.method != "remove_cue":
-            edit = edit.with_verdict(
-                run_controls(
-                    lambda others: self._control(edit, others), edit, seed=self.options["seed"]
-                )
-            )
+        edit = edit.with_verdict(self._controls(edit, neurons))
         return replace(
             edit,
             remarks={**edit.remarks, "roles": self.data.roles()},
             is_kept=(keep_anyway or edit.verdict.decision == "keep") and not edit.is_original,
+        )
+
+    def _controls(self, edit: HeadEdit, neurons: Sequence[int] | None) -> tuple[Control, ...]:
+        from captum_neuroinspect.edit import run_controls, run_direction_controls
+
+        seed = self.options["seed"]
+        if self.method == "remove_cue" and not neurons:
+            return run_direction_controls(
+                lambda drawn: self._made(None, drawn=drawn), edit, seed=seed
+            )
+        return run_controls(
+            lambda others: self._control(edit, others),
+            edit,
+            seed=seed,
+            without=self.method != "remove_cue",  # of what nothing is removed, nothing comes
         )
 
     def fit(
@@ -64,16 +69,24 @@ class Fitting:
         deployment: FeatureSet,
         validation: FeatureSet,
         neurons: Sequence[int] | None,
+        *,
+        drawn: int | None = None,
         **options: Any,
     ) -> HeadEdit:
-        """A head made from these photos, with these neurons or what the method finds."""
+        """A head made from these photos, with these neurons or what the method finds.
+
+        ``drawn``: the seed of a random direction that is removed in place of the cue's.
+        """
         from captum_neuroinspect.edit import edit_head, mend, remove_cue
 
         options = {"target": self.target, **self.options, **options}
         if self.method == "mend":
             return mend(self.head, train, validation, deployment, neurons=neurons, **options)
         if self.method == "remove_cue":
+            cue: list[int] | Direction
             cue = list(neurons) if neurons else self.cue(train, deployment)
+            if drawn is not None and isinstance(cue, Direction):
+                cue = cue.drawn(drawn)
             return remove_cue(self.head, train, validation, cue=cue, **options)
         assert neurons is not None
         about = mistakes_about(deployment, self.target)

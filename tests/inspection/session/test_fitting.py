@@ -81,11 +81,19 @@ def test_a_cue_is_located_by_deployment_mistakes_and_removed_without_them() -> N
     by_hand = remove_cue(made.head, train, validation, target=0, cue=direction, seed=0)
     edit = made.edit("apple", method="remove_cue")
     assert torch.equal(edit.head.weight, by_hand.head.weight)
-    assert edit.verdict == by_hand.judge(test).verdict
-    assert not edit.verdict.controls
+    assert replace(edit.verdict, controls=(), neurons_matter=None) == by_hand.judge(test).verdict
+    (control,) = edit.verdict.controls
+    assert (control.name, control.n_draws) == ("with a random direction", 5)
+    drawn = [
+        remove_cue(made.head, train, validation, target=0, cue=direction.drawn(seed), seed=0)
+        for seed in range(5)
+    ]
+    counts = [one.judge(test).verdict.n_corrected for one in drawn]
+    assert control.n_corrected == pytest.approx(sum(counts) / 5)
     by_neurons = remove_cue(made.head, train, validation, target=0, cue=[8, 4], seed=0)
     edit = made.edit("apple", [8, 4], method="remove_cue")
     assert torch.equal(edit.head.weight, by_neurons.head.weight)
+    assert [one.name for one in edit.verdict.controls] == ["with 2 random neurons"]
 
 
 def test_the_same_seed_gives_the_same_verdict() -> None:
