@@ -212,7 +212,7 @@ def planted() -> dict[str, dict[str, Cause]]:
         "stripes": known["stripes"],
         "dots": {"tile": known["tile"]["dots"]},
         "fog": unseen_causes()["fog"],
-        "frame": {"black": frame(28, (0, 0, 0)), "orange": frame(40, (1, 0.5, 0.1))},
+        "frame": {"black": frame(28, (0.0, 0.0, 0.0)), "orange": frame(40, (1.0, 0.5, 0.1))},
     }
 
 

@@ -82,7 +82,7 @@ def test_a_page_below_the_limit_is_alone(tmp_path: Path) -> None:
 
 
 def test_a_page_without_pictures_has_no_folder(tmp_path: Path) -> None:
-    data = replace(example_data(), mistakes=(), neurons=(), cue=None, edit=None)
+    data = replace(example_data(), mistakes=(), neurons=(), slices=(), cue=None, edit=None)
     page = write_report(data, tmp_path / "report.html", max_bytes=0)
     assert _said(page) is None
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
@@ -98,7 +98,7 @@ def test_same_data_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_equal_pictures_share_a_file(tmp_path: Path) -> None:
     data = example_data(0, 1)
-    many = replace(data, mistakes=data.mistakes * 5, cue=None, edit=None)
+    many = replace(data, mistakes=data.mistakes * 5, slices=(), cue=None, edit=None)
     page = write_report(many, tmp_path / "report.html", max_bytes=_SMALL)
     assert len(_files(page)) == 5
     assert len(list((tmp_path / "report_files").iterdir())) == 1

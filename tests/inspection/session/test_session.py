@@ -29,7 +29,7 @@ from torchvision.datasets import ImageFolder
 
 from captum_neuroinspect import collect_features
 from captum_neuroinspect.analysis import mistakes_about, top_photos
-from captum_neuroinspect.attr import NeuronCounterfactual, rank_neurons
+from captum_neuroinspect.attr import NeuronCounterfactual, neuron_importance, rank_neurons
 from captum_neuroinspect.edit import edit_head, mend
 from captum_neuroinspect.inspection import NeuroInspect
 from captum_neuroinspect.models import load_model
@@ -71,7 +71,8 @@ def test_explain_is_counterfactuals_ranked_against_what_is_right() -> None:
     assert torch.equal(found.w, w)
     least = (2 if len(mistakes) >= 4 else 1) / len(mistakes)
     k = min(20, w.shape[1])
-    expected = rank_neurons(w, k, least, features=mistakes, reference=train)
+    importance = neuron_importance(made.head, train, 2)
+    expected = rank_neurons(w, k, least, features=mistakes, reference=train, importance=importance)
     assert found.ranking == expected
     assert made.explanation is found
 
@@ -207,7 +208,12 @@ def test_training_photos_are_the_contrast() -> None:
     reference = collect_features(made.model.model, train, progress=False)
     least = (2 if len(found.w) >= 4 else 1) / len(found.w)
     expected = rank_neurons(
-        found.w, min(20, found.w.shape[1]), least, features=found.mistakes, reference=reference
+        found.w,
+        min(20, found.w.shape[1]),
+        least,
+        features=found.mistakes,
+        reference=reference,
+        importance=neuron_importance(made.head, reference, found.target),
     )
     assert found.ranking == expected
 
@@ -538,7 +544,11 @@ def test_bad_steps() -> None:
         (lambda: made.visualize([1], [0], stepps=0), TypeError, "stepps"),
         (lambda: made.describe(), RuntimeError, "words need an image-text encoder"),
         (lambda: made.top_photos([1], k=0), ValueError, "k=0"),
-        (lambda: made.edit(method="magic"), ValueError, "method='magic', expected 'mend'"),
+        (
+            lambda: made.edit(method="magic"),
+            ValueError,
+            "method='magic', expected one of mend, equation8, remove_cue",
+        ),
         (lambda: made.edit("dog"), ValueError, "class 'dog' is unknown"),
         (lambda: made.edit("coat", [99]), ValueError, "neuron=99"),
         (lambda: made.edit("coat", []), ValueError, "neurons is empty"),
