@@ -11,7 +11,6 @@ from torch import Tensor
 
 _COLUMNS = 512  # of ranks that are made at a time
 _LEAST_ON = 5
-_LEAST_WEIGHED = 10  # fewer photos tell too little
 
 
 def rank_correlation(activations: Tensor, scores: Tensor) -> Tensor:
@@ -105,39 +104,31 @@ def average_precision(is_on: Tensor, scores: Tensor) -> Tensor:
     return torch.where(is_last, steps, 0).sum(0) / found[-1]
 
 
-def lift(weights: Tensor, scores: Tensor) -> Tensor:
-    """By how many standard deviations a concept is higher on the photos where a unit is active.
+def strong_correlation(activations: Tensor, scores: Tensor) -> Tensor:
+    """Correlation of concepts with units' squared activations: what strongly activates counts more.
 
-    Args:
-        weights: ``(N, K)`` of the photos, from :func:`active_weights`.
-        scores: ``(N, P)``.
-
-    Returns:
-        ``(K, P)``; 0 for a concept that is the same on all photos.
-
-    Examples::
-
-        >>> activations = torch.tensor([[0.0, 0.0, 0.0, 5.0]]).T
-        >>> lift(active_weights(activations, 0.25), torch.tensor([[0.0, 0.0, 0.0, 2.0]]).T)
-        tensor([[1.7321]])
-    """
-    return weights.T @ standardised(scores)
-
-
-def active_weights(activations: Tensor, share: float) -> Tensor:
-    """How much each photo counts for a unit: its activation above that of the last active one.
+    A rank correlation hardly sees what a unit answers to on few photos, and the mean over its most
+    active photos hardly sees what is on many: both are measured in the documentation.
 
     Args:
         activations: ``(N, K)``.
-        share: of the photos that count, in 0..1; at least ten.
+        scores: ``(N, P)``.
 
     Returns:
-        ``(N, K)`` float32, at least 0, sums of 1; 0 for a unit that is the same on all photos.
+        ``(K, P)`` in -1..1; 0 where a unit or a concept is the same on all photos.
+
+    Examples::
+
+        >>> activations = torch.tensor([[0.0, 1.0, 2.0]]).T
+        >>> strong_correlation(activations, torch.tensor([[0.0, 1.0, 4.0]]).T)
+        tensor([[1.0000]])
     """
-    n = min(max(round(share * len(activations)), _LEAST_WEIGHED), len(activations) - 1)
-    last = activations.sort(dim=0, descending=True).values[n]
-    above = (activations.double() - last).clamp_min(0)
-    return (above / above.sum(0).clamp_min(torch.finfo(torch.float64).tiny)).float()
+    return strengths(activations).T @ standardised(scores) / len(scores)
+
+
+def strengths(activations: Tensor) -> Tensor:
+    """``(N, K)`` squares of what activations are above their least, standardised."""
+    return standardised((activations.double() - activations.double().amin(0)).square())
 
 
 def standardised(values: Tensor) -> Tensor:

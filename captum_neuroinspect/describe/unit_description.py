@@ -10,15 +10,14 @@ from captum_neuroinspect._core.texts import shown
 
 @dataclass(frozen=True)
 class UnitDescription:
-    """The phrases that go with one unit; the first six tuples run in parallel.
+    """The phrases that go with one unit; the first five tuples run in parallel.
 
     Attributes:
         unit: its number.
         phrases: best first; none for a unit that says nothing (see ``note``).
-        scores: by which they were chosen, on the photos that choose: how many standard deviations
-            the concept is higher where the unit is active.
-        lifts: the same on the photos that were held out.
-        correlations: rank correlation with the unit over all held-out photos, in -1..1.
+        scores: by which they were chosen, in -1..1: the correlation with the unit's squared
+            activation, on the photos that choose.
+        correlations: the same on the photos that were held out.
         average_precisions: area under precision and recall in 0..1, held out, of finding the photos
             that show the concept by the unit's activation.
         chances: what a unit that tells nothing reaches there: the share of these photos.
@@ -34,7 +33,6 @@ class UnitDescription:
     unit: int
     phrases: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
-    lifts: tuple[float, ...] = ()
     correlations: tuple[float, ...] = ()
     average_precisions: tuple[float, ...] = ()
     chances: tuple[float, ...] = ()
@@ -48,14 +46,14 @@ class UnitDescription:
         return f"unit {self.unit}: {self.text()}"
 
     def text(self) -> str:
-        """The phrases with their held-out lifts, and what is to be known of them.
+        """The phrases with their held-out correlations, and what is to be known of them.
 
         Examples::
 
-            >>> UnitDescription(3, ("grass",), (1.5,), (1.48,)).text()
-            'uncertain: grass (1.48)'
+            >>> UnitDescription(3, ("grass",), (0.5,), (0.48,)).text()
+            'uncertain: grass (0.48)'
         """
-        pairs = zip(self.phrases, self.lifts, strict=True)
+        pairs = zip(self.phrases, self.correlations, strict=True)
         words = ", ".join(f"{shown(phrase)} ({value:.2f})" for phrase, value in pairs)
         if not words:
             return self.note
@@ -96,7 +94,7 @@ class UnitDescriptions(list[UnitDescription]):
         raise KeyError(f"unit={unit} was not described, expected one of {[d.unit for d in self]}")
 
     def find(self, phrase: str) -> UnitDescriptions:
-        """Units of which a phrase is said, largest held-out lift first; capitals do not count.
+        """Units of which a phrase is said, largest correlation first; capitals do not count.
 
         Args:
             phrase: a whole phrase or a part of one.
@@ -108,7 +106,9 @@ class UnitDescriptions(list[UnitDescription]):
             if (
                 hits := [
                     value
-                    for said, value in zip(description.phrases, description.lifts, strict=True)
+                    for said, value in zip(
+                        description.phrases, description.correlations, strict=True
+                    )
                     if wanted in said.casefold()
                 ]
             )
@@ -123,7 +123,6 @@ class UnitDescriptions(list[UnitDescription]):
                 "rank": rank,
                 "phrase": phrase,
                 "score": d.scores[rank - 1],
-                "lift": d.lifts[rank - 1],
                 "correlation": d.correlations[rank - 1],
                 "average_precision": d.average_precisions[rank - 1],
                 "chance": d.chances[rank - 1],
@@ -137,7 +136,7 @@ class UnitDescriptions(list[UnitDescription]):
         return "\n".join(map(str, self))
 
     def _repr_html_(self) -> str:
-        columns = ["unit", "phrases (lift, held out)", "could also be", "together"]
+        columns = ["unit", "phrases (correlation, held out)", "could also be", "together"]
         return html_table(
             columns,
             [(d.unit, d.text(), ", ".join(map(shown, d.could_be[1:])), d.formula()) for d in self],

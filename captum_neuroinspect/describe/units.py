@@ -10,15 +10,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_neuroinspect._core.blocks import all_finite
-from captum_neuroinspect._core.checks import check_at_least
+from captum_neuroinspect._core.checks import check_between
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe.agreement import (
-    active_weights,
     average_precision,
     most_active,
     standardised,
-    unit_ranks,
+    strengths,
 )
 from captum_neuroinspect.describe.concept_scores import ConceptScores
 from captum_neuroinspect.describe.unit_description import UnitDescription, UnitDescriptions
@@ -30,7 +29,7 @@ _SET_SHARE = 0.9
 _UNITS_AT_A_TIME = 64
 _MOST_TERMS = 3
 _LEAST_GAIN = 0.02  # of explained variance, by one more phrase
-_LEAST_Z = 3.0  # chance spreads that a certain lift must be above 0
+_LEAST_Z = 3.0  # standard deviations of chance that a certain correlation must be above 0
 _EQUAL = 1 - 1e-5  # correlation of duplicates
 
 
@@ -41,9 +40,9 @@ class DescribeOptions:
     Attributes:
         n_phrases: how many are told of each unit.
         held_out: share of the photos that judge and do not choose, above 0 and below 1.
-        top_share: share of the photos on which a unit counts as active; and that show a concept,
-            those of its highest scores, for average precision: of a label all that have it.
-        certain_lift: least held-out lift of a certain phrase.
+        top_share: share of the photos that show a concept, those of its highest scores, for
+            average precision; of a label all that have it.
+        certain_correlation: least held-out correlation of a certain phrase.
         certain_set: how many phrases ``could_be`` may have for a certain one.
         seed: draws which photos judge, and the resampled photos.
 
@@ -54,8 +53,8 @@ class DescribeOptions:
     n_phrases: int = 5
     held_out: float = 0.5
     top_share: float = 0.05
-    certain_lift: float = 1.0
-    certain_set: int = 1
+    certain_correlation: float = 0.5
+    certain_set: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,7 +66,7 @@ class DescribeOptions:
                 raise ValueError(
                     f"{name}={getattr(self, name)}, expected a share above 0 and below 1"
                 )
-        check_at_least("certain_lift", self.certain_lift, 0)
+        check_between("certain_correlation", self.certain_correlation, 0, 1)
 
 
 @undisturbed()
@@ -88,12 +87,11 @@ def describe_units(
     pixels (:func:`attribute_scores`). Neither has a unit that matters: scores count in standard
     deviations over the photos.
 
-    One part of the photos chooses the phrases of the largest lift: the mean score, in standard
-    deviations, over the unit's most active photos, weighted by how active it is. All numbers of
-    the result but ``scores`` are of the other part. The first phrase is *certain* when its lift
-    there is at least ``options.certain_lift`` and three times what chance spreads, its average
-    precision is above chance, and on resampled photos no more than ``options.certain_set`` phrases
-    come first nine times of ten.
+    One part of the photos chooses the phrases whose scores correlate most with the unit's squared
+    activation. All numbers of the result but ``scores`` are of the other part. The first phrase is
+    *certain* when its correlation there is at least ``options.certain_correlation`` and above
+    chance (:math:`r \sqrt{n - 1} \ge 3`), its average precision is above chance, and on resampled
+    photos no more than ``options.certain_set`` phrases come first nine times of ten.
     Also a certain phrase is only the best of those that were offered: what goes with it on these
     photos cannot be told from it.
 
@@ -140,8 +138,8 @@ def describe_units(
     order = torch.randperm(len(activations), generator=rng)
     n_judging = min(max(round(options.held_out * len(order)), 10), len(order) - 10)
     describer = _Describer(
-        choosing=_Part.of(activations, scores, order[n_judging:].sort().values, options.top_share),
-        judging=_Part.of(activations, scores, order[:n_judging].sort().values, options.top_share),
+        choosing=_Part.of(activations, scores, order[n_judging:].sort().values),
+        judging=_Part.of(activations, scores, order[:n_judging].sort().values),
         names=names,
         units=numbers,
         options=options,
@@ -161,18 +159,18 @@ class _Part:
 
     Attributes:
         units: ``(n, K)`` activations, standardised.
-        weights: ``(n, K)`` how much each photo counts for a unit.
+        strengths: ``(n, K)`` squared activations, standardised.
         concepts: ``(n, P)`` scores, standardised.
     """
 
     units: Tensor
-    weights: Tensor
+    strengths: Tensor
     concepts: Tensor
 
     @classmethod
-    def of(cls, activations: Tensor, scores: Tensor, rows: Tensor, share: float) -> _Part:
+    def of(cls, activations: Tensor, scores: Tensor, rows: Tensor) -> _Part:
         chosen = activations[rows]
-        return cls(standardised(chosen), active_weights(chosen, share), standardised(scores[rows]))
+        return cls(standardised(chosen), strengths(chosen), standardised(scores[rows]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,9 +196,9 @@ class _Describer:
     def described(self, block: Tensor) -> list[UnitDescription]:
         """Descriptions of the columns ``block``."""
         units = self.choosing.units[:, block]
-        lifts = self.choosing.weights[:, block].T @ self.choosing.concepts
+        scores = self.choosing.strengths[:, block].T @ self.choosing.concepts / len(units)
         # Not topk: which of equal values it takes depends on the machine.
-        order = lifts.sort(dim=1, descending=True, stable=True).indices
+        order = scores.sort(dim=1, descending=True, stable=True).indices
         is_twin = units.T @ self.choosing.units > _EQUAL * len(units)
         combinations = self._combinations(units)
         found = []
@@ -209,7 +207,7 @@ class _Describer:
             if why := self._why_silent(k):
                 found.append(UnitDescription(unit, note=why))
                 continue
-            description = self._one(k, unit, order[row], lifts[row])
+            description = self._one(k, unit, order[row], scores[row])
             terms, correlation = self._judged(k, combinations[row])
             first = int(is_twin[row].nonzero()[0])
             found.append(
@@ -232,26 +230,24 @@ class _Describer:
 
     def _one(self, k: int, unit: int, order: Tensor, scores: Tensor) -> UnitDescription:
         best = order[: self.options.n_phrases]
-        weights, concepts = self.judging.weights[:, k], self.judging.concepts[:, best]
+        concepts, n = self.judging.concepts[:, best], len(self.judging.concepts)
         mine = self.judging.units[:, k, None]
-        lifts = weights @ concepts
+        correlations = self.judging.strengths[:, k] @ concepts / n
         shows = most_active(concepts, self.options.top_share)
         precisions = average_precision(shows, mine.expand(-1, len(best)))
         chances = shows.float().mean(0)
         could_be = self._could_be(k, order[:_N_CANDIDATES])
-        # What a concept that has nothing to do with the unit reaches, as a standard deviation.
-        by_chance = float(weights.square().sum().sqrt())
         return UnitDescription(
             unit,
             phrases=tuple(self.names[p] for p in best.tolist()),
             scores=tuple(scores[best].tolist()),
-            lifts=tuple(lifts.tolist()),
-            correlations=tuple((unit_ranks(mine).T @ unit_ranks(concepts))[0].tolist()),
+            correlations=tuple(correlations.tolist()),
             average_precisions=tuple(precisions.tolist()),
             chances=tuple(chances.tolist()),
             could_be=could_be,
             is_certain=(
-                float(lifts[0]) >= max(self.options.certain_lift, _LEAST_Z * by_chance)
+                float(correlations[0]) >= self.options.certain_correlation
+                and float(correlations[0]) * (n - 1) ** 0.5 >= _LEAST_Z
                 and float(precisions[0]) > float(chances[0])
                 and len(could_be) <= self.options.certain_set
             ),
@@ -259,10 +255,13 @@ class _Describer:
 
     def _could_be(self, k: int, candidates: Tensor) -> tuple[str, ...]:
         """The first candidate, then those that win on resampled photos until nine of ten."""
-        concepts, weights = self.choosing.concepts[:, candidates], self.choosing.weights[:, k]
-        drawn = self.draws * weights
-        drawn = drawn / drawn.sum(1, keepdim=True).clamp_min(1e-12)
-        winners = (drawn @ concepts).argmax(1)
+        concepts, mine = self.choosing.concepts[:, candidates], self.choosing.strengths[:, k]
+        shares = self.draws / len(mine)
+        means = shares @ concepts
+        spreads = (shares @ concepts.square() - means.square()).clamp_min(0).sqrt()
+        together = shares @ (mine[:, None] * concepts) - (shares @ mine)[:, None] * means
+        # The unit's own spread is the same for all candidates.
+        winners = (together / spreads.clamp_min(1e-12)).argmax(1)
         wins = winners.bincount(minlength=len(candidates))
         chosen, share = [0], float(wins[0]) / len(winners)
         for row in wins.argsort(descending=True, stable=True).tolist():

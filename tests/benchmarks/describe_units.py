@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,12 @@ from captum_neuroinspect.describe import (
     word_list,
 )
 from captum_neuroinspect.describe._embedding import embed_phrases
-from captum_neuroinspect.describe.agreement import mean_cosine, rank_correlation, soft_wpmi
+from captum_neuroinspect.describe.agreement import (
+    mean_cosine,
+    rank_correlation,
+    soft_wpmi,
+    strong_correlation,
+)
 from captum_neuroinspect.describe.matching import TEMPLATES
 from captum_neuroinspect.encoders import LabelSpaceEncoder
 from captum_neuroinspect.models import imagenet_class_names, load_efficientnet_lite, load_minilm
@@ -133,6 +139,7 @@ METHODS: dict[str, Method] = {
     "soft WPMI": soft_wpmi,
     "Pearson": lambda a, s: F.normalize(a - a.mean(0), dim=0).T @ F.normalize(s - s.mean(0), dim=0),
     "rank correlation": rank_correlation,
+    "correlation with squares": strong_correlation,
 }
 
 
@@ -181,8 +188,10 @@ def _print_certain(units: list[Unit], found: list) -> None:
         of_kind = [(d, u) for d, u in zip(found, units, strict=True) if d.is_certain is wanted]
         hits = [d.phrases[0] in u.right for d, u in of_kind]
         nearly = [any(near(d.phrases[0], right) for right in u.right) for d, u in of_kind]
+        kinds = Counter(u.kind for _, u in of_kind)
         if hits:
-            print(f"| {word} | {len(hits)} | {interval(hits)} | {interval(nearly)} |")
+            told = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+            print(f"| {word} | {len(hits)}: {told} | {interval(hits)} | {interval(nearly)} |")
     parts = [
         {p for sign, p in d.combination if sign > 0} >= u.right
         for d, u in zip(found, units, strict=True)

@@ -4,17 +4,16 @@ import math
 
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import average_precision_score
 
 from captum_neuroinspect.describe.agreement import (
-    active_weights,
     average_precision,
-    lift,
     mean_cosine,
     most_active,
     rank_correlation,
     soft_wpmi,
+    strong_correlation,
 )
 
 
@@ -62,21 +61,13 @@ def test_a_unit_that_is_mostly_off_is_on_where_it_is_active() -> None:
     assert most_active(activations, 0.1)[:, 0].nonzero()[:, 0].tolist() == [0, 1, 2]
 
 
-def test_lift_is_the_weighted_mean_of_standard_scores_on_active_photos() -> None:
-    activations = torch.cat([torch.tensor([9.0, 3.0]), torch.linspace(1, 0, 38)])[:, None]
-    scores = torch.arange(1.0, 41.0)[:, None]
-    # Ten photos count, from the activation of the eleventh.
-    last = float(activations[10])
-    weights = [float(a) - last for a in activations[:10, 0]]
-    weights = [w / sum(weights) for w in weights]
-    found = active_weights(activations, 0.1)
-    assert found[:10, 0].tolist() == pytest.approx(weights)
-    assert not found[10:].any()
-    spread = ((40**2 - 1) / 12) ** 0.5
-    expected = sum(w * (s - 20.5) / spread for w, s in zip(weights, range(1, 11), strict=True))
-    assert lift(found, scores).item() == pytest.approx(expected)
-    assert lift(found, torch.ones(40, 1)).item() == 0
-    assert not active_weights(torch.ones(40, 1), 0.1).any()
+def test_strong_correlation_is_pearsons_with_squared_activations(values) -> None:
+    activations, scores = values
+    expected = [[pearsonr(a.square(), s).statistic for s in scores.T] for a in activations.T]
+    found = strong_correlation(activations, scores)
+    torch.testing.assert_close(found, torch.tensor(expected).float(), rtol=1e-4, atol=1e-5)
+    assert strong_correlation(activations + 7, scores).allclose(found, atol=1e-5)
+    assert not strong_correlation(torch.ones(60, 1), scores).any()
 
 
 def test_mean_cosine_is_of_the_top_photos_less_that_of_all() -> None:

@@ -32,17 +32,16 @@ def test_each_unit_gets_its_concept_whatever_its_scale(scores: Tensor) -> None:
     assert [d.phrases[0] for d in found] == ["dog", "grass"]
     assert all(d.is_certain and d.could_be == d.phrases[:1] for d in found)
     for d in found:
-        assert d.correlations[0] == pytest.approx(1, abs=1e-4)
+        assert d.correlations[0] > 0.9
         assert d.average_precisions[0] == pytest.approx(1)
-        assert d.lifts[0] > 1.5
 
 
 def test_the_evidence_is_of_photos_that_did_not_choose(noise: Tensor) -> None:
     concepts = torch.rand(N, 2000, generator=torch.Generator().manual_seed(2))
     found = describe_units(noise, concepts, [f"p{n}" for n in range(2000)])
     # The best of 2,000 by chance, on the photos that chose it; nothing on the others.
-    assert min(d.scores[0] for d in found) > 0.7
-    assert abs(sum(d.lifts[0] for d in found) / len(found)) < 0.3
+    assert min(d.scores[0] for d in found) > 0.15
+    assert abs(sum(d.correlations[0] for d in found) / len(found)) < 0.1
     assert not any(d.is_certain for d in found)
     assert min(len(d.could_be) for d in found) > 1
 
@@ -63,7 +62,7 @@ def test_missing_and_wrong_labels_and_shuffled_units_lower_the_evidence(scores: 
         found = describe_units(given_units, given_labels, NAMES)[0]
         at = dict(zip(found.phrases, range(5), strict=True))["grass"]
         assert found.average_precisions[at] < whole.average_precisions[0] - 0.2, case
-        assert found.lifts[at] < whole.lifts[0], case
+        assert found.correlations[at] < whole.correlations[0], case
 
 
 def test_a_combination_names_what_adds_and_what_must_be_missing(scores: Tensor) -> None:
@@ -107,15 +106,15 @@ def test_one_unit_at_a_time_gives_the_same_as_all(scores: Tensor, noise: Tensor)
     singles = [describe_units(units[:, k : k + 1], scores, NAMES, units=[k])[0] for k in range(3)]
     for one, of_all in zip(singles, describe_units(units, scores, NAMES), strict=True):
         assert (one.phrases, one.could_be) == (of_all.phrases, of_all.could_be)
-        assert one.lifts == pytest.approx(of_all.lifts, abs=1e-6)
+        assert one.correlations == pytest.approx(of_all.correlations, abs=1e-6)
 
 
 def test_units_are_found_by_phrase() -> None:
     found = UnitDescriptions(
         [
-            UnitDescription(1, ("Red text", "sky"), *[(0.4, 0.1)] * 5),
-            UnitDescription(2, ("texture",), *[(0.9,)] * 5),
-            UnitDescription(3, ("dog",), *[(0.4,)] * 5),
+            UnitDescription(1, ("Red text", "sky"), *[(0.4, 0.1)] * 4),
+            UnitDescription(2, ("texture",), *[(0.9,)] * 4),
+            UnitDescription(3, ("dog",), *[(0.4,)] * 4),
         ]
     )
     assert [d.unit for d in found.find("TEXT")] == [2, 1]
@@ -168,7 +167,7 @@ def test_few_photos_are_told() -> None:
     [
         ({"n_phrases": 0}, "n_phrases=0, expected at least 1"),
         ({"held_out": 1.0}, "held_out=1.0, expected a share"),
-        ({"certain_lift": -1.0}, "certain_lift=-1.0, expected at least 0"),
+        ({"certain_correlation": -1.0}, "certain_correlation=-1.0"),
     ],
 )
 def test_bad_options_are_told(options: dict, message: str) -> None:
