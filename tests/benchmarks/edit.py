@@ -10,9 +10,11 @@ photos judge. To compare another method, add it to ``methods`` in ``edit_methods
 ``--rivals`` gives every method the same twenty mistakes of the class and nothing else, ``--curve``
 0 to 100 labelled photos of the class, and of all classes: ``edit_rivals.py``.
 
+``--waterbirds`` takes the published photos in place of the two data sets: ``edit_waterbirds.py``.
+
 Run with the package installed:
-``python tests/benchmarks/edit.py [--photos DIR] [--seeds 5] [--first-seed 0] [--cache DIR]
-[--removals | --rivals | --curve] [--only TEXT ...]``.
+``python tests/benchmarks/edit.py [--photos DIR | --waterbirds DIR] [--seeds 5] [--first-seed 0]
+[--cache DIR] [--removals | --rivals | --curve] [--only TEXT ...]``.
 """
 
 from __future__ import annotations
@@ -21,15 +23,18 @@ import argparse
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from edit_cases import EditCase, cases
+from edit_collector import Collector
 from edit_intervals import Gain, print_curves, print_rivals
 from edit_methods import BEFORE, Method, methods
 from edit_removals import removals
 from edit_rivals import N_MISTAKES, Given, curve_methods, draws, mistakes_of_the_class, rivals
 from edit_rivals import Method as RivalMethod
 from edit_tables import Outcome, are_harmed, print_tables
+from edit_waterbirds import waterbird_cases
 from tqdm import tqdm
 
 
@@ -96,6 +101,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, help="folder to keep features in")
+    parser.add_argument("--waterbirds", type=Path, help="the unpacked archive, in place of both")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--removals", action="store_true", help="more ways to remove a cue")
     mode.add_argument("--rivals", action="store_true", help="twenty mistakes, nothing else")
@@ -103,7 +109,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="methods whose names contain one of these texts")
     arguments = parser.parse_args()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    every = cases(seeds, arguments.photos, arguments.cache)
+    every: Iterable[EditCase] = cases(seeds, arguments.photos, arguments.cache)
+    if arguments.waterbirds is not None:
+        collector = Collector(arguments.cache)
+        every = chain.from_iterable(
+            waterbird_cases(collector, arguments.waterbirds, seed) for seed in seeds
+        )
     if arguments.curve:
         print_curves(run_rivals(every, curve_methods(), draws))
         return

@@ -121,7 +121,7 @@ def digit_cases(collector: Collector, seed: int) -> Iterator[EditCase]:
             features[name] = collector.named(f"digits-{seed}-{name}{which}", data)
         # Each handwritten digit is drawn once on each texture, one after the other.
         units = torch.arange(len(splits["deployment"])) // len(TEXTURES)
-        yield _case(DIGITS, splits, features, units, seed)
+        yield case_of(DIGITS, splits, features, units, seed)
 
 
 def tile_cases(collector: Collector, folder: Path, seed: int) -> Iterator[EditCase]:
@@ -136,10 +136,10 @@ def tile_cases(collector: Collector, folder: Path, seed: int) -> Iterator[EditCa
         splits = dict(zip(SPLITS, sets, strict=True))
         numbers = {path: i for i, path in enumerate(dict.fromkeys(splits["deployment"].paths))}
         units = torch.tensor([numbers[path] for path in splits["deployment"].paths])
-        yield _case(TILE, splits, {name: next(features) for name in SPLITS}, units, seed)
+        yield case_of(TILE, splits, {name: next(features) for name in SPLITS}, units, seed)
 
 
-def _case(
+def case_of(
     name: str,
     splits: dict[str, Any],
     features: dict[str, Tensor],

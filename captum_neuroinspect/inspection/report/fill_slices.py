@@ -43,7 +43,8 @@ def _sentence(found: Explanation, n_shared: int) -> str:
     """What most of these were taken for, the first neuron, and whether other slices have it."""
     n, name = len(found.mistakes), found.mistakes.class_name
     n_confused = int((found.mistakes.predictions == found.confused).sum())
-    words = f"{n_confused} of {n} are taken for \u201c{name(found.confused)}\u201d."
+    verb = "is" if n_confused == 1 else "are"
+    words = f"{n_confused} of {n} {verb} taken for \u201c{name(found.confused)}\u201d."
     neurons = found.neurons(_N_RANKED)
     if not neurons:
         return words
