@@ -2,8 +2,8 @@
 
 The archive ``waterbird_complete95_forest2water2`` has photos and ``metadata.csv`` with the columns
 ``img_filename``, ``y`` (1: waterbird), ``split`` (0: training, 1: validation, 2: test) and
-``place`` (1: water). In training 95 % of each kind stand before their own place, which is the cue; in the
-published validation and test photos half do. It is downloaded by hand:
+``place`` (1: water). In training 95 % of each kind stand before their own place, which is the cue;
+in the published validation and test photos half do. It is downloaded by hand:
 https://github.com/kohpangwei/group_DRO
 """
 
