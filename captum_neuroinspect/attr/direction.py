@@ -31,8 +31,8 @@ class Direction:
 
     It stands where a neuron may: :func:`render_illusions` shows what raises the position,
     :func:`top_photos` sorts by it, :func:`remove_cue` removes it. ``-direction`` points from what
-    was learned to the mistakes. To name it, give :func:`describe_neurons` the photos at both ends
-    as the evidence of two neurons.
+    was learned to the mistakes. To name it, give :func:`describe_units` the positions of photos as
+    the activations of one unit.
 
     Attributes:
         shift: ``(F,)`` :math:`\Delta`; positive for a neuron that is too low in the mistakes.

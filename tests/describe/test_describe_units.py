@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from captum_neuroinspect.attr import Direction
 from captum_neuroinspect.describe import (
     ConceptScores,
     DescribeOptions,
@@ -77,6 +78,20 @@ def test_scores_with_their_phrases_give_the_same(scores: Tensor) -> None:
     assert describe_units(units, ConceptScores(scores, NAMES)) == describe_units(
         units, scores, NAMES
     )
+
+
+def test_a_direction_is_named_by_the_positions_of_photos(scores: Tensor) -> None:
+    # Many features carry a little of "grass"; the mistakes lack it.
+    rng = torch.Generator().manual_seed(4)
+    loads = torch.randn(40, generator=rng)
+    z = scores[:, :1] * loads + 0.5 * torch.randn(N, 40, generator=rng)
+    lacks = scores[:, 0] < 0.3
+    cue = Direction(z[~lacks].mean(0) - z[lacks].mean(0), torch.full((40,), 0.5))
+    positions = cue.positions(z)[:, None]
+    found = describe_units(torch.cat([positions, -positions], 1), scores, NAMES)
+    assert found[0].phrases[0] == "grass"
+    assert found[0].is_certain
+    assert found[1].correlations[found[1].phrases.index("grass")] < -0.5
 
 
 def test_silent_units_and_twins_are_named(scores: Tensor) -> None:
