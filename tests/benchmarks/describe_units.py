@@ -9,7 +9,8 @@ Planted causes (``--causes``): photos, half of them with text, stripes, blur, do
 the unit of Lite0 that the cause moves most must get the cause's name.
 
 What rests on the networks is computed once and kept in ``--keep``.
-Run with the package installed: ``python tests/benchmarks/describe_units.py --data clothing``.
+Run with the package installed: ``python tests/benchmarks/describe_units.py --data clothing``, or
+``--speed`` for time and memory.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from blame_causes import Cause, causes, frame, unseen_causes
 from describe import SCENES, read, scene_crops
+from large_edit import peak
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -268,14 +270,34 @@ def _different(names: list[str]) -> list[str]:
     return found
 
 
+def print_speed(n_units: int = 1280, n_phrases: int = 20_000, n_photos: int = 5000) -> None:
+    """Seconds and the highest memory, with embeddings that are there already."""
+    rng = torch.Generator().manual_seed(0)
+    activations = torch.randn(n_photos, n_units, generator=rng).relu()
+    scores = torch.randn(n_photos, n_phrases, generator=rng)
+    before, start = peak(), time.perf_counter()
+    describe_units(activations, scores, [f"phrase {n}" for n in range(n_phrases)])
+    seconds = time.perf_counter() - start
+    print("| units | phrases | photos | seconds | GiB of the input | GiB at most |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    cells = n_units, n_phrases, n_photos, f"{seconds:.0f}", f"{before:.1f}", f"{peak():.1f}"
+    print(f"| {' | '.join(map(str, cells))} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with train and test")
+    parser.add_argument("--data", type=Path, help="folder with train and test")
+    parser.add_argument("--speed", action="store_true", help="time and memory on random numbers")
     parser.add_argument("--photos", type=int, help="of the folder, at most")
     parser.add_argument("--causes", type=int, default=0, help="photos for the planted causes")
     parser.add_argument("--seed", type=int, default=0, help="of the rules")
     parser.add_argument("--keep", type=Path, default=Path("describe_units.safetensors"))
     options = parser.parse_args()
+    if options.speed:
+        print_speed()
+        return
+    if options.data is None:
+        parser.error("--data is needed, or --speed")
     encoder = LabelSpaceEncoder.pretrained()
     if not options.keep.exists():
         save_file(measured(photos_of(options.data, options.photos), encoder), options.keep)
