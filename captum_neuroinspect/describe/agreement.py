@@ -54,7 +54,7 @@ def most_active(values: Tensor, share: float) -> Tensor:
     Args:
         values: ``(N, K)``.
         share: of the photos, in 0..1; at least five photos. Photos with the value of the last
-            one belong to them, unless these are more than half of all.
+            one belong to them, unless these are more than half of all and there are higher ones.
 
     Returns:
         ``(N, K)`` bool; all ``False`` for one that is the same on all photos.
@@ -67,8 +67,10 @@ def most_active(values: Tensor, share: float) -> Tensor:
     """
     wanted = min(max(round(share * len(values)), _LEAST_ON), len(values))
     last = values.sort(dim=0, descending=True).values[wanted - 1]
-    at_least = values >= last
-    return torch.where(at_least.float().mean(0) > 0.5, values > last, at_least)
+    at_least, above = values >= last, values > last
+    # Nothing lies above what most photos have in common: a label of more than half of them.
+    is_top = above.any(0) | (values == values[0]).all(0)
+    return torch.where((at_least.float().mean(0) > 0.5) & is_top, above, at_least)
 
 
 def average_precision(is_on: Tensor, scores: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from captum_neuroinspect._core.checks import check_at_least, check_whole
+from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe.concept_scores import ConceptScores
 from captum_neuroinspect.encoders.protocol import check_images
 
@@ -32,6 +34,7 @@ _HUES = {  # degrees, first and last
 }
 
 
+@undisturbed()
 def attribute_scores(
     images: Iterable[Tensor], *, batch_size: int = 64, progress: bool = False
 ) -> ConceptScores:
@@ -47,7 +50,7 @@ def attribute_scores(
 
     Raises:
         TypeError: for photos that are no floating-point tensors.
-        ValueError: for no photos, another shape, or values outside 0..1.
+        ValueError: for no photos, another shape, values outside 0..1, or a batch below 1.
 
     Examples::
 
@@ -55,6 +58,8 @@ def attribute_scores(
         >>> attribute_scores([meadow]).of("green").tolist()
         [1.0]
     """
+    check_whole("batch_size", batch_size)
+    check_at_least("batch_size", batch_size, 1)
     parts: list[Tensor] = []
     batch: list[Tensor] = []
     with tqdm(desc="attributes", disable=not progress, unit="photo") as bar:
@@ -73,7 +78,8 @@ def attribute_scores(
 
 
 def _at_one_size(image: Tensor) -> Tensor:
-    scaled = F.interpolate(image[None].float(), (_SIDE, _SIDE), mode="bilinear", antialias=True)
+    image = image.detach().cpu().float()
+    scaled = F.interpolate(image[None], (_SIDE, _SIDE), mode="bilinear", antialias=True)
     return scaled[0].clamp(0, 1)
 
 
@@ -211,7 +217,8 @@ def _strongest_wave(grey: Tensor) -> Tensor:
     power, frequency = _spectrum(grey)
     power = torch.where(frequency < 0.03, 0, power)
     peak = F.avg_pool2d(power[:, None], 3, 1, padding=1)[:, 0].flatten(1).amax(1)
-    return 18 * peak / power.sum((1, 2)).clamp_min(1e-12)
+    # What rounding leaves of a plain photo is no wave.
+    return 18 * peak / (power.sum((1, 2)) + _NOTHING * _SIDE**4)
 
 
 def _gaussian(grey: Tensor, sigma: float) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_neuroinspect._core.checks import check_at_least, check_whole
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe._embedding import embed_images, embed_phrases
@@ -30,6 +31,7 @@ class ConceptScores:
         source: where they come from, in a word.
 
     Raises:
+        TypeError: for scores that are no tensor, or phrases that are not several strings.
         ValueError: for another shape, or a phrase twice.
     """
 
@@ -38,6 +40,9 @@ class ConceptScores:
     source: str = "given"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.scores, Tensor):
+            raise TypeError(f"scores is a {type(self.scores).__name__}, expected a tensor (N, P)")
+        object.__setattr__(self, "phrases", tuple(check_texts("phrases", self.phrases)))
         if self.scores.ndim != 2 or self.scores.shape[1] != len(self.phrases):
             raise ValueError(
                 f"scores has shape {tuple(self.scores.shape)}, expected (N, {len(self.phrases)}) "
@@ -110,8 +115,10 @@ def phrase_scores(
 
     Raises:
         TypeError: for images that are no floating-point tensors, or texts that are no strings.
-        ValueError: for no images, or images of another shape or range.
+        ValueError: for no images, images of another shape or range, or a batch below 1.
     """
+    check_whole("batch_size", batch_size)
+    check_at_least("batch_size", batch_size, 1)
     names = word_list(class_names=class_names)
     if phrases is not None:
         of_classes = check_texts("class_names", class_names) if len(class_names) else []
@@ -138,6 +145,7 @@ def label_scores(labels: Tensor, names: Sequence[str], *, source: str = "label")
         source: a word for where they come from.
 
     Raises:
+        TypeError: for labels that are no tensor, or indices that are not whole numbers.
         ValueError: for labels without a name, or another shape.
 
     Examples::
@@ -146,7 +154,13 @@ def label_scores(labels: Tensor, names: Sequence[str], *, source: str = "label")
         [1.0, 0.0]
     """
     given = tuple(check_texts("names", names))
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels is a {type(labels).__name__}, expected a tensor (N,) or (N, P)")
     if labels.ndim == 1:
+        if labels.is_floating_point():
+            raise TypeError(
+                f"labels holds {labels.dtype}, expected whole numbers: indices of names"
+            )
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(given):
             raise ValueError(
                 f"labels are in {int(labels.min())}..{int(labels.max())}, expected 0.."

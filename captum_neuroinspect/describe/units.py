@@ -10,7 +10,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_neuroinspect._core.blocks import all_finite
-from captum_neuroinspect._core.checks import check_between
+from captum_neuroinspect._core.checks import check_between, check_whole
+from captum_neuroinspect._core.modules import as_indices
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe.agreement import (
@@ -22,6 +23,7 @@ from captum_neuroinspect.describe.agreement import (
 from captum_neuroinspect.describe.concept_scores import ConceptScores
 from captum_neuroinspect.describe.unit_description import UnitDescription, UnitDescriptions
 
+NO_PHRASE = "no phrase goes with it"  # the note of a unit that others may yet go with
 _LEAST_PHOTOS = 20
 _N_DRAWS = 50
 _N_CANDIDATES = 10  # phrases between which resampled photos choose
@@ -31,6 +33,7 @@ _MOST_TERMS = 3
 _LEAST_GAIN = 0.02  # of explained variance, by one more phrase
 _LEAST_Z = 3.0  # standard deviations of chance that a certain correlation must be above 0
 _EQUAL = 1 - 1e-5  # correlation of duplicates
+_LEAST_SPREAD = 1e-3  # of a concept on resampled photos, in standard deviations: less is rounding
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class DescribeOptions:
     """How units are described; the defaults are what measured best.
 
     Attributes:
-        n_phrases: how many are told of each unit.
+        n_phrases: how many are told of each unit, at most: only what correlates above 0.
         held_out: share of the photos that judge and do not choose, above 0 and below 1.
         top_share: share of the photos that show a concept, those of its highest scores, for
             average precision; of a label all that have it.
@@ -47,6 +50,7 @@ class DescribeOptions:
         seed: draws which photos judge, and the resampled photos.
 
     Raises:
+        TypeError: for a number of phrases or a seed that is not whole.
         ValueError: for a number outside its range.
     """
 
@@ -58,6 +62,8 @@ class DescribeOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("n_phrases", "certain_set", "seed"):
+            check_whole(name, getattr(self, name))
         for name in ("n_phrases", "certain_set"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}, expected at least 1")
@@ -106,10 +112,12 @@ def describe_units(
 
     Returns:
         A :class:`UnitDescription` for each unit. A unit that is the same on all photos is named as
-        such and has no phrases; one that equals an earlier one has that one's, and a note.
+        such and has no phrases, nor has one with which no concept correlates above 0; one that
+        equals an earlier one has that one's, and a note.
 
     Raises:
-        TypeError: for phrases that are no strings, or values that are no numbers.
+        TypeError: for phrases that are no strings, values that are no numbers, units that are no
+            whole numbers, or options of another kind.
         ValueError: for shapes that do not fit, fewer than 20 photos, values that are not finite, no
             phrases, a phrase twice, or concepts that are all the same on all photos.
 
@@ -125,6 +133,8 @@ def describe_units(
         >>> found[0].phrases[0], found[0].is_certain, found[1].note
         ('green', True, 'the same on all photos')
     """
+    if not (options is None or isinstance(options, DescribeOptions)):
+        raise TypeError(f"options is {type(options).__name__}, expected DescribeOptions")
     options = options or DescribeOptions()
     activations = _checked("activations", activations)
     scores, names = _checked_concepts(concept_scores, phrases)
@@ -215,7 +225,11 @@ class _Describer:
                     description,
                     combination=terms,
                     combination_correlation=correlation,
-                    note=f"equals unit {self.units[first]} up to scale" if first < k else "",
+                    note=(
+                        f"equals unit {self.units[first]} up to scale"
+                        if first < k
+                        else description.note
+                    ),
                 )
             )
         return found
@@ -230,11 +244,15 @@ class _Describer:
 
     def _one(self, k: int, unit: int, order: Tensor, scores: Tensor) -> UnitDescription:
         best = order[: self.options.n_phrases]
+        best = best[scores[best] > 0]
+        if not len(best):
+            return UnitDescription(unit, note=NO_PHRASE)
         concepts, n = self.judging.concepts[:, best], len(self.judging.concepts)
         mine = self.judging.units[:, k, None]
         correlations = self.judging.strengths[:, k] @ concepts / n
         shows = most_active(concepts, self.options.top_share)
-        precisions = average_precision(shows, mine.expand(-1, len(best)))
+        # NaN where none of these photos shows it.
+        precisions = average_precision(shows, mine.expand(-1, len(best))).nan_to_num(0.0)
         chances = shows.float().mean(0)
         could_be = self._could_be(k, order[:_N_CANDIDATES])
         return UnitDescription(
@@ -260,8 +278,10 @@ class _Describer:
         means = shares @ concepts
         spreads = (shares @ concepts.square() - means.square()).clamp_min(0).sqrt()
         together = shares @ (mine[:, None] * concepts) - (shares @ mine)[:, None] * means
-        # The unit's own spread is the same for all candidates.
-        winners = (together / spreads.clamp_min(1e-12)).argmax(1)
+        # The unit's own spread is the same for all candidates. A rare label may be on no photo of
+        # a resampled set: then it goes with nothing.
+        is_flat = spreads < _LEAST_SPREAD
+        winners = torch.where(is_flat, -torch.inf, together / spreads).argmax(1)
         wins = winners.bincount(minlength=len(candidates))
         chosen, share = [0], float(wins[0]) / len(winners)
         for row in wins.argsort(descending=True, stable=True).tolist():
@@ -354,7 +374,9 @@ def _checked_concepts(
 
 
 def _checked_units(units: Sequence[int] | None, activations: Tensor) -> list[int]:
-    numbers = list(range(activations.shape[1])) if units is None else [int(u) for u in units]
+    numbers = (
+        list(range(activations.shape[1])) if units is None else as_indices("units", units).tolist()
+    )
     if len(numbers) != activations.shape[1] or len(set(numbers)) < len(numbers):
         raise ValueError(
             f"units has {len(numbers)} numbers, {len(set(numbers))} of them different, expected "

@@ -99,3 +99,9 @@ def test_soft_wpmi_is_the_published_formula() -> None:
     torch.testing.assert_close(
         soft_wpmi(activations, scores, n_photos=4), expected, rtol=1e-4, atol=1e-5
     )
+
+
+def test_a_label_is_on_wherever_it_is_also_on_most_photos() -> None:
+    label = torch.ones(100, 2)
+    label[:40, 0] = 0
+    assert most_active(label, 0.05).sum(0).tolist() == [60, 0]

@@ -130,3 +130,21 @@ def test_bad_images_are_told() -> None:
         attribute_scores([])
     with pytest.raises(ValueError, match=r"0\.\.1"):
         attribute_scores([255 * plain(1.0, 0.0, 0.0)])
+    with pytest.raises(ValueError, match="batch_size=0, expected at least 1"):
+        attribute_scores([plain(1.0, 0.0, 0.0)], batch_size=0)
+
+
+def test_rounding_in_a_plain_photo_is_no_stripe() -> None:
+    grey = attribute_scores([plain(v, v, v) for v in (0.3, 0.5, 0.77)])
+    assert grey.of("stripes").max() < 1e-3
+
+
+def test_scores_are_the_same_with_gradients_and_another_dtype(photo: Tensor) -> None:
+    usual = attribute_scores([photo]).scores
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = attribute_scores([photo.clone().requires_grad_()]).scores
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, usual)

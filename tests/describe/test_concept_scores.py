@@ -59,3 +59,13 @@ def test_bad_input_is_told() -> None:
         phrase_scores([], ColourEncoder(), phrases=["a"])
     with pytest.raises(ValueError, match=r"values in 0..255, expected 0..1"):
         phrase_scores([255 * plain(1.0, 0.0, 0.0)], ColourEncoder(), phrases=["a"])
+    with pytest.raises(ValueError, match="batch_size=0, expected at least 1"):
+        phrase_scores([plain(1.0, 0.0, 0.0)], ColourEncoder(), phrases=["a"], batch_size=0)
+    with pytest.raises(TypeError, match="scores is a list"):
+        ConceptScores([[1.0]], ("a",))
+    with pytest.raises(TypeError, match="phrases='ab' is one string"):
+        ConceptScores(torch.ones(2, 2), "ab")
+    with pytest.raises(TypeError, match="labels is a list"):
+        label_scores([0, 1], ["a", "b"])
+    with pytest.raises(TypeError, match=r"labels holds torch\.float32, expected whole numbers"):
+        label_scores(torch.tensor([0.5, 1.7]), ["a", "b"])

@@ -61,9 +61,44 @@ def test_missing_and_wrong_labels_and_shuffled_units_lower_the_evidence(scores: 
         "shuffled": (shuffled, label),
     }.items():
         found = describe_units(given_units, given_labels, NAMES)[0]
-        at = dict(zip(found.phrases, range(5), strict=True))["grass"]
-        assert found.average_precisions[at] < whole.average_precisions[0] - 0.2, case
-        assert found.correlations[at] < whole.correlations[0], case
+        evidence = zip(found.average_precisions, found.correlations, strict=True)
+        # What correlates below 0 is not said at all.
+        said = dict(zip(found.phrases, evidence, strict=True))
+        precision, correlation = said.get("grass", (0.0, 0.0))
+        assert precision < whole.average_precisions[0] - 0.2, case
+        assert correlation < whole.correlations[0], case
+
+
+def test_a_label_of_most_photos_can_be_certain() -> None:
+    is_cat = (torch.arange(N) % 5 < 3).float()[:, None]
+    found = describe_units(2 * is_cat, torch.cat([is_cat, 1 - is_cat], 1), ("cat", "dog"))[0]
+    assert found.phrases == ("cat",)
+    assert found.is_certain
+    assert found.average_precisions == (1.0,)
+    assert found.chances[0] == pytest.approx(0.6, abs=0.1)
+
+
+def test_rare_labels_win_no_resampled_set_that_they_are_not_in() -> None:
+    labels = torch.zeros(100, 9)
+    labels[:50, 0] = 1
+    for column in range(1, 9):
+        labels[[10 * column, 10 * column + 5], column] = 1
+    units = labels[:, :1] + 0.2 * torch.rand(100, 1, generator=torch.Generator().manual_seed(0))
+    for seed in range(5):
+        found = describe_units(
+            units, labels, list("abcdefghi"), options=DescribeOptions(seed=seed)
+        )[0]
+        assert found.could_be == ("a",)
+
+
+def test_what_is_the_same_on_all_photos_or_goes_against_a_unit_is_not_said(scores: Tensor) -> None:
+    sky = scores[:, 1]
+    given = torch.stack([sky, torch.ones(N), -sky], 1)
+    found = describe_units(torch.stack([sky, sky.square()], 1), given, ("sky", "photo", "ground"))
+    assert [d.phrases for d in found] == [("sky",), ("sky",)]
+    against = describe_units(-sky[:, None], given[:, :2], ("sky", "photo"))[0]
+    assert (against.phrases, against.note) == ((), "no phrase goes with it")
+    assert against.combination == ((-1, "sky"),)
 
 
 def test_a_combination_names_what_adds_and_what_must_be_missing(scores: Tensor) -> None:
@@ -162,6 +197,8 @@ def test_names_are_shown_safely() -> None:
             "phrases are given, and concept_scores have their own",
         ),
         ({"concept_scores": torch.ones(N, 5)}, ValueError, "the same on all photos"),
+        ({"units": [0.5, 1.5]}, TypeError, r"units has dtype torch\.float32"),
+        ({"options": {"seed": 1}}, TypeError, "options is dict, expected DescribeOptions"),
         ({"units": [1]}, ValueError, "units has 1 numbers, 1 of them different, expected 2"),
         ({"units": [1, 1]}, ValueError, "units has 2 numbers, 1 of them different"),
     ],
@@ -188,3 +225,9 @@ def test_few_photos_are_told() -> None:
 def test_bad_options_are_told(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DescribeOptions(**options)
+
+
+@pytest.mark.parametrize("name", ["n_phrases", "certain_set", "seed"])
+def test_numbers_that_are_not_whole_are_told(name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name}=2.5, expected a whole number"):
+        DescribeOptions(**{name: 2.5})

@@ -54,7 +54,7 @@ class Asker:
             LanguageModelError: when no usable answer came.
         """
         data = {"domain": domain, "class_names": list(class_names)}
-        return usable_phrases(self._ask("propose", data, _PHRASES, n=n)["phrases"])
+        return usable_phrases(self._ask("propose", data, _PHRASES, n=n)["phrases"])[:n]
 
     def phrases_of_units(
         self,

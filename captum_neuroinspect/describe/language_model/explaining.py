@@ -21,7 +21,7 @@ from captum_neuroinspect.describe.language_model.asking import Asker
 from captum_neuroinspect.describe.language_model.models import LanguageModel, LanguageModelError
 from captum_neuroinspect.describe.language_model.transcript import Exchange, KeptAnswers
 from captum_neuroinspect.describe.unit_description import UnitDescription, UnitDescriptions
-from captum_neuroinspect.describe.units import DescribeOptions, describe_units
+from captum_neuroinspect.describe.units import NO_PHRASE, DescribeOptions, describe_units
 
 _UNITS_A_QUESTION = 20
 _NEW_PHRASES = 8  # a unit and round
@@ -186,7 +186,7 @@ class _Work:
             return False
         before = self.described()
         new: list[str] = []
-        for block in _blocks([one for one in before if one.phrases]):
+        for block in _blocks([one for one in before if one.phrases or one.note == NO_PHRASE]):
             pictures = None if images is None else self._pictures(block, before, images)
             told = [_told(one) for one in block]
             for phrases in asker.phrases_of_units(told, _NEW_PHRASES, pictures).values():
@@ -194,9 +194,8 @@ class _Work:
         if not self.add(new):
             return False
         return any(
-            now.scores[0] > was.scores[0] + _LEAST_GAIN
+            max(now.scores, default=0.0) > max(was.scores, default=0.0) + _LEAST_GAIN
             for was, now in zip(before, self.described(), strict=True)
-            if was.phrases
         )
 
     def _pictures(
