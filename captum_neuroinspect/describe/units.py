@@ -205,7 +205,8 @@ class _Describer:
         scores = self.choosing.strengths[:, block].T @ self.choosing.concepts / len(units)
         # Not topk: which of equal values it takes depends on the machine.
         order = scores.sort(dim=1, descending=True, stable=True).indices
-        is_twin = units.T @ self.choosing.units > _EQUAL * len(units)
+        # On the photos of both parts: rare units may have a single one in common.
+        is_twin = self._equals(self.choosing, block) & self._equals(self.judging, block)
         combinations = self._combinations(units)
         found = []
         for row, k in enumerate(block.tolist()):
@@ -229,6 +230,11 @@ class _Describer:
                 )
             )
         return found
+
+    @staticmethod
+    def _equals(part: _Part, block: Tensor) -> Tensor:
+        """``(block, K)`` which units correlate to rounding."""
+        return part.units[:, block].T @ part.units > _EQUAL * len(part.units)
 
     def _why_silent(self, k: int) -> str:
         for part in (self.choosing, self.judging):
