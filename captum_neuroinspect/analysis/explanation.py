@@ -154,8 +154,8 @@ def explain_mistakes(
         ImportError: for slices, when scikit-learn is not installed.
         TypeError: when ``head`` is not linear, or ``slices`` of another kind.
         ValueError: when there are no such mistakes, none of them can be turned right, or a
-            class is out of range; for other ``options``, or ``"paper"`` with a reference; for a
-            number of slices that the mistakes cannot be put in.
+            class is out of range; for other ``options``, or ``"paper"`` with a reference or
+            slices; for a number of slices that the mistakes cannot be put in.
 
     Examples::
 
@@ -168,8 +168,11 @@ def explain_mistakes(
         True
     """
     check_head(head)
-    if options == "paper" and reference is not None:
-        raise ValueError("options='paper' ranks without a reference, expected none")
+    if options not in (None, "paper"):
+        raise ValueError(f"options={options!r}, expected 'paper' or None")
+    if options == "paper" and (reference is not None or slices is not None):
+        given = "none" if reference is not None else "no slices, which are ranked against one"
+        raise ValueError(f"options='paper' ranks without a reference, expected {given}")
     mistakes = features.mistakes(target, predicted)
     if not len(mistakes):
         raise ValueError(_no_mistakes(features, target, predicted))
@@ -181,15 +184,17 @@ def explain_mistakes(
         raise ValueError(f"w has {len(changes)} rows for {len(mistakes)} mistakes")
     k = None if k is None else min(k, changes.shape[1])
     usual = features if reference is None else reference
-    found = None
-    if slices is not None:
-        found = slice_mistakes(w, mistakes, usual, n_slices=slices, k=k, seed=seed)
     if options == "paper":
         at = neuron_importance(head, features.features.double().mean(0), target)
         ranking = rank_neurons(w, k=k, importance=at, options=options)
-    else:
-        known = neuron_importance(head, usual, target) if len(usual.correct(target)) else None
-        ranking = rank_neurons(w, k=k, features=mistakes, reference=usual, importance=known)
+        return Explanation(target, predicted, mistakes, changes, ranking)
+    known = neuron_importance(head, usual, target) if len(usual.correct(target)) else None
+    found = None
+    if slices is not None:
+        found = slice_mistakes(
+            w, mistakes, usual, n_slices=slices, k=k, importance=known, seed=seed
+        )
+    ranking = rank_neurons(w, k=k, features=mistakes, reference=usual, importance=known)
     return Explanation(target, predicted, mistakes, changes, ranking, found)
 
 

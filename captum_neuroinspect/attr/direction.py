@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from captum_neuroinspect._core.checks import check_at_least, check_whole
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.same_samples import row_numbers
 from captum_neuroinspect.attr.reference import floored
@@ -105,15 +106,21 @@ class Direction:
 
     def positions(self, features: Tensor) -> Tensor:
         """``(N,)`` how far each of the features ``(N, F)`` lies along the direction, in steps."""
-        return features @ self.reading
+        kind = torch.promote_types(features.dtype, torch.float32)
+        return features.to(kind) @ self.reading.to(features.device, kind)
 
     def placed(self, features: Tensor, positions: float | Tensor) -> Tensor:
         """Features ``(N, F)`` moved along the direction to these positions, one or ``(N,)``."""
-        steps = torch.as_tensor(positions) - self.positions(features)
-        return features + steps[:, None] * self.shift
+        found = self.positions(features)
+        steps = torch.as_tensor(positions).to(found) - found
+        return features + steps[:, None] * self.shift.to(found)
 
     def drawn(self, seed: int) -> Direction:
         """A random direction of the same length in units of spread: what chance would give.
+
+        Raises:
+            TypeError: for a seed that is not a whole number.
+            ValueError: for one below 0.
 
         Examples::
 
@@ -122,6 +129,8 @@ class Direction:
             >>> float((other.shift / other.spread).norm())
             5.0
         """
+        check_whole("seed", seed)
+        check_at_least("seed", seed, 0)
         rng = torch.Generator().manual_seed(seed)
         drawn = torch.randn(len(self), generator=rng, dtype=torch.float64)
         length = (self.shift.double() / self.spread.double()).norm()

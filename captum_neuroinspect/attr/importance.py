@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import check_head, head_tensors
 from captum_neuroinspect._core.modules import as_indices, check_indices
-from captum_neuroinspect._core.ratios import Link, n_classes_of, single_ratios
+from captum_neuroinspect._core.ratios import LINKS, Link, n_classes_of, single_ratios
 from captum_neuroinspect._core.undisturbed import undisturbed
 
 # Entries of the logits without one neuron each that are computed at once.
@@ -40,9 +40,9 @@ def neuron_importance(
         ``(F,)`` float64 positive ratios on the CPU.
 
     Raises:
-        TypeError: when ``head`` is not linear.
-        ValueError: when the class is out of range, features do not fit the head, or none of the
-            samples of the class is right.
+        TypeError: when ``head`` is not linear, or features are neither a set nor a tensor.
+        ValueError: when the class is out of range or not one, the link is unknown, features do
+            not fit the head or are not finite, or none of the samples of the class is right.
 
     Examples::
 
@@ -55,14 +55,20 @@ def neuron_importance(
     if link is None:
         is_multi_hot = isinstance(features, FeatureSet) and features.is_multi_hot
         link = "sigmoid" if is_multi_hot or head.out_features == 1 else "softmax"
+    if link not in LINKS:
+        raise ValueError(f"link={link!r}, expected one of {LINKS}")
     n_classes = n_classes_of(head.out_features, link)
     index = as_indices("target", target)
+    if len(index) != 1:
+        raise ValueError(f"target={target}, expected one class")
     check_indices("target", index, n_classes, f"{n_classes} classes")
     mean = _mean(features, int(index)).to("cpu", torch.float64)
     if mean.shape != (head.in_features,):
         raise ValueError(
             f"features give a mean {tuple(mean.shape)}, expected ({head.in_features},)"
         )
+    if not mean.isfinite().all():
+        raise ValueError("features have NaN or infinite values")
     weight, bias = weight.double(), bias.double()
     parts = torch.arange(len(mean)).split(max(1, _ENTRIES // len(weight)))
     return torch.cat([single_ratios(weight, bias, mean, p, int(index), link) for p in parts])
@@ -71,6 +77,8 @@ def neuron_importance(
 def _mean(features: FeatureSet | Tensor, target: int) -> Tensor:
     if isinstance(features, Tensor):
         return features.detach()
+    if not isinstance(features, FeatureSet):
+        raise TypeError(f"features is a {type(features).__name__}, expected a FeatureSet or (F,)")
     right = features.correct(target).features
     if not len(right):
         raise ValueError(

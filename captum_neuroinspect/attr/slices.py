@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from captum_neuroinspect._core.checks import check_at_least, check_whole
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.optional import optional
 from captum_neuroinspect._core.undisturbed import undisturbed
@@ -95,6 +97,7 @@ def slice_mistakes(
     *,
     n_slices: NSlices = "auto",
     k: int | None = None,
+    importance: Tensor | None = None,
     seed: int = 0,
 ) -> Slices:
     """Put mistakes together that have a cause in common, and rank the neurons behind each.
@@ -113,13 +116,16 @@ def slice_mistakes(
         reference: samples that the model gets right, as in :func:`rank_neurons`.
         n_slices: how many; ``"auto"``: as above, of at least five mistakes each.
         k: votes of each mistake, as in :func:`rank_neurons`.
-        seed: of the first centres, the tenths, and the drawn places.
+        importance: ``(F,)`` shown beside each slice's neurons, as in :func:`rank_neurons`.
+        seed: of the first centres, the tenths, and the drawn places; 0 or more.
 
     Raises:
         ImportError: when scikit-learn is not installed.
-        TypeError: when ``mistakes`` is no :class:`FeatureSet`, or ``n_slices`` no whole number.
+        TypeError: when ``mistakes`` is no :class:`FeatureSet`, or ``n_slices`` or the seed no whole
+            number.
         ValueError: when ``n_slices`` is another text, below 1 or above the number of mistakes
-            that differ; and as :func:`rank_neurons`.
+            that differ, the seed is below 0, or changes are not finite; and as
+            :func:`rank_neurons`.
 
     Examples::
 
@@ -141,6 +147,8 @@ def slice_mistakes(
     """
     changes, voters = _checked(w, mistakes)
     _check_number(n_slices)
+    check_whole("seed", seed)
+    check_at_least("seed", seed, 0)
     usual = Reference.of(reference).for_mistakes(changes)
     contrast = usual.contrast(changes, mistakes.features, mistakes.labels).double()
     rows = torch.nn.functional.normalize(contrast).cpu().numpy()
@@ -158,7 +166,9 @@ def slice_mistakes(
             one,
             part := mistakes.subset(one),
             changes[one],
-            rank_neurons(_rows_of(w, one), k=k, features=part, reference=reference),
+            rank_neurons(
+                _rows_of(w, one), k=k, features=part, reference=reference, importance=importance
+            ),
         )
         for one in members
     )
@@ -179,6 +189,8 @@ def _checked(w: Tensor | Counterfactual, mistakes: FeatureSet) -> tuple[Tensor, 
             f"w has shape {tuple(changes.shape)}, expected {tuple(mistakes.features.shape)} as the "
             "mistakes' features"
         )
+    if not changes.isfinite().all():
+        raise ValueError("w has NaN or infinite values")
     voters = changes.ne(0).any(1)
     if isinstance(w, Counterfactual):
         voters &= w.converged | w.already_correct
@@ -194,9 +206,9 @@ def _check_number(n_slices: object) -> None:
     if isinstance(n_slices, str):
         if n_slices != "auto":
             raise ValueError(f"n_slices={n_slices!r}, expected 'auto' or a whole number")
-    elif isinstance(n_slices, bool) or not isinstance(n_slices, int):
+    elif isinstance(n_slices, bool) or not isinstance(n_slices, Integral):
         raise TypeError(f"n_slices is {type(n_slices).__name__}, expected 'auto' or a whole number")
-    elif n_slices < 1:
+    elif int(n_slices) < 1:
         raise ValueError(f"n_slices={n_slices}, expected at least 1")
 
 

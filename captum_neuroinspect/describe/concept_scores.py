@@ -167,4 +167,4 @@ def label_scores(labels: Tensor, names: Sequence[str], *, source: str = "label")
                 f"{len(given) - 1} for {len(given)} names"
             )
         labels = F.one_hot(labels.long(), len(given))
-    return ConceptScores(labels.float(), given, source)
+    return ConceptScores(labels.detach().cpu().float(), given, source)

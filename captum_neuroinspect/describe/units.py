@@ -139,11 +139,7 @@ def describe_units(
     activations = _checked("activations", activations)
     scores, names = _checked_concepts(concept_scores, phrases)
     numbers = _checked_units(units, activations)
-    if len(activations) != len(scores):
-        raise ValueError(
-            f"activations has {len(activations)} photos and concept_scores {len(scores)}, "
-            "expected the same photos"
-        )
+    _check_same_photos(activations, scores)
     rng = torch.Generator().manual_seed(options.seed)
     order = torch.randperm(len(activations), generator=rng)
     n_judging = min(max(round(options.held_out * len(order)), 10), len(order) - 10)
@@ -209,7 +205,8 @@ class _Describer:
         scores = self.choosing.strengths[:, block].T @ self.choosing.concepts / len(units)
         # Not topk: which of equal values it takes depends on the machine.
         order = scores.sort(dim=1, descending=True, stable=True).indices
-        is_twin = units.T @ self.choosing.units > _EQUAL * len(units)
+        # On the photos of both parts: rare units may have a single one in common.
+        is_twin = self._equals(self.choosing, block) & self._equals(self.judging, block)
         combinations = self._combinations(units)
         found = []
         for row, k in enumerate(block.tolist()):
@@ -233,6 +230,11 @@ class _Describer:
                 )
             )
         return found
+
+    @staticmethod
+    def _equals(part: _Part, block: Tensor) -> Tensor:
+        """``(block, K)`` which units correlate to rounding."""
+        return part.units[:, block].T @ part.units > _EQUAL * len(part.units)
 
     def _why_silent(self, k: int) -> str:
         for part in (self.choosing, self.judging):
@@ -329,6 +331,30 @@ class _Describer:
         correlation = (self.judging.units[:, k] * standardised(together[:, None])[:, 0]).mean()
         signed = tuple((1 if value > 0 else -1, self.names[p]) for p, value in terms.items())
         return signed, float(correlation)
+
+
+def check_given(
+    activations: Tensor, concepts: ConceptScores | None, units: Sequence[int] | None
+) -> None:
+    """Refuse what :func:`describe_units` would, before phrases are asked for or scored.
+
+    Args:
+        activations: ``(N, K)``.
+        concepts: those that are there already.
+        units: the K units' numbers, or ``None``.
+    """
+    checked = _checked("activations", activations)
+    _checked_units(units, checked)
+    if concepts is not None:
+        _check_same_photos(checked, _checked_concepts(concepts, None)[0])
+
+
+def _check_same_photos(activations: Tensor, scores: Tensor) -> None:
+    if len(activations) != len(scores):
+        raise ValueError(
+            f"activations has {len(activations)} photos and concept_scores {len(scores)}, "
+            "expected the same photos"
+        )
 
 
 def _draws(n: int, rng: torch.Generator) -> Tensor:

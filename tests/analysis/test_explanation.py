@@ -72,6 +72,30 @@ def test_importance_is_left_out_where_no_sample_of_the_class_is_right() -> None:
     assert "importance" in explain_mistakes(HEAD, data, target=1)._repr_html_()
 
 
+def test_slices_have_the_importance_beside_their_neurons() -> None:
+    found = explain_mistakes(HEAD, _data(), target=1, slices=2)
+    at = neuron_importance(HEAD, _data(), 1)
+    for one in found.of_slices():
+        group = one.ranking.insufficient
+        assert group.importance == tuple(at[list(group.neurons)].tolist())
+        assert one.ranking.has_importance
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"options": "papr"}, "options='papr', expected 'paper' or None"),
+        ({"options": "paper", "slices": 2}, "expected no slices"),
+        ({"options": "paper", "reference": _data()}, "without a reference, expected none"),
+    ],
+)
+def test_other_options_are_refused_also_with_known_changes(change, message) -> None:
+    data = _data()
+    w = NeuronCounterfactual(HEAD, HEAD).attribute_features(data.mistakes(1).features, 1)
+    with pytest.raises(ValueError, match=message):
+        explain_mistakes(HEAD, data, target=1, w=w, **change)
+
+
 def test_only_those_taken_for_a_class() -> None:
     data = _data(seed=1)
     whole, part = (explain_mistakes(HEAD, data, target=1, predicted=p) for p in (None, 0))

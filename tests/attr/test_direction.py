@@ -163,6 +163,24 @@ def test_names_of_mistakes_are_whole_numbers():
         Direction(torch.ones(2), torch.ones(2), torch.ones(2))
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16])
+def test_positions_of_features_of_any_kind(kind):
+    direction = Direction(torch.tensor([3.0, 8.0]), torch.tensor([1.0, 2.0]))
+    features = torch.tensor([[1.0, 2.0], [0.5, 4.0]])
+    found = direction.positions(features.to(kind))
+    torch.testing.assert_close(found.float(), direction.positions(features))
+    placed = direction.placed(features.to(kind), 0.0)
+    torch.testing.assert_close(placed.float(), direction.placed(features, 0.0))
+
+
+def test_a_direction_is_drawn_by_a_whole_number():
+    direction = Direction(torch.ones(2), torch.ones(2))
+    with pytest.raises(TypeError, match=r"seed=0\.5, expected a whole number"):
+        direction.drawn(0.5)
+    with pytest.raises(ValueError, match="seed=-1, expected at least 0"):
+        direction.drawn(-1)
+
+
 def test_cue_direction_refuses():
     mistakes = _set([[5.0, 1.0]], [0])
     with pytest.raises(TypeError, match="mistakes is Tensor"):

@@ -99,6 +99,17 @@ def test_it_refuses(arguments, message):
         neuron_importance(*arguments)
 
 
+def test_it_refuses_other_links_features_and_values():
+    with pytest.raises(ValueError, match="link='logit', expected one of"):
+        neuron_importance(HEAD, torch.rand(3), 0, link="logit")
+    with pytest.raises(ValueError, match=r"target=\[0, 1\], expected one class"):
+        neuron_importance(HEAD, torch.rand(3), [0, 1])
+    with pytest.raises(ValueError, match="features have NaN or infinite values"):
+        neuron_importance(HEAD, torch.tensor([1.0, torch.nan, 1.0]), 0)
+    with pytest.raises(TypeError, match="features is a list"):
+        neuron_importance(HEAD, [1.0, 2.0, 3.0], 0)
+
+
 def test_it_refuses_a_class_without_a_right_sample():
     data = feature_set(HEAD, torch.eye(3)[[0, 0]], torch.tensor([1, 1]))
     with pytest.raises(ValueError, match="target=1: none of its samples is right"):

@@ -156,6 +156,8 @@ def test_variance_explained_by_two_groups_by_hand():
         ({"n_slices": 1.5}, TypeError, "n_slices is float"),
         ({"n_slices": True}, TypeError, "n_slices is bool"),
         ({"n_slices": 40}, ValueError, "n_slices=40, expected at most 21"),
+        ({"seed": -1}, ValueError, "seed=-1, expected at least 0"),
+        ({"seed": 0.5}, TypeError, r"seed=0\.5, expected a whole number"),
     ],
 )
 def test_bad_numbers_are_refused(options, error, match):
@@ -174,3 +176,5 @@ def test_changes_that_do_not_fit_are_refused():
         slice_mistakes("w", wrong, right)
     with pytest.raises(ValueError, match="none of the 21 mistakes"):
         slice_mistakes(torch.zeros(21, 30), wrong, right)
+    with pytest.raises(ValueError, match="w has NaN or infinite values"):
+        slice_mistakes(torch.full((21, 30), torch.nan), wrong, right)

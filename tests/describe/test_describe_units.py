@@ -142,6 +142,15 @@ def test_silent_units_and_twins_are_named(scores: Tensor) -> None:
     assert found.of(13).note.startswith("the same on all photos of one part")
 
 
+def test_units_are_twins_only_where_they_are_equal_on_all_photos(scores: Tensor) -> None:
+    part = torch.zeros(N, dtype=torch.bool)
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(DescribeOptions().seed))
+    part[order[: N // 2]] = True  # the photos that judge
+    one = scores[:, 0]
+    other = torch.where(part, scores[:, 1], one)
+    assert [d.note for d in describe_units(torch.stack([one, other], 1), scores, NAMES)] == ["", ""]
+
+
 def test_the_same_seed_gives_the_same(scores: Tensor, noise: Tensor) -> None:
     units = scores[:, :3] + 0.3 * noise[:, :3]
     first = describe_units(units, scores, NAMES)

@@ -21,7 +21,12 @@ from captum_neuroinspect.describe.language_model.asking import Asker
 from captum_neuroinspect.describe.language_model.models import LanguageModel, LanguageModelError
 from captum_neuroinspect.describe.language_model.transcript import Exchange, KeptAnswers
 from captum_neuroinspect.describe.unit_description import UnitDescription, UnitDescriptions
-from captum_neuroinspect.describe.units import NO_PHRASE, DescribeOptions, describe_units
+from captum_neuroinspect.describe.units import (
+    NO_PHRASE,
+    DescribeOptions,
+    check_given,
+    describe_units,
+)
 
 _UNITS_A_QUESTION = 20
 _NEW_PHRASES = 8  # a unit and round
@@ -114,6 +119,7 @@ def describe_with_language_model(
             :func:`describe_units` refuses.
     """
     _check(language_model, scorer, activations, n_rounds, n_proposed, images, send_images)
+    check_given(activations, start, units)  # before the language model costs anything
     asker = Asker(language_model, KeptAnswers(None if keep is None else Path(keep)))
     work = _Work(activations, scorer, start, units, options or DescribeOptions())
     pictures = images if send_images else None

@@ -38,7 +38,8 @@ def leace(features: Tensor, concepts: Tensor, shrinkage: float = 0.0) -> Tensor:
         ``(F, F)`` P, float64.
 
     Raises:
-        ValueError: for a shrinkage outside 0..1.
+        ValueError: for a shrinkage outside 0..1, other numbers of features and of concepts, none
+            of them, or values that are not finite.
 
     Examples::
 
@@ -48,6 +49,13 @@ def leace(features: Tensor, concepts: Tensor, shrinkage: float = 0.0) -> Tensor:
                 [0., 1.]], dtype=torch.float64)
     """
     check_between("shrinkage", shrinkage, 0, 1)
+    if len(features) != len(concepts) or not len(features):
+        raise ValueError(
+            f"features of {len(features)} samples and concepts of {len(concepts)}, expected the "
+            "same samples, at least one"
+        )
+    if not (features.isfinite().all() and concepts.isfinite().all()):
+        raise ValueError("features or concepts have NaN or infinite values")
     x, z = (t.double().reshape(len(t), -1) for t in (features, concepts))
     x, z = x - x.mean(0), z - z.mean(0)
     of_features, shared = x.T @ x / len(x), x.T @ z / len(x)

@@ -135,7 +135,9 @@ class AutomaticFeatureReweighting(_HeldOutFinetuning):
         logits = data.with_head(task.head).logits
         sure = logits.softmax(1)[torch.arange(len(data)), data.labels]
         of_class = class_weights(data.labels, data.n_classes)[data.labels]
-        return of_class * (-self.gamma * sure).exp()
+        # From the least sure sample, as only proportions count: the weights of a head that is sure
+        # of all would be too small for a number.
+        return of_class * (self.gamma * (sure.min() - sure)).exp()
 
 
 @dataclass(frozen=True, eq=False)

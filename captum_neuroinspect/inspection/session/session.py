@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from captum_neuroinspect._core.checks import check_whole
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.files import partial_folder
 from captum_neuroinspect._core.fingerprint import backbone_fingerprint, head_fingerprint
@@ -531,6 +532,7 @@ class NeuroInspect:
             **options: of that function.
 
         Raises:
+            TypeError: for a slice that is no whole number.
             ValueError: for an unknown class or method, neurons and a slice together, a slice that
                 the explanation of the class does not have, or as that function.
         """
@@ -696,6 +698,7 @@ class NeuroInspect:
         """The neurons behind one slice."""
         if neurons is not None:
             raise ValueError("neurons and slice are both given, expected one of them")
+        check_whole("slice", place)
         found = self._explained()
         if found.target != target:
             raise ValueError(

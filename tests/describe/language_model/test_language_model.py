@@ -256,6 +256,31 @@ def test_bad_arguments_are_told(units: Tensor, truth: Tensor, change, error, mes
         described("http://127.0.0.1:9/v1", units, truth, **change)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"activations": torch.full((N, 2), torch.nan)}, "activations has NaN"),
+        ({"units": [3]}, "units has 1 numbers"),
+        ({"start": ConceptScores(torch.rand(N - 1, 1), ("a",))}, "concept_scores 199"),
+    ],
+)
+def test_bad_values_are_told_before_the_model_is_asked(
+    units: Tensor, truth: Tensor, change, message
+) -> None:
+    asked: list[object] = []
+    model = PipelineModel(lambda messages, **_: asked.append(messages))
+    given = {"activations": units, "scorer": Scorer(truth), "language_model": model} | change
+    with pytest.raises(ValueError, match=message):
+        describe_with_language_model(**given)
+    assert not asked
+
+
+def test_no_more_phrases_are_scored_than_were_asked_for(units: Tensor, truth: Tensor) -> None:
+    with serving(sensible([*WORDS, "tree"], [])) as server:
+        found = described(server.url, units, truth, n_proposed=2)
+    assert found.phrases == ("grass", "sky")
+
+
 def test_bad_models_are_told(units: Tensor, truth: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TypeError, match=r"language_model is a str, expected an object"):
         describe_with_language_model(units, Scorer(truth), "gpt")  # type: ignore[arg-type]

@@ -81,6 +81,13 @@ def test_no_other_projection_that_hides_the_concept_changes_less():
         assert change(best) < change(other)
 
 
+def test_leace_refuses_other_samples_and_values():
+    with pytest.raises(ValueError, match="features of 5 samples and concepts of 4"):
+        leace(torch.rand(5, 3), torch.rand(4))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        leace(torch.full((5, 3), torch.nan), torch.rand(5))
+
+
 def test_leace_refuses_a_shrinkage_out_of_range():
     with pytest.raises(ValueError, match="shrinkage"):
         leace(*_data(10), 1.5)

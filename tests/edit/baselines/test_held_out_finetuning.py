@@ -81,6 +81,13 @@ def test_afr_is_where_its_objective_is_flat(given, gamma, strength):
         assert max(p.abs().max() for p in _gradient(head, head, data, weights, strength)) > 1e-2
 
 
+def test_a_gamma_of_any_size_leaves_the_least_sure_samples(given):
+    few, all_of_it = (_fitted(AutomaticFeatureReweighting(gamma), given) for gamma in (1e5, 1e7))
+    assert few.weight.isfinite().all()
+    assert not torch.equal(few.weight, given[0].weight)
+    torch.testing.assert_close(few.weight, all_of_it.weight, atol=1e-3, rtol=0)
+
+
 def test_class_balanced_finetuning_is_afr_with_gamma_0(given):
     one, other = (
         _fitted(m, given) for m in (ClassBalancedFinetuning(), AutomaticFeatureReweighting(0))

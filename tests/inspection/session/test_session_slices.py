@@ -80,5 +80,8 @@ def test_a_slice_that_is_not_there_is_refused(session):
         session.edit(slice=3)
     with pytest.raises(ValueError, match="neurons and slice are both given"):
         session.edit(neurons=[1], slice=1)
+    for place in (True, 1.0, "1"):
+        with pytest.raises(TypeError, match="expected a whole number"):
+            session.edit(slice=place)
     with pytest.raises(ValueError, match=r"slice=1 is of class"):
         session.edit((target + 1) % 3, slice=1)
