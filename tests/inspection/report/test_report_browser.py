@@ -193,7 +193,7 @@ def test_a_choice_survives_a_reload_and_can_be_cleared(opener: Opener, example: 
     opened.page.get_by_role("button", name="Clear").click()
     assert len(opened.heard.dialogs) == 1
     assert not opened.box(_SECOND).is_checked()
-    assert opened.page.locator("#selected").inner_text() == "Nothing selected"
+    assert opened.page.locator("#selected").inner_text() == "No neuron selected"
 
 
 def test_ticks_stay_with_what_the_report_is_about(opener: Opener, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_ticks_stay_with_what_the_report_is_about(opener: Opener, tmp_path: Path
     page = opened.page.context.new_page()  # of the same browser and user
     for name, other in others.items():
         page.goto(write_report(other, tmp_path / name / "run" / "report.html").as_uri())
-        assert page.locator("#selected").inner_text() == "Nothing selected", name
+        assert page.locator("#selected").inner_text() == "No neuron selected", name
     after_edit = replace(data, edit=None, title="Edited", verdict="Better.")
     page.goto(write_report(after_edit, tmp_path / "edited" / "run" / "report.html").as_uri())
     assert page.locator(f"#neuron-{_SECOND} .select").is_checked()
