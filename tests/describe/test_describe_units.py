@@ -126,7 +126,7 @@ def test_a_direction_is_named_by_the_positions_of_photos(scores: Tensor) -> None
     found = describe_units(torch.cat([positions, -positions], 1), scores, NAMES)
     assert found[0].phrases[0] == "grass"
     assert found[0].is_certain
-    assert found[1].correlations[found[1].phrases.index("grass")] < -0.5
+    assert "grass" not in found[1].phrases
 
 
 def test_silent_units_and_twins_are_named(scores: Tensor) -> None:
