@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,14 +33,22 @@ def _text(content: Any) -> str:
 
 
 @contextmanager
-def serving(answer: Answer, *, seconds: float = 0.0) -> Iterator[ChatServer]:
-    """Serve on a free port of loopback; ``seconds`` between two bytes of an answer."""
+def serving(
+    answer: Answer, *, seconds: float = 0.0, is_silent: bool = False
+) -> Iterator[ChatServer]:
+    """Serve on a free port of loopback.
+
+    ``seconds``: between two bytes of an answer. ``is_silent``: answer nothing before the end.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             server.requests.append(request)
             server.headers.append(str(self.headers))
+            if is_silent:
+                stop.wait()
+                return
             found = server.answer(request)
             if isinstance(found, int):
                 self.send_error(found, "secret-of-the-server")
@@ -93,11 +100,3 @@ def sensible(proposed: list[str], revised: list[str]) -> Answer:
         return json.dumps({"units": [{"unit": u, "phrases": revised} for u in units]})
 
     return answer
-
-
-def slowly(answer: Answer, seconds: float) -> Answer:
-    def inner(request: dict[str, Any]) -> str | bytes | int:
-        time.sleep(seconds)
-        return answer(request)
-
-    return inner

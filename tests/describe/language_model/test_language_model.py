@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from chat_server import sensible, serving, slowly
+from chat_server import sensible, serving
 from torch import Tensor
 
 from captum_neuroinspect.describe import ConceptScores
@@ -143,8 +143,8 @@ def test_a_server_that_misbehaves_leaves_what_was_matched(
 
 def test_a_slow_server_is_given_up(units: Tensor, truth: Tensor) -> None:
     answer = sensible(["grass"], [])
-    for seconds, slow in ((0.0, slowly(answer, 1.0)), (0.2, answer)):
-        with serving(slow, seconds=seconds) as server:
+    for seconds, is_silent in ((0.0, True), (0.2, False)):
+        with serving(answer, seconds=seconds, is_silent=is_silent) as server:
             with pytest.warns(UserWarning, match=r"no whole answer within 0.3 s"):
                 found = described(server.url, units, truth, start=START, timeout=0.3)
             assert len(server.requests) == 3  # it was tried again
