@@ -1,51 +1,11 @@
-"""How well concept scores go with activations on the same photos: references and ours."""
+"""When a unit or a concept is there, and how well activations find the photos that show it."""
 
 from __future__ import annotations
 
-import math
-
 import torch
-import torch.nn.functional as F
-from scipy.stats import rankdata
 from torch import Tensor
 
-_COLUMNS = 512  # of ranks that are made at a time
 _LEAST_ON = 5
-
-
-def rank_correlation(activations: Tensor, scores: Tensor) -> Tensor:
-    """Spearman's correlation of each unit with each concept, over all photos.
-
-    Args:
-        activations: ``(N, K)``.
-        scores: ``(N, P)``.
-
-    Returns:
-        ``(K, P)`` in -1..1; 0 where a unit or a concept is the same on all photos.
-
-    Examples::
-
-        >>> activations = torch.tensor([[0.0], [1.0], [5.0]])
-        >>> rank_correlation(activations, torch.tensor([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]]))
-        tensor([[ 1.0000, -1.0000]])
-    """
-    return unit_ranks(activations).T @ unit_ranks(scores)
-
-
-def unit_ranks(values: Tensor) -> Tensor:
-    """Ranks of each column less their mean, at length 1: their products are correlations.
-
-    Args:
-        values: ``(N, M)``; equal values share the mean of their ranks.
-
-    Returns:
-        ``(N, M)`` float32; 0 in a column of equal values.
-    """
-    ranks = torch.empty(values.shape)
-    for columns in torch.arange(values.shape[1]).split(_COLUMNS):
-        found = torch.from_numpy(rankdata(values[:, columns].cpu().numpy(), axis=0))
-        ranks[:, columns] = F.normalize(found - found.mean(0), dim=0).float()
-    return ranks
 
 
 def most_active(values: Tensor, share: float) -> Tensor:
@@ -106,30 +66,12 @@ def average_precision(is_on: Tensor, scores: Tensor) -> Tensor:
     return torch.where(is_last, steps, 0).sum(0) / found[-1]
 
 
-def strong_correlation(activations: Tensor, scores: Tensor) -> Tensor:
-    """Correlation of concepts with units' squared activations: what strongly activates counts more.
+def strengths(activations: Tensor) -> Tensor:
+    """``(N, K)`` squares of what activations are above their least, standardised.
 
     A rank correlation hardly sees what a unit answers to on few photos, and the mean over its most
     active photos hardly sees what is on many: both are measured in the documentation.
-
-    Args:
-        activations: ``(N, K)``.
-        scores: ``(N, P)``.
-
-    Returns:
-        ``(K, P)`` in -1..1; 0 where a unit or a concept is the same on all photos.
-
-    Examples::
-
-        >>> activations = torch.tensor([[0.0, 1.0, 2.0]]).T
-        >>> strong_correlation(activations, torch.tensor([[0.0, 1.0, 4.0]]).T)
-        tensor([[1.0000]])
     """
-    return strengths(activations).T @ standardised(scores) / len(scores)
-
-
-def strengths(activations: Tensor) -> Tensor:
-    """``(N, K)`` squares of what activations are above their least, standardised."""
     return standardised((activations.double() - activations.double().amin(0)).square())
 
 
@@ -139,57 +81,3 @@ def standardised(values: Tensor) -> Tensor:
     spread = centred.square().mean(0).sqrt()
     is_flat = spread <= 1e-6 * values.abs().amax(0).double()
     return torch.where(is_flat, 0, centred / torch.where(is_flat, 1, spread)).float()
-
-
-def mean_cosine(activations: Tensor, scores: Tensor, n_photos: int = 100) -> Tensor:
-    """The mean score of a unit's most active photos, less the mean of all: a reference.
-
-    Args:
-        activations: ``(N, K)``.
-        scores: ``(N, P)`` cosines of photos and phrases.
-        n_photos: how many most active ones.
-
-    Returns:
-        ``(K, P)``.
-    """
-    top = activations.topk(min(n_photos, len(activations)), dim=0).indices
-    return torch.stack([scores[rows].mean(0) for rows in top.T]) - scores.mean(0)
-
-
-def soft_wpmi(
-    activations: Tensor,
-    scores: Tensor,
-    *,
-    n_photos: int = 100,
-    temperature: float = 0.1,
-    penalty: float = 1.0,
-    p_first: float = 0.998,
-    p_last: float = 0.97,
-) -> Tensor:
-    r"""Soft weighted pointwise mutual information, as CLIP-Dissect published it: a reference.
-
-    .. math:: \log E[p(t|B)] - \lambda \log p(t),
-        \quad \log E[p(t|B_k)] = \sum_{x \in B_k} \log(1 + p(x \in B_k)\,(p(t|x) - 1))
-
-    with :math:`p(t|x)` the softmax over phrases, and :math:`p(t)` the mean over the units.
-
-    More details: Oikarinen and Weng 2023, https://arxiv.org/abs/2204.10965
-
-    Args:
-        activations: ``(N, K)``.
-        scores: ``(N, P)`` cosines of photos and phrases.
-        n_photos: most active photos of a unit.
-        temperature: by which cosines are divided before the softmax.
-        penalty: of phrases that go with every unit.
-        p_first: probability that the most active photo belongs to the unit's.
-        p_last: that of the last one.
-
-    Returns:
-        ``(K, P)``.
-    """
-    n_photos = min(n_photos, len(activations))
-    given = (scores / temperature).softmax(1)
-    belongs = torch.linspace(p_first, p_last, n_photos + 1)[:n_photos, None]
-    top = activations.topk(n_photos, dim=0).indices
-    found = torch.stack([torch.log1p(belongs * (given[rows] - 1)).sum(0) for rows in top.T])
-    return found - penalty * (found.logsumexp(0) - math.log(len(found)))

@@ -1,20 +1,20 @@
 from __future__ import annotations
 
 import math
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import average_precision_score
 
-from captum_neuroinspect.describe.agreement import (
-    average_precision,
-    mean_cosine,
-    most_active,
-    rank_correlation,
-    soft_wpmi,
-    strong_correlation,
-)
+from captum_neuroinspect.describe.agreement import average_precision, most_active
+
+FILE = Path(__file__).parents[1] / "benchmarks" / "describe_references.py"
+REFERENCES = runpy.run_path(str(FILE))
+mean_cosine, rank_correlation = REFERENCES["mean_cosine"], REFERENCES["rank_correlation"]
+soft_wpmi, strong_correlation = REFERENCES["soft_wpmi"], REFERENCES["strong_correlation"]
 
 
 @pytest.fixture
