@@ -206,7 +206,7 @@ def _slices(found: Explanation) -> dict[str, Any] | None:
 def _record(session: NeuroInspect, looked: Preflight, report: Path) -> dict[str, Any]:
     found, features = session.explanation, session.data.inspected.features
     assert found is not None
-    words = {d.neuron: list(d.phrases) for d in session.descriptions or ()}
+    words = {d.unit: list(d.phrases) for d in session.descriptions or ()}
     return {
         "report": str(report),
         "accuracy": features.accuracy(),

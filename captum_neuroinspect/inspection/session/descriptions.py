@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from captum_neuroinspect._core.kinds import check_kinds
-from captum_neuroinspect.describe import Descriptions, NeuronDescription, describe_neurons
+from captum_neuroinspect.describe import Descriptions, UnitDescription, describe_neurons
 from captum_neuroinspect.encoders.by_name import LazyEncoder
 from captum_neuroinspect.inspection.data.parts import PhotoSet
 from captum_neuroinspect.inspection.session.evidence import (
@@ -55,7 +55,7 @@ def kept_descriptions(
     }
 
     def check(rows: list[dict[str, Any]]) -> None:
-        found = [one.neuron for one in _restored(rows)]
+        found = [one.unit for one in _restored(rows)]
         if found != list(neurons):
             raise ValueError(f"it is about the neurons {found}, expected {list(neurons)}")
 
@@ -66,6 +66,6 @@ def _restored(rows: list[dict[str, Any]]) -> Descriptions:
     found = []
     for row in rows:
         values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in row.items()}
-        check_kinds(values, NeuronDescription)
-        found.append(NeuronDescription(**values))
+        check_kinds(values, UnitDescription)
+        found.append(UnitDescription(**values))
     return Descriptions(found)

@@ -293,12 +293,12 @@ def test_words_are_for_what_was_visualized_and_kept(tmp_path: Path) -> None:
         return loaded(encoder=encoder, class_names=HOSTILE, work=tmp_path, **options)
 
     made = new()
-    assert [d.neuron for d in made.describe(n_phrases=2)] == list(made.explain().neurons(6))
+    assert [d.unit for d in made.describe(n_phrases=2)] == list(made.explain().neurons(6))
     made.visualize([5, 1], [0], guided=False, **QUICK)
     words = made.describe(n_phrases=2)
-    assert [d.neuron for d in words] == [5, 1]
+    assert [d.unit for d in words] == [5, 1]
     assert all(len(d.phrases) == 2 for d in words)
-    assert [d.neuron for d in made.describe([9])] == [9]
+    assert [d.unit for d in made.describe([9])] == [9]
     assert "<script" not in made.describe([9], n_phrases=9999)._repr_html_()
     n_calls = encoder.n_calls
     again = new()
