@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import shown
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.describe.ablation import AblationEffect
+    from captum_neuroinspect.describe.senses import Sense
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,12 @@ class UnitDescription:
         combination_correlation: their correlation with the unit, held out.
         is_certain: whether the first phrase stands, see :func:`describe_units`.
         note: why there are no phrases, or that the unit equals another; else empty.
+        areas: area under the ROC curve in 0..1, held out, a number a phrase as
+            ``average_precisions``; chance is 0.5. It is beside the others for comparison with
+            published numbers: it hardly notices missing labels.
+        senses: what its most active photos fall into, when there is more than one thing
+            (:func:`find_senses`).
+        ablation: which classes lose probability without it (:func:`ablation_effects`), or ``None``.
     """
 
     unit: int
@@ -41,6 +52,9 @@ class UnitDescription:
     combination_correlation: float = 0.0
     is_certain: bool = False
     note: str = ""
+    areas: tuple[float, ...] = ()
+    senses: tuple[Sense, ...] = ()
+    ablation: AblationEffect | None = None
 
     def __str__(self) -> str:
         return f"unit {self.unit}: {self.text()}"
