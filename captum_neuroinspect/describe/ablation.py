@@ -222,7 +222,7 @@ def _means(
             log_ratios[row] += (whole - without).double().sum(0)
             changes[row] += (without.exp() - chances).double().sum(0)
             bar.update(len(part))
-    return changes / len(features), log_ratios / len(features)
+    return changes.div_(len(features)), log_ratios.div_(len(features))
 
 
 def _first(values: Tensor, n: int) -> list[int]:
