@@ -15,6 +15,7 @@ from captum_neuroinspect._core.modules import as_indices
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe.agreement import (
+    area_under_roc,
     average_precision,
     most_active,
     standardised,
@@ -255,7 +256,9 @@ class _Describer:
         correlations = self.judging.strengths[:, k] @ concepts / n
         shows = most_active(concepts, self.options.top_share)
         # NaN where none of these photos shows it.
-        precisions = average_precision(shows, mine.expand(-1, len(best))).nan_to_num(0.0)
+        mine = mine.expand(-1, len(best))
+        precisions = average_precision(shows, mine).nan_to_num(0.0)
+        areas = area_under_roc(shows, mine).nan_to_num(0.5)
         chances = shows.float().mean(0)
         could_be = self._could_be(k, order[:_N_CANDIDATES])
         return UnitDescription(
@@ -265,6 +268,7 @@ class _Describer:
             correlations=tuple(correlations.tolist()),
             average_precisions=tuple(precisions.tolist()),
             chances=tuple(chances.tolist()),
+            areas=tuple(areas.tolist()),
             could_be=could_be,
             is_certain=(
                 float(correlations[0]) >= self.options.certain_correlation
