@@ -14,7 +14,7 @@ from captum_neuroinspect.describe.concept_scores import (
 )
 from captum_neuroinspect.describe.description import Descriptions, NeuronDescription
 from captum_neuroinspect.describe.matching import describe_neurons
-from captum_neuroinspect.describe.senses import Sense
+from captum_neuroinspect.describe.senses import Sense, find_senses
 from captum_neuroinspect.describe.unit_description import UnitDescription, UnitDescriptions
 from captum_neuroinspect.describe.units import DescribeOptions, describe_units
 from captum_neuroinspect.describe.vocabulary import word_list
@@ -35,6 +35,7 @@ __all__ = [
     "attribute_scores",
     "describe_neurons",
     "describe_units",
+    "find_senses",
     "label_scores",
     "phrase_scores",
     "word_list",

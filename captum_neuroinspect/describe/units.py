@@ -137,20 +137,18 @@ def describe_units(
     if not (options is None or isinstance(options, DescribeOptions)):
         raise TypeError(f"options is {type(options).__name__}, expected DescribeOptions")
     options = options or DescribeOptions()
-    activations = _checked("activations", activations)
-    scores, names = _checked_concepts(concept_scores, phrases)
+    activations = checked_activations("activations", activations)
+    scores, names = checked_concepts(concept_scores, phrases)
     numbers = _checked_units(units, activations)
-    _check_same_photos(activations, scores)
-    rng = torch.Generator().manual_seed(options.seed)
-    order = torch.randperm(len(activations), generator=rng)
-    n_judging = min(max(round(options.held_out * len(order)), 10), len(order) - 10)
+    check_same_photos(activations, scores)
+    choosing, judging, rng = split_photos(len(activations), options)
     describer = _Describer(
-        choosing=_Part.of(activations, scores, order[n_judging:].sort().values),
-        judging=_Part.of(activations, scores, order[:n_judging].sort().values),
+        choosing=_Part.of(activations, scores, choosing),
+        judging=_Part.of(activations, scores, judging),
         names=names,
         units=numbers,
         options=options,
-        draws=_draws(len(order) - n_judging, rng),
+        draws=_draws(len(choosing), rng),
     )
     found = []
     with tqdm(desc="units", total=len(numbers), disable=not progress) as bar:
@@ -337,6 +335,21 @@ class _Describer:
         return signed, float(correlation)
 
 
+def split_photos(n: int, options: DescribeOptions) -> tuple[Tensor, Tensor, torch.Generator]:
+    """Rows of the photos that choose and of those that judge, and what draws next.
+
+    Examples::
+
+        >>> choosing, judging, _ = split_photos(40, DescribeOptions())
+        >>> len(choosing), sorted([*choosing.tolist(), *judging.tolist()]) == list(range(40))
+        (20, True)
+    """
+    rng = torch.Generator().manual_seed(options.seed)
+    order = torch.randperm(n, generator=rng)
+    n_judging = min(max(round(options.held_out * n), 10), n - 10)
+    return order[n_judging:].sort().values, order[:n_judging].sort().values, rng
+
+
 def check_given(
     activations: Tensor, concepts: ConceptScores | None, units: Sequence[int] | None
 ) -> None:
@@ -347,13 +360,14 @@ def check_given(
         concepts: those that are there already.
         units: the K units' numbers, or ``None``.
     """
-    checked = _checked("activations", activations)
+    checked = checked_activations("activations", activations)
     _checked_units(units, checked)
     if concepts is not None:
-        _check_same_photos(checked, _checked_concepts(concepts, None)[0])
+        check_same_photos(checked, checked_concepts(concepts, None)[0])
 
 
-def _check_same_photos(activations: Tensor, scores: Tensor) -> None:
+def check_same_photos(activations: Tensor, scores: Tensor) -> None:
+    """Refuse activations and scores of other photos."""
     if len(activations) != len(scores):
         raise ValueError(
             f"activations has {len(activations)} photos and concept_scores {len(scores)}, "
@@ -367,7 +381,8 @@ def _draws(n: int, rng: torch.Generator) -> Tensor:
     return torch.zeros(_N_DRAWS, n).scatter_add_(1, drawn, torch.ones(_N_DRAWS, n))
 
 
-def _checked(name: str, values: Tensor) -> Tensor:
+def checked_activations(name: str, values: Tensor) -> Tensor:
+    """``(N, K)`` float32 on the CPU, with enough photos and no NaN."""
     if not isinstance(values, Tensor):
         raise TypeError(f"{name} is a {type(values).__name__}, expected a tensor")
     if values.ndim != 2 or not values.shape[1]:
@@ -385,9 +400,10 @@ def _checked(name: str, values: Tensor) -> Tensor:
     return values
 
 
-def _checked_concepts(
+def checked_concepts(
     given: Tensor | ConceptScores, phrases: Sequence[str] | None
 ) -> tuple[Tensor, tuple[str, ...]]:
+    """Scores ``(N, P)`` and their phrases."""
     if isinstance(given, ConceptScores):
         if phrases is not None:
             raise ValueError("phrases are given, and concept_scores have their own: expected None")
@@ -396,8 +412,8 @@ def _checked_concepts(
         raise ValueError("phrases is None, expected one name for each column of concept_scores")
     else:
         names = tuple(check_texts("phrases", phrases))
-        concepts = ConceptScores(_checked("concept_scores", given), names)
-    scores = _checked("concept_scores", concepts.scores)
+        concepts = ConceptScores(checked_activations("concept_scores", given), names)
+    scores = checked_activations("concept_scores", concepts.scores)
     if bool((scores == scores[0]).all()):
         raise ValueError("concept_scores are the same on all photos, so no phrase tells a unit")
     return scores, concepts.phrases
