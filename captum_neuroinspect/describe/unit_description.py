@@ -191,6 +191,33 @@ class Descriptions(list[UnitDescription]):
             for rank, phrase in enumerate(d.phrases, start=1)
         ]
 
+    def cosy_rows(self, layer: str) -> list[dict[str, str | int | float | bool | None]]:
+        """One dictionary a unit that has a phrase: its first, with the evidence.
+
+        ``layer``, ``unit``, ``description`` and ``similarity`` are the columns in which CoSy (Kopf
+        et al. 2024) reads explanations, as CLIP-Dissect writes them; the others are ours.
+
+        Args:
+            layer: name that the units' layer has there.
+        """
+        return [
+            {
+                "layer": layer,
+                "unit": d.unit,
+                "description": d.phrases[0],
+                "similarity": d.scores[0],
+                "is_certain": d.is_certain,
+                "correlation": _at(d.correlations, 1),
+                "average_precision": _at(d.average_precisions, 1),
+                "chance": _at(d.chances, 1),
+                "could_be": "; ".join(d.could_be),
+                "n_images": d.n_images,
+                "n_held_out": d.n_held_out,
+            }
+            for d in self
+            if d.phrases
+        ]
+
     def __str__(self) -> str:
         lines = list(map(str, self))
         return "\n".join([*lines, shown(self.rests_on)] if self.rests_on else lines)
