@@ -17,7 +17,7 @@ from captum_neuroinspect._core.ratios import LINKS, Link, log_probabilities, n_c
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import check_texts, shown
 from captum_neuroinspect._core.undisturbed import undisturbed
-from captum_neuroinspect.describe.unit_description import UnitDescriptions
+from captum_neuroinspect.describe.unit_description import Descriptions
 
 __all__ = ["AblationEffect", "AblationEffects", "ClassEffect", "ablation_effects"]
 
@@ -82,21 +82,20 @@ class AblationEffects(list[AblationEffect]):
                 return effect
         raise KeyError(f"unit={unit} was not zeroed, expected one of {[e.unit for e in self]}")
 
-    def beside(self, descriptions: UnitDescriptions) -> UnitDescriptions:
+    def beside(self, descriptions: Descriptions) -> Descriptions:
         """The descriptions with the effects of the same units as their ``ablation``.
 
         Examples::
 
-            >>> from captum_neuroinspect.describe import UnitDescription, UnitDescriptions
+            >>> from captum_neuroinspect.describe import UnitDescription, Descriptions
             >>> effects = AblationEffects([AblationEffect(3, (), (), 9)])
-            >>> described = effects.beside(UnitDescriptions([UnitDescription(3)]))
+            >>> described = effects.beside(Descriptions([UnitDescription(3)]))
             >>> described.of(3).ablation.n_photos
             9
         """
         unit2effect = {effect.unit: effect for effect in self}
-        return UnitDescriptions(
-            replace(d, ablation=unit2effect.get(d.unit, d.ablation)) for d in descriptions
-        )
+        found = (replace(d, ablation=unit2effect.get(d.unit, d.ablation)) for d in descriptions)
+        return Descriptions(found, descriptions.rests_on)
 
     def rows(self) -> list[dict[str, str | int | float]]:
         """One dictionary a unit and class, ready for ``pandas.DataFrame``."""

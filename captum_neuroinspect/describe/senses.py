@@ -16,7 +16,7 @@ from captum_neuroinspect._core.optional import DESCRIBE, optional
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe.agreement import most_active, standardised, strengths
 from captum_neuroinspect.describe.concept_scores import ConceptScores
-from captum_neuroinspect.describe.unit_description import UnitDescriptions
+from captum_neuroinspect.describe.unit_description import Descriptions
 from captum_neuroinspect.describe.units import (
     DescribeOptions,
     check_same_photos,
@@ -55,7 +55,7 @@ class Sense:
 
 @undisturbed()
 def find_senses(
-    descriptions: UnitDescriptions,
+    descriptions: Descriptions,
     activations: Tensor,
     concept_scores: Tensor | ConceptScores,
     phrases: Sequence[str] | None = None,
@@ -64,7 +64,7 @@ def find_senses(
     most: int = 3,
     options: DescribeOptions | None = None,
     progress: bool = False,
-) -> UnitDescriptions:
+) -> Descriptions:
     """Tell the senses of units whose most active photos fall into several things.
 
     The most active of the photos that choose are clustered (k-means). Each cluster gets the phrases
@@ -112,7 +112,7 @@ def find_senses(
         ['grass', 'sky']
     """
     options = options or DescribeOptions()
-    values = checked_activations("activations", activations)
+    values = checked_activations(activations)
     scores, names = checked_concepts(concept_scores, phrases)
     check_same_photos(values, scores)
     if len(descriptions) != values.shape[1]:
@@ -127,7 +127,7 @@ def find_senses(
     choosing, judging, _ = split_photos(len(values), options)
     parts = [_Photos.of(rows, values, scores) for rows in (choosing, judging)]
     directions = F.normalize(likeness, dim=1)
-    found = UnitDescriptions()
+    found = Descriptions(rests_on=descriptions.rests_on)
     for k, description in enumerate(tqdm(descriptions, "senses", disable=not progress)):
         senses: tuple[Sense, ...] = ()
         if description.phrases:

@@ -22,10 +22,10 @@ from captum_neuroinspect.describe.agreement import (
     strengths,
 )
 from captum_neuroinspect.describe.concept_scores import ConceptScores
-from captum_neuroinspect.describe.unit_description import UnitDescription, UnitDescriptions
+from captum_neuroinspect.describe.unit_description import Descriptions, UnitDescription
 
 NO_PHRASE = "no phrase goes with it"  # the note of a unit that others may yet go with
-_LEAST_PHOTOS = 20
+LEAST_PHOTOS = 20  # to describe units by: half choose, half judge
 _N_DRAWS = 50
 _N_CANDIDATES = 10  # phrases between which resampled photos choose
 _SET_SHARE = 0.9
@@ -85,7 +85,7 @@ def describe_units(
     units: Sequence[int] | None = None,
     options: DescribeOptions | None = None,
     progress: bool = False,
-) -> UnitDescriptions:
+) -> Descriptions:
     r"""Name units by the concepts whose scores go with their activations on the same photos.
 
     A unit is anything with one number a photo: a neuron, a channel's mean, a logit, a coordinate
@@ -137,9 +137,9 @@ def describe_units(
     if not (options is None or isinstance(options, DescribeOptions)):
         raise TypeError(f"options is {type(options).__name__}, expected DescribeOptions")
     options = options or DescribeOptions()
-    activations = checked_activations("activations", activations)
+    activations = checked_activations(activations)
     scores, names = checked_concepts(concept_scores, phrases)
-    numbers = _checked_units(units, activations)
+    numbers = unit_numbers(units, activations)
     check_same_photos(activations, scores)
     choosing, judging, rng = split_photos(len(activations), options)
     describer = _Describer(
@@ -155,7 +155,8 @@ def describe_units(
         for block in torch.arange(len(numbers)).split(_UNITS_AT_A_TIME):
             found += describer.described(block)
             bar.update(len(block))
-    return UnitDescriptions(found)
+    n = len(activations)
+    return Descriptions(replace(one, n_images=n, n_held_out=len(judging)) for one in found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,8 +361,8 @@ def check_given(
         concepts: those that are there already.
         units: the K units' numbers, or ``None``.
     """
-    checked = checked_activations("activations", activations)
-    _checked_units(units, checked)
+    checked = checked_activations(activations)
+    unit_numbers(units, checked)
     if concepts is not None:
         check_same_photos(checked, checked_concepts(concepts, None)[0])
 
@@ -381,17 +382,21 @@ def _draws(n: int, rng: torch.Generator) -> Tensor:
     return torch.zeros(_N_DRAWS, n).scatter_add_(1, drawn, torch.ones(_N_DRAWS, n))
 
 
-def checked_activations(name: str, values: Tensor) -> Tensor:
-    """``(N, K)`` float32 on the CPU, with enough photos and no NaN."""
+def checked_activations(values: Tensor) -> Tensor:
+    """``(N, K)`` float32 on the CPU, refused when no unit can be described by it."""
+    return _checked("activations", values)
+
+
+def _checked(name: str, values: Tensor) -> Tensor:
     if not isinstance(values, Tensor):
         raise TypeError(f"{name} is a {type(values).__name__}, expected a tensor")
     if values.ndim != 2 or not values.shape[1]:
         raise ValueError(f"{name} has shape {tuple(values.shape)}, expected (N, number of columns)")
     if values.is_complex():
         raise TypeError(f"{name} holds {values.dtype}, expected real numbers")
-    if len(values) < _LEAST_PHOTOS:
+    if len(values) < LEAST_PHOTOS:
         raise ValueError(
-            f"{name} has {len(values)} photos, expected at least {_LEAST_PHOTOS}: one part of "
+            f"{name} has {len(values)} photos, expected at least {LEAST_PHOTOS}: one part of "
             "them chooses the phrases, the other judges them"
         )
     values = values.detach().cpu().float()
@@ -412,14 +417,15 @@ def checked_concepts(
         raise ValueError("phrases is None, expected one name for each column of concept_scores")
     else:
         names = tuple(check_texts("phrases", phrases))
-        concepts = ConceptScores(checked_activations("concept_scores", given), names)
-    scores = checked_activations("concept_scores", concepts.scores)
+        concepts = ConceptScores(_checked("concept_scores", given), names)
+    scores = _checked("concept_scores", concepts.scores)
     if bool((scores == scores[0]).all()):
         raise ValueError("concept_scores are the same on all photos, so no phrase tells a unit")
     return scores, concepts.phrases
 
 
-def _checked_units(units: Sequence[int] | None, activations: Tensor) -> list[int]:
+def unit_numbers(units: Sequence[int] | None, activations: Tensor) -> list[int]:
+    """One number a column: those given, or 0 to K - 1."""
     numbers = (
         list(range(activations.shape[1])) if units is None else as_indices("units", units).tolist()
     )

@@ -113,7 +113,7 @@ def finding(session: NeuroInspect) -> dict[str, Any]:
     assert groups is not None
     top = session.top_photos(neurons, _N_TOP_PHOTOS)
     on_grass = groups == GROUPS.index("on grass")
-    words = {d.neuron: list(d.phrases) for d in session.descriptions or ()}
+    words = {d.unit: list(d.phrases) for d in session.descriptions or ()}
     kinds = {row["neuron"]: row["kind"] for row in found.rows()}
     record: dict[str, Any] = {
         "seed": session.seed,

@@ -17,10 +17,10 @@ import torch
 from describe_offered import Offered
 from describe_units import Unit, _near, interval
 
-from captum_neuroinspect.describe import UnitDescriptions, describe_units, find_senses
+from captum_neuroinspect.describe import Descriptions, describe_units, find_senses
 
 
-def print_senses(units: list[Unit], found: UnitDescriptions, by: str, seconds: float) -> None:
+def print_senses(units: list[Unit], found: Descriptions, by: str, seconds: float) -> None:
     near = _near()
     for kind in dict.fromkeys(unit.kind for unit in units):
         of_kind = [(u, d.senses) for u, d in zip(units, found, strict=True) if u.kind == kind]

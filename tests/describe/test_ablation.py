@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from captum_neuroinspect import probability_ratio
 from captum_neuroinspect.describe import (
     AblationEffects,
+    Descriptions,
     UnitDescription,
-    UnitDescriptions,
     ablation_effects,
 )
 from captum_neuroinspect.describe import ablation as module
@@ -102,7 +102,7 @@ def test_parts_of_units_and_photos_give_the_same(
 
 def test_effects_stand_beside_descriptions(head: nn.Linear, features: Tensor) -> None:
     effects = ablation_effects(head, features, [1, 4])
-    described = effects.beside(UnitDescriptions([UnitDescription(4), UnitDescription(2)]))
+    described = effects.beside(Descriptions([UnitDescription(4), UnitDescription(2)]))
     assert described.of(4).ablation == effects.of(4)
     assert described.of(2).ablation is None
     with pytest.raises(KeyError, match=r"unit=3 was not zeroed, expected one of \[1, 4\]"):

@@ -9,7 +9,7 @@ from torch import Tensor
 from captum_neuroinspect.describe import (
     ConceptScores,
     DescribeOptions,
-    UnitDescriptions,
+    Descriptions,
     describe_units,
     find_senses,
 )
@@ -45,7 +45,7 @@ def photos() -> Photos:
     return Photos(kinds, scores, vectors)
 
 
-def described(photos: Photos, units: Tensor, names: tuple[str, ...] = NAMES) -> UnitDescriptions:
+def described(photos: Photos, units: Tensor, names: tuple[str, ...] = NAMES) -> Descriptions:
     given = units, photos.scores[:, : len(names)], names
     found = describe_units(*given, options=OPTIONS)
     return find_senses(found, *given, vectors=photos.vectors, options=OPTIONS)

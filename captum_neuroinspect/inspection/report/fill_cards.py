@@ -26,7 +26,7 @@ from captum_neuroinspect.inspection.report.report_data import (
 )
 
 if TYPE_CHECKING:
-    from captum_neuroinspect.describe import NeuronDescription
+    from captum_neuroinspect.describe import UnitDescription
     from captum_neuroinspect.optvis import Illusions
 
 _N_SALIENCY = 6  # mistakes a card
@@ -43,7 +43,7 @@ def neuron_cards(findings: Findings) -> tuple[NeuronCard, ...]:
     photos = _top_photos(evidence, findings.data.inspected)
     saliency = _saliency(evidence, findings.data.inspected, found)
     core = {} if illusions is None else _core(evidence, illusions, found.target)
-    words = {d.neuron: d for d in findings.descriptions or ()}
+    words = {d.unit: d for d in findings.descriptions or ()}
     pictures = {} if illusions is None else _pictures(illusions)
     weight, confused = findings.head_weight[:, neurons].float().cpu(), found.confused
     return tuple(
@@ -178,7 +178,7 @@ def _core(evidence: NeuronEvidence, illusions: Illusions, target: int) -> dict[i
     }
 
 
-def _phrases(description: NeuronDescription | None) -> tuple[Phrase, ...]:
+def _phrases(description: UnitDescription | None) -> tuple[Phrase, ...]:
     if description is None:
         return ()
     pairs = zip(description.phrases, description.scores, strict=True)

@@ -14,7 +14,7 @@ from session_examples import NAMES, QUICK, SIZE, CountedNet, loaded, photos, ses
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from captum_neuroinspect.describe import Descriptions, NeuronDescription
+from captum_neuroinspect.describe import Descriptions, UnitDescription
 from captum_neuroinspect.edit import compare_heads
 from captum_neuroinspect.inspection import NeuroInspect
 from captum_neuroinspect.inspection.report._data_checks import check_data
@@ -141,7 +141,7 @@ def test_cards_show_what_was_visualized_and_described() -> None:
     assert made.explanation is not None
     neurons = made.explanation.neurons(2)
     illusions = made.visualize(neurons, **QUICK)
-    made.descriptions = Descriptions([NeuronDescription(neurons[0], ("red",), (0.5,), 3)])
+    made.descriptions = Descriptions([UnitDescription(neurons[0], ("red",), (0.5,), n_images=3)])
     data = _filled(made)
 
     assert [card.neuron for card in data.neurons] == list(neurons)
