@@ -24,6 +24,7 @@ class Offered:
         scores: ``(N, P)``.
         names: of the P phrases.
         embeddings: ``(N, D)`` of the photos, of length 1.
+        texts: ``(W, D)`` of the words, which are the last W phrases.
     """
 
     def __init__(self, keep: Path) -> None:
@@ -34,6 +35,7 @@ class Offered:
             start = time.perf_counter()
             texts = embed_phrases(words, LabelSpaceEncoder.pretrained(), TEMPLATES, progress=False)
             print(f"{len(words)} words embedded in {time.perf_counter() - start:.0f} s")
+        self.texts = texts
         self.embeddings = self._kept["embeddings"]
         self.scores: Tensor = torch.cat([self._kept["attributes"], self.embeddings @ texts.T], 1)
         self.names = _different([*ATTRIBUTES, *words])
