@@ -15,7 +15,7 @@ from captum_neuroinspect.describe.concept_scores import (
 from captum_neuroinspect.describe.finding import FoundUnit, FoundUnits, find_units
 from captum_neuroinspect.describe.neurons import describe_neurons
 from captum_neuroinspect.describe.seen_photos import SeenPhotos
-from captum_neuroinspect.describe.senses import Sense
+from captum_neuroinspect.describe.senses import Sense, find_senses
 from captum_neuroinspect.describe.unit_description import Descriptions, UnitDescription
 from captum_neuroinspect.describe.units import LEAST_PHOTOS, DescribeOptions, describe_units
 from captum_neuroinspect.describe.vocabulary import word_list
@@ -38,6 +38,7 @@ __all__ = [
     "attribute_scores",
     "describe_neurons",
     "describe_units",
+    "find_senses",
     "find_units",
     "label_scores",
     "phrase_scores",

@@ -17,7 +17,7 @@ from captum_neuroinspect._core.ratios import LINKS, Link, log_probabilities, n_c
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect._core.undisturbed import undisturbed
-from captum_neuroinspect.describe.ablation_effect import AblationEffect, ClassEffect
+from captum_neuroinspect.describe.description_parts import AblationEffect, ClassEffect
 from captum_neuroinspect.describe.unit_description import Descriptions
 
 __all__ = ["AblationEffect", "AblationEffects", "ClassEffect", "ablation_effects"]
@@ -53,9 +53,8 @@ class AblationEffects(list[AblationEffect]):
             9
         """
         unit2effect = {effect.unit: effect for effect in self}
-        return Descriptions(
-            replace(d, ablation=unit2effect.get(d.unit, d.ablation)) for d in descriptions
-        )
+        found = (replace(d, ablation=unit2effect.get(d.unit, d.ablation)) for d in descriptions)
+        return Descriptions(found, descriptions.rests_on)
 
     def rows(self) -> list[dict[str, str | int | float]]:
         """One dictionary a unit and class, ready for ``pandas.DataFrame``."""

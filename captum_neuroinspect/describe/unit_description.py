@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import shown
-from captum_neuroinspect.describe.ablation_effect import AblationEffect
-from captum_neuroinspect.describe.senses import Sense
+from captum_neuroinspect.describe.description_parts import AblationEffect, Sense
 
 _MANY = 20  # units that an error does not list
 
@@ -200,6 +199,33 @@ class Descriptions(list[UnitDescription]):
             }
             for d in self
             for rank, phrase in enumerate(d.phrases, start=1)
+        ]
+
+    def cosy_rows(self, layer: str) -> list[dict[str, str | int | float | bool | None]]:
+        """One dictionary a unit that has a phrase: its first, with the evidence.
+
+        ``layer``, ``unit``, ``description`` and ``similarity`` are the columns in which CoSy (Kopf
+        et al. 2024) reads explanations, as CLIP-Dissect writes them; the others are ours.
+
+        Args:
+            layer: name that the units' layer has there.
+        """
+        return [
+            {
+                "layer": layer,
+                "unit": d.unit,
+                "description": d.phrases[0],
+                "similarity": d.scores[0],
+                "is_certain": d.is_certain,
+                "correlation": _at(d.correlations, 1),
+                "average_precision": _at(d.average_precisions, 1),
+                "chance": _at(d.chances, 1),
+                "could_be": "; ".join(d.could_be),
+                "n_images": d.n_images,
+                "n_held_out": d.n_held_out,
+            }
+            for d in self
+            if d.phrases
         ]
 
     def __str__(self) -> str:

@@ -138,27 +138,25 @@ def describe_units(
         raise TypeError(f"options is {type(options).__name__}, expected DescribeOptions")
     options = options or DescribeOptions()
     activations = checked_activations(activations)
-    scores, names = _checked_concepts(concept_scores, phrases)
+    scores, names = checked_concepts(concept_scores, phrases)
     numbers = unit_numbers(units, activations)
-    _check_same_photos(activations, scores)
-    rng = torch.Generator().manual_seed(options.seed)
-    order = torch.randperm(len(activations), generator=rng)
-    n_judging = min(max(round(options.held_out * len(order)), 10), len(order) - 10)
+    check_same_photos(activations, scores)
+    choosing, judging, rng = split_photos(len(activations), options)
     describer = _Describer(
-        choosing=_Part.of(activations, scores, order[n_judging:].sort().values),
-        judging=_Part.of(activations, scores, order[:n_judging].sort().values),
+        choosing=_Part.of(activations, scores, choosing),
+        judging=_Part.of(activations, scores, judging),
         names=names,
         units=numbers,
         options=options,
-        draws=_draws(len(order) - n_judging, rng),
+        draws=_draws(len(choosing), rng),
     )
     found = []
     with tqdm(desc="units", total=len(numbers), disable=not progress) as bar:
         for block in torch.arange(len(numbers)).split(_UNITS_AT_A_TIME):
             found += describer.described(block)
             bar.update(len(block))
-    n = len(order)
-    return Descriptions(replace(one, n_images=n, n_held_out=n_judging) for one in found)
+    n = len(activations)
+    return Descriptions(replace(one, n_images=n, n_held_out=len(judging)) for one in found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,6 +336,21 @@ class _Describer:
         return signed, float(correlation)
 
 
+def split_photos(n: int, options: DescribeOptions) -> tuple[Tensor, Tensor, torch.Generator]:
+    """Rows of the photos that choose and of those that judge, and what draws next.
+
+    Examples::
+
+        >>> choosing, judging, _ = split_photos(40, DescribeOptions())
+        >>> len(choosing), sorted([*choosing.tolist(), *judging.tolist()]) == list(range(40))
+        (20, True)
+    """
+    rng = torch.Generator().manual_seed(options.seed)
+    order = torch.randperm(n, generator=rng)
+    n_judging = min(max(round(options.held_out * n), 10), n - 10)
+    return order[n_judging:].sort().values, order[:n_judging].sort().values, rng
+
+
 def check_given(
     activations: Tensor, concepts: ConceptScores | None, units: Sequence[int] | None
 ) -> None:
@@ -351,10 +364,11 @@ def check_given(
     checked = checked_activations(activations)
     unit_numbers(units, checked)
     if concepts is not None:
-        _check_same_photos(checked, _checked_concepts(concepts, None)[0])
+        check_same_photos(checked, checked_concepts(concepts, None)[0])
 
 
-def _check_same_photos(activations: Tensor, scores: Tensor) -> None:
+def check_same_photos(activations: Tensor, scores: Tensor) -> None:
+    """Refuse activations and scores of other photos."""
     if len(activations) != len(scores):
         raise ValueError(
             f"activations has {len(activations)} photos and concept_scores {len(scores)}, "
@@ -391,9 +405,10 @@ def _checked(name: str, values: Tensor) -> Tensor:
     return values
 
 
-def _checked_concepts(
+def checked_concepts(
     given: Tensor | ConceptScores, phrases: Sequence[str] | None
 ) -> tuple[Tensor, tuple[str, ...]]:
+    """Scores ``(N, P)`` and their phrases."""
     if isinstance(given, ConceptScores):
         if phrases is not None:
             raise ValueError("phrases are given, and concept_scores have their own: expected None")

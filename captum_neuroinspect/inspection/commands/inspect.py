@@ -178,8 +178,12 @@ def _absolute_weights(weights: str | None) -> str | None:
     return str(path.absolute()) if part is None else f"{path.absolute()}::{part}"
 
 
-def file_of_names(path: Path | None) -> tuple[str, ...] | None:
+def file_of_names(path: Path | None, option: str = "--class-names") -> tuple[str, ...] | None:
     """The lines of a text file that are not empty.
+
+    Args:
+        path: of the file, if one was given.
+        option: that named it.
 
     Raises:
         OSError: when there is no such file, or it may not be read.
@@ -187,7 +191,7 @@ def file_of_names(path: Path | None) -> tuple[str, ...] | None:
     """
     if path is None:
         return None
-    with names_option("--class-names", path):
+    with names_option(option, path):
         text = read_text(path)
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
