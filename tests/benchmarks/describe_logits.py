@@ -69,6 +69,8 @@ def said_by_all(
     rows["describe_neurons, whole photos"] = _first_five(contrast, words)
     found = describe_units(activations, scores, names, together=groups_of(len(activations)))
     rows["describe_units"] = [list(d.phrases) for d in found]
+    alone = describe_units(activations, scores, names)
+    rows["describe_units, crops taken for photos"] = [list(d.phrases) for d in alone]
     certain = [list(d.phrases) if d.is_certain else [] for d in found]
     rows["of these certain"] = certain
     return rows
