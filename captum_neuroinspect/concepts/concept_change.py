@@ -49,9 +49,10 @@ class ConceptChange:
     @property
     def precision(self) -> tuple[float, float]:
         """Share of the mistakes with the concept among the k highest, before and after."""
-        return tuple(  # type: ignore[return-value]
+        before, after = (
             found.precision_at(self.k, self.concept) for found in (self.before, self.after)
         )
+        return before, after
 
     def __repr__(self) -> str:
         rows = {
