@@ -25,8 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from blame_cases import crops_of_packaged_photos, folder_photos
-from illusion_draws import Draw, plain, rendered
 from illusion_judges import resized, shown
 from illusion_looks import looks
 from torch import Tensor, nn
@@ -37,6 +35,8 @@ from captum_neuroinspect.experiments.digits_on_textures import (
     DigitsOnTextures,
     DigitsOnTexturesConfig,
 )
+from captum_neuroinspect.experiments.illusion_draws import Draw, plain, rendered
+from captum_neuroinspect.experiments.packaged_photos import crops_of_packaged_photos, folder_photos
 from captum_neuroinspect.models import (
     imagenet_class_names,
     load_efficientnet_lite,
