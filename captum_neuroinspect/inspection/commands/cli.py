@@ -12,6 +12,7 @@ from captum_neuroinspect.inspection.commands._output import FAILED, say_interrup
 from captum_neuroinspect.inspection.commands.demo import demo
 from captum_neuroinspect.inspection.commands.doctor import doctor
 from captum_neuroinspect.inspection.commands.edit import edit
+from captum_neuroinspect.inspection.commands.experiment import experiment
 from captum_neuroinspect.inspection.commands.inspect import inspect
 from captum_neuroinspect.inspection.commands.report import report
 from captum_neuroinspect.inspection.commands.visualize import visualize
@@ -23,7 +24,7 @@ app = typer.Typer(
     help="Find the neurons behind a classifier's mistakes, see what activates them, edit the head.",
 )
 
-for command in (demo, inspect, edit, report, visualize, doctor):
+for command in (demo, inspect, edit, report, visualize, experiment, doctor):
     app.command()(command)
 
 
