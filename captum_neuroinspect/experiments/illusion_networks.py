@@ -162,7 +162,9 @@ def tiny_network(seed: int) -> nn.Module:
     head = nn.utils.skip_init(nn.Linear, _N_TINY, len(_COLOURS))
     detectors.weight.data = directions[:, :, None, None]
     detectors.bias.data = -directions.sum(1) / 2  # grey answers nothing
-    head.weight.data, head.bias.data = (colours @ directions.T).relu(), torch.zeros(len(_COLOURS))
+    # Each row has the direction of its colour's features, so that no other is nearer to them.
+    head.weight.data = nn.functional.normalize((colours @ directions.T).relu(), dim=1)
+    head.bias.data = torch.zeros(len(_COLOURS))
     layers = (detectors, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
     return nn.Sequential(*layers).eval().requires_grad_(False)
 

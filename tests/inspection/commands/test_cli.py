@@ -40,7 +40,10 @@ from captum_neuroinspect.optvis import Illusions
 from captum_neuroinspect.photos import Photos
 
 runner = CliRunner()
-COMMANDS = ("demo", "inspect", "edit", "report", "visualize", "doctor")
+COMMANDS = (
+    *("demo", "inspect", "edit", "report", "visualize", "doctor"),
+    *("questionnaire", "answers"),
+)
 
 
 def _run(*arguments: object) -> Result:
