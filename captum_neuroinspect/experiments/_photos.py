@@ -60,7 +60,7 @@ def with_tile(image: Tensor, tile: float) -> Tensor:
     return image
 
 
-class PhotoFiles(Dataset[tuple[Tensor, int]]):
+class ViewedPhotos(Dataset[tuple[Tensor, int]]):
     """Photos as a network's library shows them to it, in 0..1, each with its label.
 
     Args:

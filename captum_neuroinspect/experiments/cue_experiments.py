@@ -28,7 +28,7 @@ from captum_neuroinspect.experiments.experiment import (
     Experiment,
     Part,
     Results,
-    Table,
+    ResultTable,
     over_scenarios,
 )
 from captum_neuroinspect.experiments.judging import (
@@ -52,7 +52,7 @@ OURS, CON = "Ours, equation (8)", "CON, equation (9)"
 _CLASS, _GAIN = "class without the cue", "its gain"
 _OTHERS, _ALL = "change of the others", "all photos"
 _SCORE, _PRECISION = "concept score", "precision@3"
-_TABLE_2 = Table(
+_TABLE_2 = ResultTable(
     "Table II: five scenarios of MetaShift, ResNet-18; changes in points",
     ("class (cue)", "% Acc", "CON", "Ours", "% Prec@3", "CON", "Ours"),
     (
@@ -148,7 +148,7 @@ class CueExperiment(Experiment):
         """The cue in a word, as a bank of concepts calls it."""
         return scenario
 
-    def published(self) -> Table:
+    def published(self) -> ResultTable:
         return _TABLE_2
 
     @cached_property
@@ -220,14 +220,14 @@ class CueExperiment(Experiment):
                 found[_SCORE], found[_PRECISION] = self.concepts(self.network, edited, wrong, cue)
         return found
 
-    def tables(self, results: Results) -> list[Table]:
+    def tables(self, results: Results) -> list[ResultTable]:
         """All scenarios together, each by itself, and the neurons."""
         measures = self.measures_of(results.values())
         cells: list[tuple[Cell, ...]] = [
             (row, *(over_scenarios(results, row, measure) for measure in measures))
             for row in self.rows_of(results.values())
         ]
-        overall = Table("All scenarios", ("", *measures), tuple(cells))
+        overall = ResultTable("All scenarios", ("", *measures), tuple(cells))
         return [overall, *super().tables(results), neuron_table(results)]
 
 
@@ -369,9 +369,9 @@ class MetaShiftExperiment(CueExperiment):
 
     @cached_property
     def _features(self) -> tuple[Tensor, dict[Path, int]]:
-        from captum_neuroinspect.experiments._photos import PhotoFiles
+        from captum_neuroinspect.experiments._photos import ViewedPhotos
 
-        data = PhotoFiles(self._pool, self.network.loaded.view)
+        data = ViewedPhotos(self._pool, self.network.loaded.view)
         z = self.network.features("metashift", data, self.data_identity())
         return z, {path: i for i, path in enumerate(self._pool)}
 

@@ -9,7 +9,13 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
-from captum_neuroinspect.experiments.values import Estimate, Numbers, Value, estimate, number
+from captum_neuroinspect.experiments.values import (
+    MeanWithInterval,
+    Numbers,
+    Value,
+    mean_with_interval,
+    number,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,11 +37,11 @@ class Part(NamedTuple):
 
 
 Results: TypeAlias = Mapping[Part, Numbers]
-Cell: TypeAlias = str | Estimate
+Cell: TypeAlias = str | MeanWithInterval
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultTable:
     """One table of an experiment's page.
 
     Attributes:
@@ -137,23 +143,23 @@ class Experiment(ABC):
         """Sentences for the page: where this differs from the paper."""
         return []
 
-    def published(self) -> Table | None:
+    def published(self) -> ResultTable | None:
         """The paper's own numbers, to be shown beside ours."""
         return None
 
-    def tables(self, results: Results) -> list[Table]:
+    def tables(self, results: Results) -> list[ResultTable]:
         """One table a scenario: rows and measures as ``run_part`` gave them, mean over seeds."""
         return [self.scenario_table(results, scenario) for scenario in scenarios_of(results)]
 
-    def scenario_table(self, results: Results, scenario: str) -> Table:
+    def scenario_table(self, results: Results, scenario: str) -> ResultTable:
         """Rows and measures of one scenario, each with its interval over seeds."""
         mine = [numbers for part, numbers in results.items() if part.scenario == scenario]
         measures = self.measures_of(mine)
         cells: list[tuple[Cell, ...]] = [
-            (row, *(estimate(values_of(mine, row, measure)) for measure in measures))
+            (row, *(mean_with_interval(values_of(mine, row, measure)) for measure in measures))
             for row in self.rows_of(mine)
         ]
-        return Table(scenario or self.source, ("", *measures), tuple(cells))
+        return ResultTable(scenario or self.source, ("", *measures), tuple(cells))
 
     def measures_of(self, mine: Iterable[Numbers]) -> tuple[str, ...]:
         """Measures that were found, in the order of ``measures``."""
@@ -187,7 +193,7 @@ def values_of(mine: Iterable[Numbers], row: str, measure: str) -> list[Value]:
     return [numbers[row][measure] for numbers in mine if row in numbers and measure in numbers[row]]
 
 
-def over_scenarios(results: Results, row: str, measure: str) -> Estimate:
+def over_scenarios(results: Results, row: str, measure: str) -> MeanWithInterval:
     """The mean over seeds of each scenario, and the interval over scenarios.
 
     Of a single scenario the interval is that over seeds.
@@ -198,9 +204,9 @@ def over_scenarios(results: Results, row: str, measure: str) -> Estimate:
         for one in scenarios
     ]
     if len(scenarios) == 1:
-        return estimate(by_scenario[0])
+        return mean_with_interval(by_scenario[0])
     means = [sum(map(number, values)) / len(values) for values in by_scenario if values]
-    return estimate(means)
+    return mean_with_interval(means)
 
 
 def changed(config: Any, settings: Mapping[str, Any]) -> Any:

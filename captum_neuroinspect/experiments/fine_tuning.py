@@ -26,7 +26,7 @@ _EVAL_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Recipe:
+class NetworkRecipe:
     """How a network is trained: Adam, cross entropy, the best epoch on validation.
 
     Attributes:
@@ -52,7 +52,7 @@ class Turned(Dataset[tuple[Tensor, int]]):
     """Photos, each turned and moved at random, the same in every run of an epoch."""
 
     def __init__(
-        self, data: Dataset[Any], labels: Sequence[int], recipe: Recipe, seed: int
+        self, data: Dataset[Any], labels: Sequence[int], recipe: NetworkRecipe, seed: int
     ) -> None:
         self.data, self.labels, self.recipe = data, labels, recipe
         self.seed = seed
@@ -80,7 +80,7 @@ def fine_tuned(
     train: tuple[Dataset[Any], Sequence[int]],
     validation: tuple[Dataset[Any], Sequence[int]],
     n_classes: int,
-    recipe: Recipe,
+    recipe: NetworkRecipe,
     *,
     seed: int,
     kept: Path,
@@ -133,7 +133,7 @@ def _train(
     trained: LoadedModel,
     train: tuple[Dataset[Any], Sequence[int]],
     validation: tuple[Dataset[Any], Sequence[int]],
-    recipe: Recipe,
+    recipe: NetworkRecipe,
     seed: int,
     kept: Path,
     progress: bool,
@@ -170,7 +170,7 @@ def _train(
     state.unlink(missing_ok=True)
 
 
-def _rate(recipe: Recipe, done: int, n_steps: int) -> Callable[[int], float]:
+def _rate(recipe: NetworkRecipe, done: int, n_steps: int) -> Callable[[int], float]:
     """Of a step of an epoch; a cosine runs over all steps of the training."""
     import math
 
@@ -199,7 +199,7 @@ def _accuracy(
     trained: LoadedModel, data: tuple[Dataset[Any], Sequence[int]], device: torch.device
 ) -> float:
     model = trained.model.eval()
-    pictures = Turned(*data, Recipe(1, 1, 1.0), 0)
+    pictures = Turned(*data, NetworkRecipe(1, 1, 1.0), 0)
     n_right = 0
     with torch.no_grad():
         for images, labels in _loader(pictures, range(len(pictures)), _EVAL_BATCH, device):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
-from captum_neuroinspect.experiments.values import Change, Count, Value
+from captum_neuroinspect.experiments.values import Count, ShareChange, Value
 
 BEFORE = "before"
 Fit = Callable[[], nn.Linear]
@@ -22,7 +22,7 @@ def count(judged: FeatureSet, which: Tensor | None = None) -> Count:
     return Count(int(right.sum()), len(right))
 
 
-def change(before: FeatureSet, after: FeatureSet, which: Tensor | None = None) -> Change:
+def change(before: FeatureSet, after: FeatureSet, which: Tensor | None = None) -> ShareChange:
     """What is right now and was wrong, and the other way round.
 
     Examples::
@@ -30,12 +30,12 @@ def change(before: FeatureSet, after: FeatureSet, which: Tensor | None = None) -
         >>> z, other = torch.eye(2), torch.eye(2).flip(0)
         >>> labels = torch.tensor([0, 0])
         >>> change(FeatureSet(z, z, labels), FeatureSet(z, other, labels))
-        Change(gained=1, lost=1, of=2)
+        ShareChange(gained=1, lost=1, of=2)
     """
     was, now = before.is_correct, after.is_correct
     if which is not None:
         was, now = was[which], now[which]
-    return Change(int((now & ~was).sum()), int((was & ~now).sum()), len(now))
+    return ShareChange(int((now & ~was).sum()), int((was & ~now).sum()), len(now))
 
 
 def lowest(judged: FeatureSet, parts: Tensor) -> Count:

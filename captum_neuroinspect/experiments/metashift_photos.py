@@ -32,7 +32,7 @@ HOW_TO_GET = (
     f"expected (1) the published data: {SUBSETS} of "
     "https://github.com/Weixin-Liang/MetaShift (in dataset/meta_data/), and "
     "https://nlp.stanford.edu/data/gqa/images.zip (about 20 GB) unpacked in allImages/; or (2) "
-    "what MetaShift's generate_full_MetaShift.py writes: CLASS/CLASS(CONTEXT)/ID.jpg; or (3) photos "
+    "what its generate_full_MetaShift.py writes: CLASS/CLASS(CONTEXT)/ID.jpg; or (3) photos "
     "of your own: SCENARIO/CLASS/with_cue/ and SCENARIO/CLASS/without_cue/, such as "
     "dog(chair)/dog/with_cue/1.jpg, the second one only for the other classes"
 )

@@ -14,10 +14,10 @@ from captum_neuroinspect.experiments.experiment import (
     Cell,
     Experiment,
     Results,
-    Table,
+    ResultTable,
     over_scenarios,
 )
-from captum_neuroinspect.experiments.values import Estimate, as_json
+from captum_neuroinspect.experiments.values import MeanWithInterval, as_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ def page_of(
     experiment: Experiment,
     results: Results,
     identity: Mapping[str, Any],
-    tables: list[Table],
+    tables: list[ResultTable],
 ) -> str:
     """The page as Markdown."""
     seeds = sorted({part.seed for part in results})
@@ -73,9 +73,9 @@ def page_of(
     return "\n".join(lines)
 
 
-def markdown(table: Table) -> str:
+def markdown(table: ResultTable) -> str:
     """A table with a sentence on what its intervals are."""
-    estimates = [cell for row in table.rows for cell in row if isinstance(cell, Estimate)]
+    estimates = [cell for row in table.rows for cell in row if isinstance(cell, MeanWithInterval)]
     lines = [f"### {_text(table.title)}", ""]
     lines.append("| " + " | ".join(map(_text, table.columns)) + " |")
     lines.append("| --- |" + " --- |" * (len(table.columns) - 1))
@@ -120,7 +120,7 @@ def bars(experiment: Experiment, results: Results) -> Figure:
 
 
 def _json(
-    experiment: Experiment, results: Results, identity: Mapping[str, Any], tables: list[Table]
+    experiment: Experiment, results: Results, identity: Mapping[str, Any], tables: list[ResultTable]
 ) -> str:
     record = {
         "experiment": experiment.name,
@@ -142,12 +142,12 @@ def _json(
     return json.dumps(record, indent=1, allow_nan=False) + "\n"
 
 
-def _table_record(table: Table) -> dict[str, Any]:
+def _table_record(table: ResultTable) -> dict[str, Any]:
     return {
         "title": table.title,
         "columns": list(table.columns),
         "rows": [
-            [cell.as_dict() if isinstance(cell, Estimate) else cell for cell in row]
+            [cell.as_dict() if isinstance(cell, MeanWithInterval) else cell for cell in row]
             for row in table.rows
         ],
         "note": table.note,
@@ -163,7 +163,7 @@ def _lines(identity: Mapping[str, Any]) -> str:
 
 
 def _cell(cell: Cell, is_percent: bool) -> str:
-    if not isinstance(cell, Estimate):
+    if not isinstance(cell, MeanWithInterval):
         return _text(cell)
     if not math.isfinite(cell.mean):
         return "-"

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import head_tensors
-from captum_neuroinspect.experiments._photos import PhotoFiles
+from captum_neuroinspect.experiments._photos import ViewedPhotos
 from captum_neuroinspect.experiments.experiment import Experiment, Part
-from captum_neuroinspect.experiments.fine_tuning import Recipe, fine_tuned
+from captum_neuroinspect.experiments.fine_tuning import NetworkRecipe, fine_tuned
 from captum_neuroinspect.experiments.networks import (
     Network,
     files_identity,
@@ -92,9 +92,9 @@ class PhotoConfig:
             raise ValueError(f"trains={self.trains!r}, expected 'network' or 'head'")
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> NetworkRecipe:
         """Of the whole network's training."""
-        return Recipe(
+        return NetworkRecipe(
             self.n_epochs,
             self.batch_size,
             self.lr,
@@ -191,7 +191,7 @@ class PhotoExperiment(Experiment):
         digest = hashlib.sha256(text.encode()).hexdigest()[:_N_DIGITS]
         view = self._network.loaded.view
         train, validation = (
-            (PhotoFiles(one.paths, view), one.labels) for one in (few["train"], few["validation"])
+            (ViewedPhotos(one.paths, view), one.labels) for one in (few["train"], few["validation"])
         )
         return fine_tuned(
             self._load(),
@@ -209,7 +209,7 @@ class PhotoExperiment(Experiment):
     ) -> dict[str, FeatureSet]:
         pool = self._pool
         z = network.features(
-            f"{self.name}-{which}", PhotoFiles(pool, network.loaded.view), self._data_identity
+            f"{self.name}-{which}", ViewedPhotos(pool, network.loaded.view), self._data_identity
         )
         place = {path: i for i, path in enumerate(pool)}
         return {
@@ -227,7 +227,7 @@ def _head_of(network: Network, photo: Path) -> nn.Linear:
     """A copy of a trained network's decision layer, on the CPU."""
     loaded = network.loaded
     place = next(loaded.model.parameters()).device
-    image: Tensor = PhotoFiles([photo], loaded.view)[0][0][None]
+    image: Tensor = ViewedPhotos([photo], loaded.view)[0][0][None]
     own = find_head(loaded.model, loaded.preprocess(image.to(place)))
     weight, bias = head_tensors(own)
     head = nn.utils.skip_init(nn.Linear, own.in_features, own.out_features)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from captum_neuroinspect.experiments.experiment import Cell, Part, Results, Table
+from captum_neuroinspect.experiments.experiment import Cell, Part, Results, ResultTable
 
 _NOTE = (
     "Ranked by the paper's votes. To choose by eye, look at the first ones with `neuroinspect "
@@ -12,7 +12,7 @@ _NOTE = (
 )
 
 
-def neuron_table(results: Results, target: Callable[[Part], str] | None = None) -> Table:
+def neuron_table(results: Results, target: Callable[[Part], str] | None = None) -> ResultTable:
     """The ranked neurons of each part, and those that were edited.
 
     Args:
@@ -25,4 +25,4 @@ def neuron_table(results: Results, target: Callable[[Part], str] | None = None) 
         mine: tuple[Cell, ...] = (str(part), ", ".join(numbers["edited"]), ranked)
         rows.append(mine if target is None else (mine[0], target(part), *mine[1:]))
     columns = ("part", *(() if target is None else ("class",)), "edited", "ranked first")
-    return Table("Neurons", columns, tuple(rows), _NOTE)
+    return ResultTable("Neurons", columns, tuple(rows), _NOTE)

@@ -30,7 +30,7 @@ class Count(NamedTuple):
         return self.right / self.of if self.of else math.nan
 
 
-class Change(NamedTuple):
+class ShareChange(NamedTuple):
     """What an edit changed on photos: the difference of two shares of the same photos.
 
     Attributes:
@@ -49,13 +49,13 @@ class Change(NamedTuple):
         return (self.gained - self.lost) / self.of if self.of else math.nan
 
 
-Value: TypeAlias = float | Count | Change
+Value: TypeAlias = float | Count | ShareChange
 # Row (such as a method) -> measure -> value: what one part of an experiment found.
 Numbers: TypeAlias = Mapping[str, Mapping[str, Value]]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MeanWithInterval:
     """A mean with an interval of 95 %, and what both rest on.
 
     Attributes:
@@ -82,7 +82,7 @@ class Estimate:
         return record
 
 
-def estimate(values: Iterable[Value]) -> Estimate:
+def mean_with_interval(values: Iterable[Value]) -> MeanWithInterval:
     """The mean of one value a seed, with its interval.
 
     Of two values and more Student's t over them. Of one: its photos are drawn again 10,000 times
@@ -93,35 +93,35 @@ def estimate(values: Iterable[Value]) -> Estimate:
 
     Examples::
 
-        >>> found = estimate([0.2, 0.4])
+        >>> found = mean_with_interval([0.2, 0.4])
         >>> round(found.mean, 2), round(found.low, 2), round(found.high, 2), found.basis
         (0.3, -0.97, 1.57, 't')
-        >>> estimate([Count(5, 10)]).basis, estimate([0.5]).basis
+        >>> mean_with_interval([Count(5, 10)]).basis, mean_with_interval([0.5]).basis
         ('bootstrap', 'none')
     """
     known = [one for one in values if not math.isnan(number(one))]
     if not known:
-        return Estimate(math.nan, n=0)
+        return MeanWithInterval(math.nan, n=0)
     numbers = [number(one) for one in known]
     mean = sum(numbers) / len(numbers)
-    n_photos = min((one.of for one in known if isinstance(one, Count | Change)), default=0)
+    n_photos = min((one.of for one in known if isinstance(one, Count | ShareChange)), default=0)
     if len(known) > 1:
         half = _half_width(numbers)
-        return Estimate(mean, mean - half, mean + half, len(known), n_photos, "t")
-    if isinstance(known[0], Count | Change):
+        return MeanWithInterval(mean, mean - half, mean + half, len(known), n_photos, "t")
+    if isinstance(known[0], Count | ShareChange):
         low, high = _bootstrap(known[0])
-        return Estimate(mean, low, high, 1, n_photos, "bootstrap")
-    return Estimate(mean)
+        return MeanWithInterval(mean, low, high, 1, n_photos, "bootstrap")
+    return MeanWithInterval(mean)
 
 
 def number(value: Value) -> float:
     """A value as a plain number."""
-    return value.value if isinstance(value, Count | Change) else float(value)
+    return value.value if isinstance(value, Count | ShareChange) else float(value)
 
 
 def as_json(value: Value) -> float | list[int] | None:
     """Two or three whole numbers for a share or a change; ``None`` for NaN."""
-    if isinstance(value, Count | Change):
+    if isinstance(value, Count | ShareChange):
         return list(value)
     return float(value) if math.isfinite(value) else None
 
@@ -142,7 +142,7 @@ def from_json(value: Any) -> Value:
     if isinstance(value, float | int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, list) and len(value) in (2, 3) and all(type(i) is int for i in value):
-        return Count(*value) if len(value) == 2 else Change(*value)
+        return Count(*value) if len(value) == 2 else ShareChange(*value)
     raise ValueError(f"{value!r} is no number, share or change")
 
 
@@ -153,7 +153,7 @@ def _half_width(numbers: Sequence[float]) -> float:
     return spread * float(student.ppf((1 + _CONFIDENCE) / 2, len(numbers) - 1))
 
 
-def _bootstrap(value: Count | Change) -> tuple[float, float]:
+def _bootstrap(value: Count | ShareChange) -> tuple[float, float]:
     rng = np.random.default_rng(0)
     if isinstance(value, Count):
         drawn = rng.binomial(value.of, value.value, _N_DRAWS) / value.of

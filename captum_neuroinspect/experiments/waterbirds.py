@@ -19,7 +19,7 @@ from captum_neuroinspect.edit.baselines import (
     JustTrainTwice,
 )
 from captum_neuroinspect.experiments.blame import voted_neurons
-from captum_neuroinspect.experiments.experiment import Part, Results, Table
+from captum_neuroinspect.experiments.experiment import Part, Results, ResultTable
 from captum_neuroinspect.experiments.judging import (
     Fit,
     count,
@@ -191,7 +191,7 @@ class WaterbirdsExperiment(PhotoExperiment):
             ),
         ).head
 
-    def tables(self, results: Results) -> list[Table]:
+    def tables(self, results: Results) -> list[ResultTable]:
         return [*super().tables(results), neuron_table(results)]
 
     def notes(self) -> list[str]:
@@ -206,7 +206,7 @@ class WaterbirdsExperiment(PhotoExperiment):
             found.insert(0, "The decision layer alone was trained; the paper trains the network.")
         return found
 
-    def published(self) -> Table:
+    def published(self) -> ResultTable:
         rows = (
             ("ERM", "91.73", "79.83", "66.04"),
             ("ERM+DISC", "89.78", "89.38", "83.64"),
@@ -214,4 +214,4 @@ class WaterbirdsExperiment(PhotoExperiment):
             ("ERM+Ours", "91.35", "81.31", "68.38"),
             ("ERM+Ours (C)", "90.65", "83.88", "72.43"),
         )
-        return Table("Table III: ResNet-50, in %", ("", _ALL, _CLASS, _GROUP), rows)
+        return ResultTable("Table III: ResNet-50, in %", ("", _ALL, _CLASS, _GROUP), rows)

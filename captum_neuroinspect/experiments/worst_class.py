@@ -22,7 +22,7 @@ from captum_neuroinspect.edit.baselines import (
 from captum_neuroinspect.experiments._photos import folders_of_photos
 from captum_neuroinspect.experiments.blame import contrasted_neurons, voted_neurons
 from captum_neuroinspect.experiments.downloads import Archive, ensure
-from captum_neuroinspect.experiments.experiment import Part, Results, Table
+from captum_neuroinspect.experiments.experiment import Part, Results, ResultTable
 from captum_neuroinspect.experiments.judging import (
     Fit,
     change,
@@ -168,7 +168,7 @@ class WorstClassExperiment(PhotoExperiment):
             ),
         ).head
 
-    def tables(self, results: Results) -> list[Table]:
+    def tables(self, results: Results) -> list[ResultTable]:
         names = self.class_names
 
         def target(part: Part) -> str:
@@ -192,7 +192,7 @@ class WorstClassExperiment(PhotoExperiment):
             )
         return found
 
-    def published(self) -> Table:
+    def published(self) -> ResultTable:
         rows = (
             ("Original", "33.33", "84.66", "33.33 (3)", "43.2", "82.65", "43.2 (93)"),
             ("Class weighting", "33.33", "84.72", "33.33 (3)", "53.6", "82.99", "53.6 (93)"),
@@ -205,7 +205,9 @@ class WorstClassExperiment(PhotoExperiment):
             *(f"Flowers102: {one}" for one in of_each),
             *(f"Food101: {one}" for one in of_each),
         )
-        return Table("Table IV: ResNet-50, in %; the index of the class in brackets", columns, rows)
+        return ResultTable(
+            "Table IV: ResNet-50, in %; the index of the class in brackets", columns, rows
+        )
 
 
 _FLOWERS = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
