@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from captum_neuroinspect.experiments.experiment import Part, Results, Setup, Table, values_of
+from captum_neuroinspect.experiments.experiment import Part, Results, ResultTable, Setup, values_of
 from captum_neuroinspect.experiments.illusion_draws import (
     GROUP,
     Draw,
@@ -76,7 +76,7 @@ class HumanProxyExperiment(IllusionExperiment):
         pictures = [self.rendered(part, row).images for row in rows]
         judge = next(one for one in self.networks.judges if not one.is_guide)
         classes = rows[0].draw.classes
-        chosen = choices([judge.judge.look(one).logits for one in pictures], classes)
+        chosen = choices([judge.look(one).logits for one in pictures], classes)
         return {
             row.title: {f"{judge.name} chooses it": count(chosen == place), **found[row.title]}
             for place, row in enumerate(rows)
@@ -93,14 +93,14 @@ class HumanProxyExperiment(IllusionExperiment):
             "paper's 20 questions for people.",
         ]
 
-    def published(self) -> Table:
+    def published(self) -> ResultTable:
         rows = (
             ("20 non-practitioners", "17.42", "39.89", "42.70"),
             ("8 practitioners", "3.75", "16.25", "80.0"),
         )
-        return Table("Table I, selected, %", ("", FV, NO_CLIP, GUIDED), rows)
+        return ResultTable("Table I, selected, %", ("", FV, NO_CLIP, GUIDED), rows)
 
-    def tables(self, results: Results) -> list[Table]:
+    def tables(self, results: Results) -> list[ResultTable]:
         return [*super().tables(results), self._pairs(results)]
 
     def ask(self, page: Path, key: Path, seed: int) -> QuestionnaireKey:
@@ -132,7 +132,7 @@ class HumanProxyExperiment(IllusionExperiment):
     def _n_questions(self) -> int:
         return min(self.config.n_questions, self.networks.head.out_features)
 
-    def _pairs(self, results: Results) -> Table:
+    def _pairs(self, results: Results) -> ResultTable:
         """Which of two ways the judge chooses more often, with the exact sign test."""
         from scipy.stats import binomtest
 
@@ -145,7 +145,7 @@ class HumanProxyExperiment(IllusionExperiment):
             p = binomtest(n[first], both).pvalue if both else 1.0
             rows.append((f"{first} : {second}", f"{n[first]} : {n[second]}", f"{p:.2g}"))
         note = "Exact sign test, two-sided, of the choices; four pairs of a class are alike."
-        return Table("Chosen, two by two", ("", "choices", "p"), tuple(rows), note)
+        return ResultTable("Chosen, two by two", ("", "choices", "p"), tuple(rows), note)
 
 
 def choices(logits: Sequence[Tensor], classes: Sequence[int]) -> Tensor:

@@ -20,7 +20,7 @@ from captum_neuroinspect.experiments.experiment import (
     Experiment,
     Part,
     Results,
-    Table,
+    ResultTable,
     scenarios_of,
     settings_of,
     values_of,
@@ -32,7 +32,7 @@ from captum_neuroinspect.experiments.illusion_networks import (
     NamedJudge,
     illusion_networks,
 )
-from captum_neuroinspect.experiments.values import Count, Numbers, Value, estimate
+from captum_neuroinspect.experiments.values import Count, Numbers, Value, mean_with_interval
 from captum_neuroinspect.optvis import IllusionOptions, Illusions
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class IllusionExperiment(Experiment):
             "inspected, guided by EfficientNet-Lite2 with MiniLM in place of CLIP.",
         ]
 
-    def tables(self, results: Results) -> list[Table]:
+    def tables(self, results: Results) -> list[ResultTable]:
         return [self._table(results, scenario) for scenario in scenarios_of(results)]
 
     def figure(self, results: Results) -> Figure:
@@ -181,7 +181,7 @@ class IllusionExperiment(Experiment):
     def _about(self, part: Part) -> dict[str, Any]:
         return self.networks_of(part).identity()
 
-    def _table(self, results: Results, scenario: str) -> Table:
+    def _table(self, results: Results, scenario: str) -> ResultTable:
         mine = [numbers for part, numbers in results.items() if part.scenario == scenario]
         rows = list(dict.fromkeys(row for numbers in mine for row in numbers))
         measures = tuple(dict.fromkeys(m for one in mine for row in one.values() for m in row))
@@ -189,7 +189,9 @@ class IllusionExperiment(Experiment):
             (row, *(pooled(values_of(mine, row, measure)) for measure in measures)) for row in rows
         )
         title = f"{self.source}: {scenario}" if scenario else self.source
-        return Table(title, ("", *measures), cells, f"{_SHARES} {_ACTIVATION}", is_percent=False)
+        return ResultTable(
+            title, ("", *measures), cells, f"{_SHARES} {_ACTIVATION}", is_percent=False
+        )
 
 
 def numbers_of(networks: IllusionNetworks, row: PictureRow, found: Illusions) -> dict[str, Value]:
@@ -210,7 +212,7 @@ def verdicts(judge: NamedJudge, row: PictureRow, found: Illusions) -> dict[str, 
     """Whether a judge sees the classes, and tells the neurons; nothing of what it guided."""
     if judge.is_guide and found.similarities is not None:
         return {}
-    seen = judge.judge.look(found.images)
+    seen = judge.look(found.images)
     right = seen.logits.argmax(1) == torch.tensor(row.draw.classes)
     told: dict[str, Value] = {f"{judge.name} sees the class": count(right)}
     if row.has_groups:
@@ -228,7 +230,7 @@ def pooled(values: Sequence[Value]) -> Cell:
     """A cell of one measure: shares of all seeds together, other numbers as a mean over seeds."""
     counts = [value for value in values if isinstance(value, Count)]
     if not counts:
-        return estimate(values)
+        return mean_with_interval(values)
     right, of = (sum(one[place] for one in counts) for place in (0, 1))
     low, high = share_interval(right, of)
     return f"{right} of {of}, {right / of:.0%} ({low:.0%} to {high:.0%})" if of else ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,9 +15,9 @@ from captum_neuroinspect._core.kept_file import read_kept, write_kept
 from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect.encoders import ImageTextEncoder, LabelSpaceEncoder
 from captum_neuroinspect.experiments.experiment import Setup
-from captum_neuroinspect.experiments.illusion_judges import IllusionJudge, shown
+from captum_neuroinspect.experiments.illusion_judges import IllusionJudge, resized, shown
 from captum_neuroinspect.experiments.packaged_photos import crops_of_packaged_photos
-from captum_neuroinspect.features import find_head
+from captum_neuroinspect.features import FeatureSet, find_head
 from captum_neuroinspect.models import imagenet_class_names, load_model
 
 TINY, REAL = "tiny", "real"
@@ -41,13 +42,27 @@ class NamedJudge:
 
     Attributes:
         name: as the tables call it.
-        judge: what it says.
+        network: it; takes images in 0..1.
+        size: pixels at which it looks, or ``None`` for those of the images.
         is_guide: whether it guides illusions: then it does not judge those that it guided.
+        of_neurons: makes the judge of neurons, which takes features of all photos, when it is
+            asked for.
     """
 
     name: str
-    judge: IllusionJudge
-    is_guide: bool = False
+    network: nn.Module
+    size: int | None
+    is_guide: bool
+    of_neurons: Callable[[], IllusionJudge]
+
+    def look(self, images: Tensor) -> FeatureSet:
+        """What it finds in images ``(N, 3, H, W)``."""
+        return shown(self.network, resized(images, self.size))
+
+    @cached_property
+    def judge(self) -> IllusionJudge:
+        """What tells neurons."""
+        return self.of_neurons()
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +93,7 @@ class IllusionNetworks:
 
     def identity(self) -> dict[str, Any]:
         """For the digest of a part: all that can change a number."""
-        networks = {one.name: backbone_fingerprint(one.judge.network) for one in self.judges}
+        networks = {one.name: backbone_fingerprint(one.network) for one in self.judges}
         return {
             "model": self.name,
             "network": backbone_fingerprint(self.model),
@@ -107,29 +122,33 @@ def illusion_networks(setup: Setup, which: str, size: int) -> IllusionNetworks:
     return _real_networks(setup, size)
 
 
-def judged_by(
-    model: nn.Module,
+def named_judge(
+    name: str,
+    network: nn.Module,
+    size: int | None,
+    is_guide: bool,
     head: nn.Linear,
-    photos: Tensor,
-    judges: Sequence[tuple[str, nn.Module, int | None, bool]],
-    kept: Callable[[nn.Module], Tensor],
-) -> tuple[Tensor, tuple[NamedJudge, ...]]:
-    """How strongly neurons answer to photos, and judges that know the same photos.
+    ours: Tensor,
+    theirs: Callable[[], Tensor],
+) -> NamedJudge:
+    """A judge that knows how the inspected network's units and its own answer to photos.
 
     Args:
-        model: the inspected network.
-        head: its decision layer.
-        photos: ``(N, 3, H, W)``.
-        judges: name, network, pixels at which it looks (``None``: as images are), and whether
-            it guides.
-        kept: gives the features ``(N, F)`` of a network for these photos.
+        name: as the tables call it.
+        network: it.
+        size: pixels at which it looks, or ``None``.
+        is_guide: whether it guides.
+        head: of the inspected network.
+        ours: features ``(N, F)`` of the inspected network for the photos.
+        theirs: gives those of ``network``, when they are needed.
     """
-    ours = kept(model)
-    named = tuple(
-        NamedJudge(name, IllusionJudge(network, ours, kept(network), head, side), is_guide)
-        for name, network, side, is_guide in judges
+    return NamedJudge(
+        name,
+        network,
+        size,
+        is_guide,
+        lambda: IllusionJudge(network, ours, theirs(), head, size),
     )
-    return strongest(ours), named
 
 
 def strongest(features: Tensor) -> Tensor:
@@ -192,15 +211,17 @@ def tiny_networks(setup: Setup) -> IllusionNetworks:
         return torch.tensor([[float(name in text) for name in names] for text in texts])
 
     guide = LabelSpaceEncoder(tiny_network(2), names, embed)
-    natural, judges = judged_by(
-        model,
-        head,
-        photos,
-        [("Lite1", tiny_network(1), None, False), ("Lite2", guide.network, None, True)],
-        lambda network: shown(network, photos).features,
-    )
+    ours = shown(model, photos).features
+
+    def judge(name: str, network: nn.Module, is_guide: bool) -> NamedJudge:
+        def theirs() -> Tensor:
+            return shown(network, photos).features
+
+        return named_judge(name, network, None, is_guide, head, ours, theirs)
+
+    judges = judge("Lite1", tiny_network(1), False), judge("Lite2", guide.network, True)
     return IllusionNetworks(
-        *("networks of one layer", model, head, names, guide, judges, natural, photos),
+        *("networks of one layer", model, head, names, guide, judges, strongest(ours), photos),
         "Networks of one layer that know six colours stand for all: the numbers mean nothing.",
     )
 
@@ -223,15 +244,19 @@ def _real_networks(setup: Setup, size: int) -> IllusionNetworks:
     photos = crops_of_packaged_photos()
     guide = LabelSpaceEncoder.pretrained(image_size=size).softened()
     guide.network.to(device)
+    ours = _kept_features(setup, model, photos)
+
+    def judge(number: int, network: nn.Module, is_guide: bool) -> NamedJudge:
+        def theirs() -> Tensor:
+            return _kept_features(setup, network, photos)
+
+        return named_judge(f"Lite{number}", network, _SIDES[number], is_guide, head, ours, theirs)
+
     first = load_model("lite:1", device=device).on_pixels()
-    natural, judges = judged_by(
-        model,
-        head,
-        photos,
-        [("Lite1", first, _SIDES[1], False), ("Lite2", guide.network, _SIDES[2], True)],
-        lambda network: _kept_features(setup, network, photos),
+    judges = judge(1, first, False), judge(2, guide.network, True)
+    return IllusionNetworks(
+        *(loaded.spec, model, head, tuple(names), guide, judges, strongest(ours), photos)
     )
-    return IllusionNetworks(loaded.spec, model, head, tuple(names), guide, judges, natural, photos)
 
 
 def _kept_features(setup: Setup, network: nn.Module, photos: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from captum_neuroinspect.experiments.experiment import Part, Table
+from captum_neuroinspect.experiments.experiment import Part, ResultTable
 from captum_neuroinspect.experiments.illusion_draws import strongest_pairs
 from captum_neuroinspect.experiments.illusion_experiment import (
     QUICK,
@@ -58,7 +58,7 @@ class IterationsExperiment(IllusionExperiment):
             *(PictureRow(f"{n} steps", draw, {**shared, "n_steps": n}) for n in self.config.steps),
         ]
 
-    def published(self) -> Table:
+    def published(self) -> ResultTable:
         rows = (
             ("another visualization, its name lost in the text at hand", "-", "25.21", "-"),
             ("CLIP-Illusion", "300", "30.58", "12.33 s"),
@@ -68,7 +68,7 @@ class IterationsExperiment(IllusionExperiment):
         )
         columns = ("visualization", "iterations", "average activation", "average time")
         note = "ResNet-18 on an A6000; activations of another network cannot be compared in size."
-        return Table("Table V", columns, rows, note)
+        return ResultTable("Table V", columns, rows, note)
 
     def _alone(self) -> dict[str, object]:
         return {"is_neuron_alone": True, "n_steps": self.config.steps[-1]}

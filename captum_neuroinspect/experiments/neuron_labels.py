@@ -20,7 +20,7 @@ from captum_neuroinspect.describe import (
     phrase_scores,
 )
 from captum_neuroinspect.encoders import LabelSpaceEncoder
-from captum_neuroinspect.experiments.experiment import Part, Results, Table
+from captum_neuroinspect.experiments.experiment import Part, Results, ResultTable
 from captum_neuroinspect.experiments.illusion_draws import Draw
 from captum_neuroinspect.experiments.illusion_experiment import (
     QUICK,
@@ -109,7 +109,7 @@ class NeuronLabelsExperiment(IllusionExperiment):
         neurons, classes = self._neurons()
         return [PictureRow("CLIP-Illusion", Draw(part.seed, neurons, classes), self.guided(part))]
 
-    def tables(self, results: Results) -> list[Table]:
+    def tables(self, results: Results) -> list[ResultTable]:
         everything = torch.arange(len(self._photos))
         neurons, classes = self._neurons()
         activations = self._seen.features[:, neurons]
@@ -130,8 +130,8 @@ class NeuronLabelsExperiment(IllusionExperiment):
         known = self.scenario_table(results, "")
         title = f"Logits of {len(self._known_units()[0])} classes, named by their class"
         return [
-            Table(title, known.columns, known.rows, _DRAWS),
-            Table("Neurons", columns, rows, note, is_percent=False),
+            ResultTable(title, known.columns, known.rows, _DRAWS),
+            ResultTable("Neurons", columns, rows, note, is_percent=False),
         ]
 
     def notes(self) -> list[str]:

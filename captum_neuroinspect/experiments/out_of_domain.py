@@ -26,11 +26,12 @@ from captum_neuroinspect.experiments.illusion_experiment import (
     IllusionExperiment,
     PictureRow,
 )
-from captum_neuroinspect.experiments.illusion_judges import IllusionJudge, shown
+from captum_neuroinspect.experiments.illusion_judges import shown
 from captum_neuroinspect.experiments.illusion_networks import (
     TINY,
     IllusionNetworks,
     NamedJudge,
+    named_judge,
     strongest,
 )
 from captum_neuroinspect.experiments.packaged_photos import folder_photos
@@ -126,15 +127,20 @@ def elsewhere(known: IllusionNetworks, data: _OtherData) -> IllusionNetworks:
     model, head, share, ours = _with_new_head(known.model, data)
     judges, shares = [], [f"accuracy of the inspected decision layer {share:.0%}"]
     for one in known.judges:
-        network, _, right, theirs = _with_new_head(one.judge.network, data)
-        judge = IllusionJudge(network, ours, theirs, head, one.judge.size)
-        judges.append(NamedJudge(one.name, judge, one.is_guide))
+        network, _, right, theirs = _with_new_head(one.network, data)
+        judges.append(_judge(one, network, head, ours, theirs))
         shares.append(f"of {one.name}'s {right:.0%}")
     remark = f"{', '.join(shares)}, on the photos that chose the epoch. {known.remark}".strip()
     return IllusionNetworks(
         *(known.name, model, head, data.class_names, known.guide, tuple(judges)),
         *(strongest(ours), data.train[0], remark[0].upper() + remark[1:]),
     )
+
+
+def _judge(
+    like: NamedJudge, network: nn.Module, head: nn.Linear, ours: Tensor, theirs: Tensor
+) -> NamedJudge:
+    return named_judge(like.name, network, like.size, like.is_guide, head, ours, lambda: theirs)
 
 
 def _with_new_head(
