@@ -40,7 +40,10 @@ from captum_neuroinspect.optvis import Illusions
 from captum_neuroinspect.photos import Photos
 
 runner = CliRunner()
-COMMANDS = ("demo", "inspect", "describe", "edit", "report", "visualize", "doctor")
+COMMANDS = (
+    *("demo", "inspect", "describe", "edit", "report", "visualize", "doctor"),
+    *("questionnaire", "answers"),
+)
 
 
 def _run(*arguments: object) -> Result:

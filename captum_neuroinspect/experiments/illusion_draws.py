@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from captum_neuroinspect import render_illusions
-from captum_neuroinspect.optvis import Illusions
+from captum_neuroinspect.optvis import Illusions, neurons_of_classes, render_illusions
 
 GROUP = 4  # neurons of one class
 N_CANDIDATES = 20  # a class's neurons are drawn from those with the largest weights
@@ -43,9 +42,17 @@ def draw_pairs(head: nn.Linear, n_pairs: int, seed: int) -> Draw:
     rng = torch.Generator().manual_seed(seed)
     neurons, classes = [], []
     for label in torch.randperm(head.out_features, generator=rng)[: n_pairs // GROUP].tolist():
-        best = head.weight[label].topk(N_CANDIDATES).indices
-        neurons += best[torch.randperm(N_CANDIDATES, generator=rng)[:GROUP]].tolist()
+        best = head.weight[label].topk(min(N_CANDIDATES, head.in_features)).indices
+        neurons += best[torch.randperm(len(best), generator=rng)[:GROUP]].tolist()
         classes += [label] * GROUP
+    return Draw(seed, neurons, classes)
+
+
+def strongest_pairs(head: nn.Linear, n: int, seed: int) -> Draw:
+    """Classes at random, each with the neuron of its largest weight."""
+    order = torch.randperm(head.out_features, generator=torch.Generator().manual_seed(seed))
+    classes = order[:n].tolist()
+    neurons, _ = neurons_of_classes(head, classes, n=1)
     return Draw(seed, neurons, classes)
 
 
@@ -58,6 +65,14 @@ def rendered(
     **arguments: Any,
 ) -> Illusions:
     """The illusions of a draw; what ``folder`` already has is read from there.
+
+    Args:
+        model: whose neurons are shown.
+        draw: the pairs, and the seed.
+        folder: that keeps finished illusions, or ``None``.
+        name: of the row; part of a file's name.
+        is_neuron_alone: without the classes.
+        arguments: of :func:`~captum_neuroinspect.render_illusions`.
 
     ``settings`` of the result say how many seconds and seconds of the processor they took, when
     they were rendered.

@@ -1,0 +1,68 @@
+"""``neuroinspect questionnaire``: pictures for people, blind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from captum_neuroinspect.inspection.commands import _shared_options as options
+from captum_neuroinspect.inspection.commands._output import finish, safely
+
+
+def questionnaire(
+    out: Annotated[
+        Path,
+        typer.Option(parser=options.user_path, metavar="FOLDER", help="Where to write."),
+    ] = Path("questionnaire"),
+    questions: Annotated[int, typer.Option(min=1, help="Random classes, one question each.")] = 20,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Optimisation steps; 0: those of the options.")
+    ] = 0,
+    size: Annotated[int, typer.Option(min=32, help="Pixels a side of the pictures.")] = 224,
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper/--package",
+            help="The authors' options of illusions, or the defaults of this package.",
+        ),
+    ] = True,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A small version, to see that everything works.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Another model with ImageNet's classes, as in `neuroinspect inspect`."),
+    ] = None,
+    weights: options.Weights = None,
+    seed: options.Seed = 0,
+    device: options.Device = "cpu",
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Make the paper's Table I for people: a blind questionnaire in one HTML file.
+
+    Renders a neuron of each of some random classes alone (FV), in its class, and guided by the
+    encoder. Writes OUT/questionnaire.html, which is sent to participants and works without a
+    network, and OUT/key/questionnaire-key.json, which says which picture is which and is not.
+    Give the CSV files that they send back to `neuroinspect answers`.
+    """
+    with safely(debug):
+        from captum_neuroinspect.experiments import Setup
+        from captum_neuroinspect.experiments.human_proxy import make_questionnaire
+
+        options_of = "paper" if paper else "package"
+        asked = {"n_questions": questions, "n_steps": steps, "size": size, "options": options_of}
+        setup = Setup(out, model=model, weights=weights, device=device)
+        page, key, made = make_questionnaire(
+            setup, seed=seed, quick=quick, settings=None if quick else asked
+        )
+        record = {"page": str(page), "key": str(key), "questions": len(made.rows)}
+        finish(
+            record,
+            f"{len(made.rows)} questions.\nSend {page} to participants.\nKeep {key}: it says "
+            f"which picture is which.\nRead their answers with\n  neuroinspect answers {key} "
+            "answers-*.csv",
+            as_json=as_json,
+        )
