@@ -81,9 +81,8 @@ def cells(scores: Tensor, classes: list[int], names: list[str], words: list[str]
     return [interval(first), interval(five), interval(of_drawn)]
 
 
-def from_photos(keep: Path, neurons: list[int], texts: Tensor) -> Tensor:
+def from_photos(kept: dict[str, Tensor], neurons: list[int], texts: Tensor) -> Tensor:
     """``(J, P)`` correlations of the phrases with the neurons on photos."""
-    kept = load_file(keep)
     concepts = standardised(kept["embeddings"] @ texts.T)
     return strengths(kept["features0"][:, neurons]).T @ concepts / len(concepts)
 
@@ -99,10 +98,10 @@ def likeness(scores: Tensor, photos: Tensor | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--neurons", type=int, default=6)
+    parser.add_argument("--neurons", type=int, default=5)
     parser.add_argument("--classes", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--size", type=int, default=128, help="pixels")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--size", type=int, default=96, help="pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="numbers of photos, with features of Lite0")
     options = parser.parse_args()
@@ -110,7 +109,10 @@ def main() -> None:
     neurons, classes = drawn(options.neurons, options.classes, options.seed)
     encoder = LabelSpaceEncoder.pretrained(image_size=options.size)
     words = list(word_list(class_names=list(dict.fromkeys(names))))
-    texts = embed_phrases(words, encoder, TEMPLATES, progress=False)
+    kept = {} if options.keep is None else load_file(options.keep)
+    texts = kept.get("texts")
+    if texts is None:
+        texts = embed_phrases(words, encoder, TEMPLATES, progress=False)
     model = load_efficientnet_lite(0)
     pairs = [(j, c) for j in neurons for c in classes]
 
@@ -132,7 +134,7 @@ def main() -> None:
         found = found.view(len(neurons), -1, len(words))
         return found.expand(-1, len(classes), -1)
 
-    photos = None if options.keep is None else from_photos(options.keep, neurons, texts)
+    photos = from_photos(kept, neurons, texts) if kept else None
     n = len(pairs)
     print(f"{n} pairs of {len(neurons)} neurons and {len(classes)} classes, {options.size} px, ")
     print(f"{options.steps} steps, {len(words)} phrases; chance among the drawn classes: ", end="")
