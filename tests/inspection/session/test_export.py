@@ -10,14 +10,14 @@ from helpers import left_unchanged
 from PIL import Image
 from session_examples import SIZE, loaded
 
-from captum_neuroinspect.describe import UnitDescription, UnitDescriptions
+from captum_neuroinspect.describe import Descriptions, UnitDescription
 
 
 @pytest.mark.parametrize("table", ["csv", "parquet"])
 def test_a_session_exports_its_findings(table: str, tmp_path) -> None:
     made = loaded()
     found = made.explain(0)
-    made.descriptions = UnitDescriptions([UnitDescription(3, ("=red",), (0.5,), is_certain=True)])
+    made.descriptions = Descriptions([UnitDescription(3, ("=red",), (0.5,), is_certain=True)])
     with left_unchanged(made.model.model):
         written = made.export(tmp_path / "out", table=table, fiftyone=table == "csv")
     read = pd.read_csv if table == "csv" else pd.read_parquet
