@@ -205,7 +205,12 @@ def bank_from_cavs(
         row = of_vector(vector, intercept, shown, absent, shown, absent)
         rows.append(row | {"n_photos": torch.tensor(len(shown))} | accuracy)
     columns = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
-    return ConceptBank(names=features.names, method="Captum's CAV", **columns)
+    return ConceptBank(
+        names=features.names,
+        method="Captum's CAV",
+        backbone_fingerprint=features.backbone_fingerprint,
+        **columns,
+    )
 
 
 def _by_name(

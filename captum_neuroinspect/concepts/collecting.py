@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from captum_neuroinspect.concepts.concept_features import ConceptFeatures
 from captum_neuroinspect.concepts.concept_photos import ConceptPhotos, Images
@@ -31,7 +32,7 @@ def collect_concepts(
         photos: concept photos; or a folder, as :meth:`ConceptPhotos.of_folder` reads it.
         head: the decision layer; found by itself when not given.
         batch_size: images a pass; ``None``: 8 on a CPU, else 64.
-        progress: show a bar a set.
+        progress: show a bar.
 
     Raises:
         OSError: when there is no such folder.
@@ -53,15 +54,20 @@ def collect_concepts(
     if not isinstance(photos, ConceptPhotos):
         raise TypeError(f"photos is {type(photos).__name__}, expected ConceptPhotos or a folder")
     known: dict[int, Tensor] = {}
-    for images in (*photos.shown, *photos.counterparts):
-        if id(images) not in known:
-            known[id(images)] = collect_features(
-                model, _Unlabelled(images), head, batch_size=batch_size, progress=progress
-            ).features
+    sets = {id(images): images for images in (*photos.shown, *photos.counterparts)}
+    n_photos = sum(map(len, sets.values()))
+    with tqdm(total=n_photos, desc="concepts", disable=not progress, unit="photo") as bar:
+        for key, images in sets.items():
+            found = collect_features(
+                model, _Unlabelled(images), head, batch_size=batch_size, progress=False
+            )
+            known[key] = found.features
+            bar.update(len(images))
     return ConceptFeatures(
         photos.names,
         tuple(known[id(images)] for images in photos.shown),
         tuple(known[id(images)] for images in photos.counterparts),
+        found.backbone_fingerprint,
     )
 
 

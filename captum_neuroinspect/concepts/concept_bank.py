@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from captum_neuroinspect._core.blocks import all_finite
 from captum_neuroinspect._core.kept_file import read_kept, reading, write_kept
+from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect.attr.direction import Direction
 from captum_neuroinspect.concepts.concept_features import checked_names
@@ -39,6 +40,7 @@ class ConceptBank:
             there are as many counterparts.
         n_photos: ``(P,)`` photos that showed the concept, with those held out.
         method: what fitted it, such as ``"FastCAV"``.
+        backbone_fingerprint: names the weights whose features it is of; ``None`` when unknown.
 
     Raises:
         TypeError: when a field is no tensor.
@@ -66,6 +68,7 @@ class ConceptBank:
     accuracy: Tensor
     n_photos: Tensor
     method: str = "given"
+    backbone_fingerprint: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", checked_names(self.names))
@@ -163,12 +166,13 @@ class ConceptBank:
         names = tuple(names)
         rows = torch.tensor([self.row(name) for name in names], dtype=torch.int64)
         chosen = {name: getattr(self, name)[rows] for name in _TENSORS}
-        return ConceptBank(names=names, method=self.method, **chosen)
+        return replace(self, names=names, **chosen)
 
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file."""
         tensors = {name: getattr(self, name) for name in _TENSORS}
-        return write_kept(path, _KIND, tensors, {"names": self.names, "method": self.method})
+        record = {name: getattr(self, name) for name in _RECORD}
+        return write_kept(path, _KIND, tensors, record)
 
     @classmethod
     def load(cls, path: str | Path) -> ConceptBank:
@@ -181,7 +185,10 @@ class ConceptBank:
         tensors, record = read_kept(path, _KIND)
         with reading(path, _KIND):
             found: dict[str, Any] = {name: tensors[name] for name in _TENSORS}
-            return cls(names=tuple(record["names"]), method=str(record["method"]), **found)
+            record["names"] = tuple(record["names"])
+            check_kinds(record, cls)
+            return cls(**{name: record[name] for name in _RECORD}, **found)
 
 
-_TENSORS = tuple(f.name for f in fields(ConceptBank) if f.name not in ("names", "method"))
+_RECORD = ("names", "method", "backbone_fingerprint")
+_TENSORS = tuple(f.name for f in fields(ConceptBank) if f.name not in _RECORD)

@@ -179,8 +179,8 @@ def concept_counterfactual(
 
     Raises:
         TypeError: for a bank, mistakes, head or options of another kind.
-        ValueError: for no mistakes, multi-hot labels, a head of one output, or features of another
-            number than the bank's or the head's.
+        ValueError: for no mistakes, multi-hot labels, a head of one output, features of another
+            number than the bank's or the head's, or of another backbone than the bank's.
 
     Examples::
 
@@ -286,6 +286,12 @@ def _check(bank: object, mistakes: object, head: object, options: object) -> Non
     if layer.out_features < 2:
         raise ValueError("the head has one output, expected one a class")
     bank.check_features(mistakes.features)
+    backbones = bank.backbone_fingerprint, mistakes.backbone_fingerprint
+    if None not in backbones and backbones[0] != backbones[1]:
+        raise ValueError(
+            f"the bank was fitted to features of another backbone (fingerprint {backbones[0]}, the "
+            f"mistakes have {backbones[1]}): collect both with the same model"
+        )
     if layer.in_features != mistakes.features.shape[1]:
         raise ValueError(
             f"the head takes {layer.in_features} features, the mistakes have "

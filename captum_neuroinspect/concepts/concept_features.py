@@ -23,6 +23,8 @@ class ConceptFeatures:
         shown: for each, ``(N, F)`` features of photos that show it; at least four.
         counterparts: for each, ``(M, F)`` features of photos that do not; at least four. Where
             the i-th is the i-th photo without the concept, only the concept differs.
+        backbone_fingerprint: names the weights whose features they are, as in
+            :class:`FeatureSet`; ``None`` when unknown.
 
     Raises:
         TypeError: for features that are no tensors of floating point numbers.
@@ -38,6 +40,7 @@ class ConceptFeatures:
     names: tuple[str, ...]
     shown: tuple[Tensor, ...]
     counterparts: tuple[Tensor, ...]
+    backbone_fingerprint: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", checked_names(self.names))

@@ -87,7 +87,12 @@ def fit_concepts(
             | {"n_photos": torch.tensor(len(shown))}
         )
     columns = {key: torch.stack([one[key] for one in found]) for key in found[0]}
-    return ConceptBank(names=features.names, method=method, **columns)
+    return ConceptBank(
+        names=features.names,
+        method=method,
+        backbone_fingerprint=features.backbone_fingerprint,
+        **columns,
+    )
 
 
 def fast_direction(shown: Tensor, absent: Tensor) -> tuple[Tensor, Tensor]:

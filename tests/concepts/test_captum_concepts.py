@@ -118,6 +118,7 @@ def test_collecting_leaves_the_model_alone_and_runs_shared_counterparts_once(mod
     assert found.counterparts[0] is not None
     expected = collect_features(model, (data.shown[1], torch.zeros(5).long()), progress=False)
     torch.testing.assert_close(found.shown[1], expected.features)
+    assert found.backbone_fingerprint == expected.backbone_fingerprint
     with pytest.raises(TypeError, match="photos is int"):
         collect_concepts(model, 3)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -188,6 +190,14 @@ def test_counterfactual_names_bad_arguments(arguments, error, message) -> None:
     whole = {"bank": small_bank(), "mistakes": mistakes(), "head": HEAD, **arguments}
     with pytest.raises(error, match=message):
         concept_counterfactual(**whole)
+
+
+def test_a_bank_of_another_backbone_is_refused() -> None:
+    bank = replace(small_bank(), backbone_fingerprint="one")
+    concept_counterfactual(bank, mistakes(), HEAD)  # not known of the mistakes
+    other = replace(mistakes(), backbone_fingerprint="other")
+    with pytest.raises(ValueError, match="features of another backbone"):
+        concept_counterfactual(bank, other, HEAD)
 
 
 @pytest.mark.parametrize(

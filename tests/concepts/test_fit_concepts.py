@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -118,10 +119,11 @@ def test_bad_features_are_named(names, shown, absent, error, message) -> None:
 
 
 def test_a_bank_is_kept_and_read_again(tmp_path) -> None:
-    bank = small_bank()
+    bank = replace(small_bank(), backbone_fingerprint="ab12")
     path = bank.save(tmp_path / "bank.safetensors")
     again = ConceptBank.load(path)
     assert (again.names, again.method) == (bank.names, "FastCAV")
+    assert again.backbone_fingerprint == again.subset(["water"]).backbone_fingerprint == "ab12"
     features = torch.rand(4, 3)
     assert torch.equal(again.margins(features), bank.margins(features))
     torch.testing.assert_close(bank.margins(features), features @ bank.vectors.T + bank.intercepts)
