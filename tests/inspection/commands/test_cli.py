@@ -41,7 +41,7 @@ from captum_neuroinspect.photos import Photos
 
 runner = CliRunner()
 COMMANDS = (
-    *("demo", "inspect", "describe", "edit", "report", "visualize", "doctor"),
+    *("demo", "inspect", "describe", "edit", "report", "visualize", "experiment", "doctor"),
     *("questionnaire", "answers"),
 )
 
