@@ -98,9 +98,9 @@ def describe_units(
     One part of the photos chooses the phrases whose scores correlate most with the unit's squared
     activation. All numbers of the result but ``scores`` are of the other part. The first phrase is
     *certain* when it comes first of all phrases there as well, its correlation there is at least
-    ``options.certain_correlation`` and above chance (:math:`r \sqrt{n - 1} \ge 3`), its average
-    precision is above chance, and on resampled photos no more than ``options.certain_set`` phrases
-    come first nine times of ten.
+    ``options.certain_correlation`` and three standard errors, its average precision is above
+    chance, and on resampled photos no more than ``options.certain_set`` phrases come first nine
+    times of ten. The standard error is that of resampled photos as well.
     Also a certain phrase is only the best of those that were offered: what goes with it on these
     photos cannot be told from it.
 
@@ -116,8 +116,8 @@ def describe_units(
         phrases: the P names; ``None`` with :class:`ConceptScores`.
         units: the K units' numbers; ``None``: 0 to K - 1.
         together: ``(N,)`` whole numbers, the same for photos that belong together: all of them
-            choose or all judge, and they are resampled together. n above is the number of such
-            groups. ``None``: each photo is one of its own.
+            choose or all judge, and they are resampled together. ``None``: each photo is one of
+            its own.
         options: :class:`DescribeOptions`.
         progress: show a bar.
 
@@ -156,12 +156,13 @@ def describe_units(
     rng = torch.Generator().manual_seed(options.seed)
     judges = _judging_groups(groups, options.held_out, rng)[groups]
     describer = _Describer(
-        choosing=_Part.of(activations, scores, groups, ~judges),
-        judging=_Part.of(activations, scores, groups, judges),
+        choosing=_Part.of(activations, scores, ~judges),
+        judging=_Part.of(activations, scores, judges),
         names=names,
         units=numbers,
         options=options,
         draws=_draws(groups[~judges], rng),
+        judging_draws=_draws(groups[judges], rng),
     )
     found = []
     with tqdm(desc="units", total=len(numbers), disable=not progress) as bar:
@@ -179,23 +180,16 @@ class _Part:
         units: ``(n, K)`` activations, standardised.
         strengths: ``(n, K)`` squared activations, standardised.
         concepts: ``(n, P)`` scores, standardised.
-        n_groups: how many groups the n photos are of.
     """
 
     units: Tensor
     strengths: Tensor
     concepts: Tensor
-    n_groups: int
 
     @classmethod
-    def of(cls, activations: Tensor, scores: Tensor, groups: Tensor, rows: Tensor) -> _Part:
+    def of(cls, activations: Tensor, scores: Tensor, rows: Tensor) -> _Part:
         chosen = activations[rows]
-        return cls(
-            standardised(chosen),
-            strengths(chosen),
-            standardised(scores[rows]),
-            len(groups[rows].unique()),
-        )
+        return cls(standardised(chosen), strengths(chosen), standardised(scores[rows]))
 
     def agreement(self, block: Tensor) -> Tensor:
         """``(block, P)`` correlations of concepts with squared activations."""
@@ -213,6 +207,7 @@ class _Describer:
         units: their numbers, one a column.
         options: as given.
         draws: ``(B, n)`` how often each choosing photo is in a resampled set of them.
+        judging_draws: the same of the judging ones.
     """
 
     choosing: _Part
@@ -221,6 +216,7 @@ class _Describer:
     units: list[int]
     options: DescribeOptions
     draws: Tensor
+    judging_draws: Tensor
 
     def described(self, block: Tensor) -> list[UnitDescription]:
         """Descriptions of the columns ``block``."""
@@ -303,7 +299,7 @@ class _Describer:
             could_be=could_be,
             is_certain=(
                 first >= max(self.options.certain_correlation, highest - _ROUNDING)
-                and first * (self.judging.n_groups - 1) ** 0.5 >= _LEAST_Z
+                and first >= _LEAST_Z * self._standard_error(k, best[:1])
                 and float(precisions[0]) > float(chances[0])
                 and len(could_be) <= self.options.certain_set
             ),
@@ -311,15 +307,7 @@ class _Describer:
 
     def _could_be(self, k: int, candidates: Tensor) -> tuple[str, ...]:
         """The first candidate, then those that win on resampled photos until nine of ten."""
-        concepts, mine = self.choosing.concepts[:, candidates], self.choosing.strengths[:, k]
-        shares = self.draws / self.draws.sum(1, keepdim=True)
-        means = shares @ concepts
-        spreads = (shares @ concepts.square() - means.square()).clamp_min(0).sqrt()
-        joint = shares @ (mine[:, None] * concepts) - (shares @ mine)[:, None] * means
-        # The unit's own spread is the same for all candidates. A rare label may be on no photo of
-        # a resampled set: then it goes with nothing.
-        is_flat = spreads < _LEAST_SPREAD
-        winners = torch.where(is_flat, -torch.inf, joint / spreads).argmax(1)
+        winners = self._resampled(self.choosing, self.draws, k, candidates).argmax(1)
         wins = winners.bincount(minlength=len(candidates))
         chosen, share = [0], float(wins[0]) / len(winners)
         for row in wins.argsort(descending=True, stable=True).tolist():
@@ -329,6 +317,26 @@ class _Describer:
                 chosen.append(row)
                 share += float(wins[row]) / len(winners)
         return tuple(self.names[int(candidates[row])] for row in chosen)
+
+    def _standard_error(self, k: int, candidate: Tensor) -> float:
+        """Of the correlation on the photos that judge; infinite where a set shows nothing."""
+        found = self._resampled(self.judging, self.judging_draws, k, candidate)
+        return float(found.std()) if bool(found.isfinite().all()) else float("inf")
+
+    @staticmethod
+    def _resampled(part: _Part, draws: Tensor, k: int, candidates: Tensor) -> Tensor:
+        """``(B, C)`` correlations of candidates with a unit on resampled photos."""
+        concepts, mine = part.concepts[:, candidates], part.strengths[:, k]
+        shares = draws / draws.sum(1, keepdim=True)
+        means, mean = shares @ concepts, shares @ mine
+        spreads = (shares @ concepts.square() - means.square()).clamp_min(0).sqrt()
+        spread = (shares @ mine.square() - mean.square()).clamp_min(0).sqrt()
+        joint = shares @ (mine[:, None] * concepts) - mean[:, None] * means
+        # A rare label may be on no photo of a resampled set: then it goes with nothing. So may a
+        # unit, with which then nothing goes more than another: it is left out of the divisor.
+        is_flat = spreads < _LEAST_SPREAD
+        unit = torch.where(spread < _LEAST_SPREAD, 1, spread)
+        return torch.where(is_flat, -torch.inf, joint / spreads / unit[:, None])
 
     def _combinations(self, units: Tensor) -> list[dict[int, float]]:
         """Orthogonal matching pursuit: for each unit few concepts and their coefficients.
