@@ -1,4 +1,4 @@
-"""Neurons in words: the phrases that an image-text encoder finds nearest to their evidence."""
+"""Neurons, and any other units, in words, with the evidence for them."""
 
 from captum_neuroinspect.describe.attributes import ATTRIBUTES, attribute_scores
 from captum_neuroinspect.describe.concept_scores import (
@@ -6,23 +6,27 @@ from captum_neuroinspect.describe.concept_scores import (
     label_scores,
     phrase_scores,
 )
-from captum_neuroinspect.describe.description import Descriptions, NeuronDescription
-from captum_neuroinspect.describe.matching import describe_neurons
-from captum_neuroinspect.describe.unit_description import UnitDescription, UnitDescriptions
-from captum_neuroinspect.describe.units import DescribeOptions, describe_units
+from captum_neuroinspect.describe.finding import FoundUnit, FoundUnits, find_units
+from captum_neuroinspect.describe.neurons import describe_neurons
+from captum_neuroinspect.describe.seen_photos import SeenPhotos
+from captum_neuroinspect.describe.unit_description import Descriptions, UnitDescription
+from captum_neuroinspect.describe.units import LEAST_PHOTOS, DescribeOptions, describe_units
 from captum_neuroinspect.describe.vocabulary import word_list
 
 __all__ = [
     "ATTRIBUTES",
+    "LEAST_PHOTOS",
     "ConceptScores",
     "DescribeOptions",
     "Descriptions",
-    "NeuronDescription",
+    "FoundUnit",
+    "FoundUnits",
+    "SeenPhotos",
     "UnitDescription",
-    "UnitDescriptions",
     "attribute_scores",
     "describe_neurons",
     "describe_units",
+    "find_units",
     "label_scores",
     "phrase_scores",
     "word_list",

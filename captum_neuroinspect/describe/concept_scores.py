@@ -81,8 +81,14 @@ class ConceptScores:
         """
         if len(self) != len(other):
             raise ValueError(f"scores of {len(self)} and of {len(other)} photos, expected the same")
-        taken = set(self.phrases)
-        names = [p if p not in taken else f"{p} ({other.source})" for p in other.phrases]
+        mine, names = set(self.phrases), list(other.phrases)
+        taken = mine | set(names)
+        for place, name in enumerate(names):
+            if name in mine:
+                while name in taken:
+                    name = f"{name} ({other.source})"
+                taken.add(name)
+                names[place] = name
         return ConceptScores(
             torch.cat([self.scores, other.scores], 1), (*self.phrases, *names), "several"
         )

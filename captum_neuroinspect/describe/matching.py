@@ -1,4 +1,4 @@
-"""Which phrases an image-text encoder finds nearest to a neuron's evidence."""
+"""Which phrases an image-text encoder finds nearest to pictures of a neuron."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_neuroinspect._core.texts import check_texts
-from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe._embedding import embed_images, embed_phrases
-from captum_neuroinspect.describe.description import Descriptions, NeuronDescription
+from captum_neuroinspect.describe.unit_description import Descriptions, UnitDescription
 from captum_neuroinspect.describe.vocabulary import without_repeats, word_list
 from captum_neuroinspect.encoders.protocol import ImageTextEncoder, check_images
 
@@ -23,70 +22,25 @@ TEMPLATES: tuple[str, ...] = ("a photo of {}.",)
 _SHARE_OF_OTHERS = 0.5
 
 
-@undisturbed()
-def describe_neurons(
+def describe_pictures(
     evidence: Mapping[int, Sequence[Tensor] | Tensor],
     encoder: ImageTextEncoder,
     *,
-    phrases: Sequence[str] | None = None,
-    class_names: Sequence[str] = (),
-    n_phrases: int = 5,
-    templates: Sequence[str] = TEMPLATES,
-    background: Tensor | None = None,
-    batch_size: int = 8,
-    progress: bool = False,
+    phrases: Sequence[str] | None,
+    class_names: Sequence[str],
+    n_phrases: int,
+    templates: Sequence[str],
+    background: Tensor | None,
+    batch_size: int,
+    progress: bool,
 ) -> Descriptions:
-    r"""Name each neuron by the phrases that its images are nearest to.
+    """Name each neuron by the phrases that its pictures are nearest to.
 
-    The score of phrase p for neuron j is a difference of cosines, in -2..2:
-
-    .. math:: s_{jp} = \cos(m_j, t_p) - u_p
-
-    with m_j the mean embedding of the neuron's images, t_p the embedding of the phrase, and
-    u_p the level of the phrase: its mean cosine with the ``background``. Some words are
-    near every picture, and would otherwise be said of every neuron. Without a background,
-    u_p is half of the phrase's mean cosine with the other neurons' m, and nothing when
-    there is one neuron only: then the score is the plain cosine.
-
-    A high score says that the encoder takes the images for that, not that the neuron stands
-    for it; and an encoder knows no more than it was trained on. A low one says nothing: with
-    ``LabelSpaceEncoder.pretrained()`` and a background, first words of known contents were
-    right in 9 of 10 cases above 0.4, and in 1 of 40 below 0.2 (``tests/benchmarks/describe.py``).
-
-    Args:
-        evidence: for each neuron its images, such as crops of its top photos and its
-            illusions: each ``(3, H, W)`` in 0..1, of any size.
-        encoder: embeds images and texts.
-        phrases: what may be said; ``None`` for the built-in :func:`word_list`.
-        class_names: may be said as well, and come first among equals.
-        n_phrases: how many a neuron; all when there are fewer.
-        templates: sentences in which ``{}`` stands for the phrase.
-        background: ``(N, 3, H, W)`` in 0..1, photos chosen without regard to
-            the neurons (some dozens), or their embeddings ``(N, D)``. Better than none.
-        batch_size: images of one size that are embedded at a time.
-        progress: show bars.
-
-    Returns:
-        A :class:`NeuronDescription` for each neuron, in the order of ``evidence``.
-
-    Raises:
-        TypeError: for images that are no floating-point tensors, or texts that are no
-            strings.
-        ValueError: for no neurons, a neuron without images, images of another shape or
-            range, no phrases, or numbers below 1.
-
-    Examples::
-
-        >>> class Colours:  # a space of three numbers: how red, green and blue
-        ...     network = torch.nn.Identity()
-        ...     def encode_image(self, images):
-        ...         return F.normalize(images.mean((2, 3)), dim=1)
-        ...     def encode_text(self, texts):
-        ...         words = ("red", "green", "blue")
-        ...         return torch.tensor([[float(word in text) for word in words] for text in texts])
-        >>> grass = torch.tensor([0.1, 0.9, 0.1])[:, None, None].expand(3, 8, 8)
-        >>> print(describe_neurons({7: [grass]}, Colours(), phrases=["red", "green"]))
-        neuron 7: green (0.99), red (0.11)
+    What :func:`describe_neurons` does with pictures; it has the arguments. A high score says that
+    the encoder takes the pictures for that, not that the neuron stands for it. A low one says
+    nothing: with ``LabelSpaceEncoder.pretrained()`` and a background, first words of known contents
+    were right in 9 of 10 cases above 0.4, and in 1 of 40 below 0.2
+    (``tests/benchmarks/describe.py``).
     """
     _check_numbers(n_phrases=n_phrases, batch_size=batch_size)
     images = _checked_evidence(evidence)
@@ -101,7 +55,7 @@ def describe_neurons(
     means = F.normalize(torch.stack([part.mean(0) for part in parts]), dim=-1)
     best = _best(contrasted(means, texts, background), names, n_phrases)
     return Descriptions(
-        NeuronDescription(neuron, *phrases_and_scores, n_images)
+        UnitDescription(neuron, *phrases_and_scores, n_images=n_images)
         for neuron, phrases_and_scores, n_images in zip(images, best, counts, strict=True)
     )
 

@@ -21,10 +21,10 @@ from captum_neuroinspect.describe.agreement import (
     strengths,
 )
 from captum_neuroinspect.describe.concept_scores import ConceptScores
-from captum_neuroinspect.describe.unit_description import UnitDescription, UnitDescriptions
+from captum_neuroinspect.describe.unit_description import Descriptions, UnitDescription
 
 NO_PHRASE = "no phrase goes with it"  # the note of a unit that others may yet go with
-_LEAST_PHOTOS = 20
+LEAST_PHOTOS = 20  # to describe units by: half choose, half judge
 _N_DRAWS = 50
 _N_CANDIDATES = 10  # phrases between which resampled photos choose
 _SET_SHARE = 0.9
@@ -86,7 +86,7 @@ def describe_units(
     together: Sequence[int] | Tensor | None = None,
     options: DescribeOptions | None = None,
     progress: bool = False,
-) -> UnitDescriptions:
+) -> Descriptions:
     r"""Name units by the concepts whose scores go with their activations on the same photos.
 
     A unit is anything with one number a photo: a neuron, a channel's mean, a logit, a coordinate
@@ -148,9 +148,9 @@ def describe_units(
     if not (options is None or isinstance(options, DescribeOptions)):
         raise TypeError(f"options is {type(options).__name__}, expected DescribeOptions")
     options = options or DescribeOptions()
-    activations = _checked("activations", activations)
+    activations = checked_activations(activations)
     scores, names = _checked_concepts(concept_scores, phrases)
-    numbers = _checked_units(units, activations)
+    numbers = unit_numbers(units, activations)
     _check_same_photos(activations, scores)
     groups = _checked_groups(together, len(activations))
     rng = torch.Generator().manual_seed(options.seed)
@@ -169,7 +169,8 @@ def describe_units(
         for block in torch.arange(len(numbers)).split(_UNITS_AT_A_TIME):
             found += describer.described(block)
             bar.update(len(block))
-    return UnitDescriptions(found)
+    n = len(order)
+    return Descriptions(replace(one, n_images=n, n_held_out=n_judging) for one in found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -391,8 +392,8 @@ def check_given(
         units: the K units' numbers, or ``None``.
         together: groups of photos, or ``None``.
     """
-    checked = _checked("activations", activations)
-    _checked_units(units, checked)
+    checked = checked_activations(activations)
+    unit_numbers(units, checked)
     _checked_groups(together, len(checked))
     if concepts is not None:
         _check_same_photos(checked, _checked_concepts(concepts, None)[0])
@@ -425,6 +426,11 @@ def _draws(groups: Tensor, rng: torch.Generator) -> Tensor:
     return counts[:, group_of]
 
 
+def checked_activations(values: Tensor) -> Tensor:
+    """``(N, K)`` float32 on the CPU, refused when no unit can be described by it."""
+    return _checked("activations", values)
+
+
 def _checked(name: str, values: Tensor) -> Tensor:
     if not isinstance(values, Tensor):
         raise TypeError(f"{name} is a {type(values).__name__}, expected a tensor")
@@ -432,9 +438,9 @@ def _checked(name: str, values: Tensor) -> Tensor:
         raise ValueError(f"{name} has shape {tuple(values.shape)}, expected (N, number of columns)")
     if values.is_complex():
         raise TypeError(f"{name} holds {values.dtype}, expected real numbers")
-    if len(values) < _LEAST_PHOTOS:
+    if len(values) < LEAST_PHOTOS:
         raise ValueError(
-            f"{name} has {len(values)} photos, expected at least {_LEAST_PHOTOS}: one part of "
+            f"{name} has {len(values)} photos, expected at least {LEAST_PHOTOS}: one part of "
             "them chooses the phrases, the other judges them"
         )
     values = values.detach().cpu().float()
@@ -475,7 +481,8 @@ def _checked_groups(together: Sequence[int] | Tensor | None, n: int) -> Tensor:
     return groups
 
 
-def _checked_units(units: Sequence[int] | None, activations: Tensor) -> list[int]:
+def unit_numbers(units: Sequence[int] | None, activations: Tensor) -> list[int]:
+    """One number a column: those given, or 0 to K - 1."""
     numbers = (
         list(range(activations.shape[1])) if units is None else as_indices("units", units).tolist()
     )

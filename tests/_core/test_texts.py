@@ -9,7 +9,7 @@ from torch import nn
 from captum_neuroinspect import FeatureSet
 from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect.analysis import compare_photos, confusions, explain_mistakes, worst_classes
-from captum_neuroinspect.describe import Descriptions, NeuronDescription
+from captum_neuroinspect.describe import Descriptions, UnitDescription
 from captum_neuroinspect.edit import compare_heads
 
 EVIL = "cat\x1b]0;owned\x07\x1b[2J\nError: forged\r\u202egpj\u2028"
@@ -39,7 +39,7 @@ def test_every_table_of_the_library_keeps_names_in_their_cells() -> None:
     names = tuple(EVIL if i == target else names[i - 1] for i in range(3))
     features = FeatureSet(z, features.logits, features.labels, class_names=names)
     edit = compare_heads(head, nn.Linear(6, 3), features, {target: [0, 4]})
-    described = Descriptions([NeuronDescription(3, (EVIL,), (0.3,), 9)])
+    described = Descriptions([UnitDescription(3, (EVIL,), (0.3,), n_images=9)], EVIL)
     found = explain_mistakes(head, features, target=target)
     objects = [
         *(worst_classes(features), confusions(features), edit, compare_photos(edit, features)),

@@ -8,8 +8,8 @@ from captum_neuroinspect.attr import Direction
 from captum_neuroinspect.describe import (
     ConceptScores,
     DescribeOptions,
+    Descriptions,
     UnitDescription,
-    UnitDescriptions,
     describe_units,
 )
 
@@ -178,7 +178,9 @@ def test_silent_units_and_twins_are_named(scores: Tensor) -> None:
     rare[0] = 1
     units = torch.stack([scores[:, 0], torch.full((N,), 2.0), 3 * scores[:, 0], rare], 1)
     found = describe_units(units, scores, NAMES, units=[10, 11, 12, 13])
-    assert found.of(11) == UnitDescription(11, note="the same on all photos")
+    assert found.of(11) == UnitDescription(
+        11, note="the same on all photos", n_images=N, n_held_out=N // 2
+    )
     assert found.of(12).phrases == found.of(10).phrases
     assert found.of(12).note == "equals unit 10 up to scale"
     assert found.of(10).note == ""
@@ -213,7 +215,7 @@ def test_one_unit_at_a_time_gives_the_same_as_all(scores: Tensor, noise: Tensor)
 
 
 def test_units_are_found_by_phrase() -> None:
-    found = UnitDescriptions(
+    found = Descriptions(
         [
             UnitDescription(1, ("Red text", "sky"), *[(0.4, 0.1)] * 4),
             UnitDescription(2, ("texture",), *[(0.9,)] * 4),
@@ -228,7 +230,7 @@ def test_units_are_found_by_phrase() -> None:
 
 
 def test_names_are_shown_safely() -> None:
-    found = UnitDescriptions([UnitDescription(1, ("<b>\x1b[31m",), (0.5,), (0.4,))])
+    found = Descriptions([UnitDescription(1, ("<b>\x1b[31m",), (0.5,), (0.4,))])
     assert "\x1b" not in str(found)
     assert "<b>" not in found._repr_html_()
 

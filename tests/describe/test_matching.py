@@ -4,14 +4,14 @@ import pytest
 import torch
 from colour_encoder import WORDS, ColourEncoder, plain
 
-from captum_neuroinspect.describe import NeuronDescription, describe_neurons
+from captum_neuroinspect.describe import UnitDescription, describe_neurons
 from captum_neuroinspect.describe.matching import contrasted
 from captum_neuroinspect.encoders import ImageTextEncoder
 
 _PHRASES = tuple(WORDS)
 
 
-def _scores(description: NeuronDescription) -> dict[str, float]:
+def _scores(description: UnitDescription) -> dict[str, float]:
     return dict(zip(description.phrases, description.scores, strict=True))
 
 
@@ -32,7 +32,7 @@ def test_one_neuron_gets_plain_cosines_best_first():
     evidence = {4: [plain(0.6, 0.8, 0.0), plain(0.0, 1.0, 0.0)]}
     (found,) = describe_neurons(evidence, ColourEncoder(), phrases=_PHRASES)
     length = 0.9**0.5
-    assert (found.neuron, found.n_images) == (4, 2)
+    assert (found.unit, found.n_images) == (4, 2)
     assert found.phrases == ("green", "picture", "red", "blue")
     expected = (0.9 / length, 1.2 / length / 3**0.5, 0.3 / length, 0.0)
     assert found.scores == pytest.approx(expected, abs=1e-6)
@@ -157,7 +157,7 @@ def test_a_tensor_is_a_list_of_images_and_neurons_keep_their_order():
         for one in (list(images), images)
     )
     assert listed == stacked
-    assert [(d.neuron, d.n_images) for d in stacked] == [(9, 3), (2, 1)]
+    assert [(d.unit, d.n_images) for d in stacked] == [(9, 3), (2, 1)]
 
 
 def test_equal_scores_keep_the_order_of_the_phrases():

@@ -20,7 +20,7 @@ from captum_neuroinspect.describe.concept_scores import ConceptScores
 from captum_neuroinspect.describe.language_model.asking import Asker
 from captum_neuroinspect.describe.language_model.models import LanguageModel, LanguageModelError
 from captum_neuroinspect.describe.language_model.transcript import Exchange, KeptAnswers
-from captum_neuroinspect.describe.unit_description import UnitDescription, UnitDescriptions
+from captum_neuroinspect.describe.unit_description import Descriptions, UnitDescription
 from captum_neuroinspect.describe.units import (
     NO_PHRASE,
     DescribeOptions,
@@ -48,7 +48,7 @@ class LanguageDescriptions:
         notes: what went wrong, a sentence each.
     """
 
-    descriptions: UnitDescriptions
+    descriptions: Descriptions
     sentences: Mapping[int, str] = field(default_factory=dict)
     phrases: tuple[str, ...] = ()
     transcript: tuple[Exchange, ...] = ()
@@ -184,7 +184,7 @@ class _Work:
         self.proposed += new
         return True
 
-    def described(self) -> UnitDescriptions:
+    def described(self) -> Descriptions:
         assert self.scores is not None
         return describe_units(
             self.activations,
@@ -213,7 +213,7 @@ class _Work:
         )
 
     def _pictures(
-        self, block: list[UnitDescription], order: UnitDescriptions, images: Sequence[Tensor]
+        self, block: list[UnitDescription], order: Descriptions, images: Sequence[Tensor]
     ) -> dict[int, list[str]]:
         column = {one.unit: k for k, one in enumerate(order)}
         return {
@@ -227,7 +227,7 @@ class _Work:
         }
 
 
-def _sentences(found: UnitDescriptions, asker: Asker) -> dict[int, str]:
+def _sentences(found: Descriptions, asker: Asker) -> dict[int, str]:
     said: dict[int, str] = {}
     for block in _blocks([one for one in found if one.is_certain]):
         said |= asker.sentences([_told(one) for one in block])

@@ -17,6 +17,7 @@ from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect.attr.slices import NSlices
+from captum_neuroinspect.describe import LEAST_PHOTOS
 from captum_neuroinspect.edit import HeadEdit
 from captum_neuroinspect.inspection.commands._run_lock import (
     is_of_another,
@@ -202,8 +203,12 @@ def retrace(session: NeuroInspect, settings: RunSettings) -> None:
     if not neurons:
         return
     session.visualize(neurons, **_rendering(session, settings))
-    if session.encoder is not None:
+    if (n := len(session.data.inspected.features)) >= LEAST_PHOTOS:
         session.describe(neurons)
+    else:
+        warnings.warn(
+            f"{n} photos are too few for words, which need at least {LEAST_PHOTOS}", stacklevel=2
+        )
 
 
 def number_of_slices(text: str | None) -> NSlices | None:

@@ -13,7 +13,7 @@ def user_path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-_MODEL_HELP = (
+MODEL_HELP = (
     "torchvision:NAME, timm:NAME, hf:NAME or hf:FOLDER, lite:0, or FILE.py:FUNCTION, which RUNS "
     "the file."
 )
@@ -28,7 +28,7 @@ _ENCODER_HELP = (
 )
 _GUIDE_HELP = "Let the encoder guide the illusions too. Default: OpenCLIP does, label space not."
 
-Model = Annotated[str, typer.Option(help=_MODEL_HELP)]
+Model = Annotated[str, typer.Option(help=MODEL_HELP)]
 Weights = Annotated[str | None, typer.Option(help=_WEIGHTS_HELP)]
 ImageSize = Annotated[
     int | None, typer.Option(min=8, help="Pixels a side at which photos are seen.")

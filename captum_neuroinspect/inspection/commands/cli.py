@@ -10,6 +10,7 @@ import typer
 from captum_neuroinspect._core.version import __version__
 from captum_neuroinspect.inspection.commands._output import FAILED, say_interrupted, say_traceback
 from captum_neuroinspect.inspection.commands.demo import demo
+from captum_neuroinspect.inspection.commands.describe import describe
 from captum_neuroinspect.inspection.commands.doctor import doctor
 from captum_neuroinspect.inspection.commands.edit import edit
 from captum_neuroinspect.inspection.commands.inspect import inspect
@@ -23,7 +24,7 @@ app = typer.Typer(
     help="Find the neurons behind a classifier's mistakes, see what activates them, edit the head.",
 )
 
-for command in (demo, inspect, edit, report, visualize, doctor):
+for command in (demo, inspect, describe, edit, report, visualize, doctor):
     app.command()(command)
 
 

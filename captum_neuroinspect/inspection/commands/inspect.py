@@ -20,6 +20,7 @@ from captum_neuroinspect.inspection.commands._output import (
 
 if TYPE_CHECKING:
     from captum_neuroinspect.analysis.explanation import Explanation
+    from captum_neuroinspect.describe import UnitDescription
     from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight
     from captum_neuroinspect.inspection.session.session import NeuroInspect
 
@@ -177,8 +178,12 @@ def _absolute_weights(weights: str | None) -> str | None:
     return str(path.absolute()) if part is None else f"{path.absolute()}::{part}"
 
 
-def file_of_names(path: Path | None) -> tuple[str, ...] | None:
+def file_of_names(path: Path | None, option: str = "--class-names") -> tuple[str, ...] | None:
     """The lines of a text file that are not empty.
+
+    Args:
+        path: of the file, if one was given.
+        option: that named it.
 
     Raises:
         OSError: when there is no such file, or it may not be read.
@@ -186,7 +191,7 @@ def file_of_names(path: Path | None) -> tuple[str, ...] | None:
     """
     if path is None:
         return None
-    with names_option("--class-names", path):
+    with names_option(option, path):
         text = read_text(path)
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
@@ -202,10 +207,17 @@ def _slices(found: Explanation) -> dict[str, Any] | None:
     return {"reason": found.slices.reason, "slices": parts}
 
 
+def _said(words: UnitDescription | None) -> dict[str, Any]:
+    """Phrases, of which only the first may be certain."""
+    if words is None:
+        return {"phrases": [], "is_certain": False}
+    return {"phrases": list(words.phrases), "is_certain": words.is_certain}
+
+
 def _record(session: NeuroInspect, looked: Preflight, report: Path) -> dict[str, Any]:
     found, features = session.explanation, session.data.inspected.features
     assert found is not None
-    words = {d.neuron: list(d.phrases) for d in session.descriptions or ()}
+    words = {d.unit: d for d in session.descriptions or ()}
     return {
         "report": str(report),
         "accuracy": features.accuracy(),
@@ -216,7 +228,5 @@ def _record(session: NeuroInspect, looked: Preflight, report: Path) -> dict[str,
         "target": {"index": found.target, "name": features.class_name(found.target)},
         "n_explained": len(found.mistakes),
         "slices": _slices(found),
-        "neurons": [
-            {**row, "phrases": words.get(int(row["neuron"]), [])} for row in found.rows()[:20]
-        ],
+        "neurons": [{**row, **_said(words.get(int(row["neuron"])))} for row in found.rows()[:20]],
     }

@@ -58,7 +58,7 @@ def visualize(
     and illusions.safetensors, which `Illusions.load` reads.
     """
     with safely(debug):
-        chosen = _whole_numbers(neurons)
+        chosen = whole_numbers(neurons)
         session_options: dict[str, Any] = {
             "encoder": encoder,
             "layer": layer,
@@ -85,7 +85,12 @@ def visualize(
         finish({"sheet": str(sheet), "illusions": found.rows()}, f"Open {sheet}", as_json=as_json)
 
 
-def _whole_numbers(text: str) -> list[int]:
+def whole_numbers(text: str) -> list[int]:
+    """What ``--neurons`` means.
+
+    Raises:
+        ValueError: for something else than whole numbers between commas.
+    """
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:

@@ -1,71 +1,236 @@
-"""Words for neurons, kept like all that takes long."""
+"""Words for all neurons from all photos, and neurons by words; kept like all that takes long."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from typing import Any
 
-from captum_neuroinspect._core.kinds import check_kinds
-from captum_neuroinspect.describe import Descriptions, NeuronDescription, describe_neurons
+from torch import Tensor
+from tqdm import tqdm
+
+from captum_neuroinspect._core.fingerprint import tensor_fingerprint
+from captum_neuroinspect._core.kinds import as_plain, check_kinds, from_plain
+from captum_neuroinspect._core.texts import check_texts
+from captum_neuroinspect.analysis.explanation import Explanation
+from captum_neuroinspect.describe import (
+    ATTRIBUTES,
+    LEAST_PHOTOS,
+    ConceptScores,
+    DescribeOptions,
+    Descriptions,
+    FoundUnit,
+    FoundUnits,
+    SeenPhotos,
+    UnitDescription,
+    describe_units,
+    find_units,
+    word_list,
+)
+from captum_neuroinspect.describe.vocabulary import without_repeats
 from captum_neuroinspect.encoders.by_name import LazyEncoder
 from captum_neuroinspect.inspection.data.parts import PhotoSet
-from captum_neuroinspect.inspection.session.evidence import (
-    EvidenceSource,
-    background_of,
-    pictures_of,
-)
-from captum_neuroinspect.optvis import Illusions
+from captum_neuroinspect.inspection.session.evidence import EvidenceSource
+
+_PHOTOS_AT_A_TIME = 256  # that are kept together: what an interrupt costs at most
 
 
-def kept_descriptions(
-    source: EvidenceSource,
-    part: PhotoSet,
-    neurons: Sequence[int],
-    illusions: Illusions | None,
-    encoder: LazyEncoder,
-    *,
-    class_names: Sequence[str],
-    n_phrases: int,
-    seed: int,
-    progress: bool,
-) -> Descriptions:
-    """``describe_neurons`` on crops and illusions, against some photos of the part."""
+@dataclass(frozen=True)
+class FoundNeuron(FoundUnit):
+    """A :class:`FoundUnit` of the decision layer, crossed with the explained mistakes.
 
-    def make() -> list[dict[str, Any]]:
-        found = describe_neurons(
-            pictures_of(source, part, neurons, illusions),
-            encoder,
-            class_names=class_names,
-            n_phrases=n_phrases,
-            background=background_of(part, seed),
-            progress=progress,
+    Attributes:
+        blame_rank: its place among the neurons of the explanation, from 1; ``None`` where it is
+            not among them, or nothing was explained.
+        blame_kind: ``"insufficient"``, ``"excessive"`` or ``"both"``; else ``None``.
+    """
+
+    blame_rank: int | None = None
+    blame_kind: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class WordSource:
+    """The photos that words rest on, and who scores phrases on them.
+
+    Attributes:
+        source: the model, and where results are kept.
+        part: the photos.
+        encoder: scores phrases, if there is one.
+        class_names: of the model, which the encoder may say.
+        phrases: what else it may say; ``None``: the built-in list.
+        progress: show bars.
+    """
+
+    source: EvidenceSource
+    part: PhotoSet
+    encoder: LazyEncoder | None
+    class_names: tuple[str, ...]
+    phrases: tuple[str, ...] | None
+    progress: bool
+
+    def seen(self) -> SeenPhotos:
+        """What was measured on the photos, part by part, so that an interrupt costs little."""
+        indices = self.part.features.indices
+        parts = []
+        with tqdm(desc="photos looked at", total=len(indices), disable=not self.progress) as bar:
+            for rows in indices.split(_PHOTOS_AT_A_TIME):
+                parts.append(self._seen(rows, bar))
+        return SeenPhotos.joined(parts)
+
+    def concepts(self, seen: SeenPhotos) -> ConceptScores:
+        """Attributes, classes and groups of the data, and phrases."""
+        features = self.part.features
+        measured = seen.concepts(features=features)
+        if self.encoder is None:
+            return measured
+        # A class with photos is there by its labels already.
+        others = [name for name in self.class_names if name not in measured.phrases]
+        names = word_list(class_names=others)
+        if self.phrases is not None:
+            names = without_repeats(self.phrases)
+        encoder, shape = self.encoder, (len(seen), len(names))
+
+        def make() -> dict[str, Tensor]:
+            return {"scores": seen.scored(names, encoder, progress=self.progress).scores}
+
+        key = {**self._key(features.indices), "phrases": _digest(names)}
+        kept = self._unbound.kept("phrase-scores", key, make, {"scores": shape})
+        return measured.joined(ConceptScores(kept["scores"], names, "encoder"))
+
+    def descriptions(self, n_phrases: int, seed: int) -> Descriptions:
+        """Of all neurons.
+
+        Raises:
+            TypeError, ValueError: for numbers that :class:`DescribeOptions` refuses.
+            ValueError: when there are too few photos.
+        """
+        features, encoder = self.part.features, self.encoder
+        options = DescribeOptions(n_phrases=n_phrases, seed=seed)
+        if len(features) < LEAST_PHOTOS:
+            raise ValueError(
+                f"there are {len(features)} photos, and words need at least {LEAST_PHOTOS}: half "
+                "of them choose the words, half judge them"
+            )
+
+        def make() -> dict[str, Any]:
+            seen = self.seen()
+            concepts = self.concepts(seen)
+            found = describe_units(
+                features.features, concepts, options=options, progress=self.progress
+            )
+            name = "" if encoder is None else encoder.name
+            return {"rests_on": seen.rests_on(concepts, features, name), "units": as_plain(found)}
+
+        key = {
+            **self.source.key,
+            **self._key(features.indices),
+            "class_names": _digest(self.class_names),
+            "phrases": _digest(word_list() if self.phrases is None else self.phrases),
+            "labels": tensor_fingerprint(features.labels),
+            "groups": None if features.groups is None else tensor_fingerprint(features.groups),
+            "group_names": _digest(features.group_names or ()),
+            "options": as_plain(options),
+        }
+
+        def check(kept: dict[str, Any]) -> None:
+            units = [one.unit for one in _restored(kept)]
+            if units != list(range(features.features.shape[1])):
+                raise ValueError(f"it is about {len(units)} other units")
+
+        return _restored(
+            self.source.work.json("descriptions", key, make, check=check, fresh=self.source.fresh)
         )
-        return [asdict(one) for one in found]
 
-    key = {
-        **source.key,
-        "photos": part.fingerprint,
-        "neurons": list(neurons),
-        "illusions": illusions and [illusions.settings, illusions.neurons, illusions.classes],
-        "encoder": encoder.key,
-        "class_names": list(class_names),
-        "n_phrases": n_phrases,
-        "seed": seed,
-    }
+    def found(self, phrase: str, found: Explanation | None, seed: int) -> FoundUnits[FoundNeuron]:
+        """All neurons by how they answer to a phrase.
 
-    def check(rows: list[dict[str, Any]]) -> None:
-        found = [one.neuron for one in _restored(rows)]
-        if found != list(neurons):
-            raise ValueError(f"it is about the neurons {found}, expected {list(neurons)}")
+        Raises:
+            TypeError: when it is no text.
+            ValueError: when it is empty, or is no attribute, class or group and there is no
+                encoder to score it, or too few photos.
+        """
+        check_texts("phrase", [phrase])
+        if not phrase.strip():
+            raise ValueError("phrase is empty, expected a word or several")
+        features, seen = self.part.features, self.seen()
+        scores, by = self._scored(phrase, seen)
+        kinds = {} if found is None else {int(r["neuron"]): str(r["kind"]) for r in found.rows()}
+        ranks = {} if found is None else {n: i for i, n in enumerate(found.neurons(), start=1)}
+        units = find_units(features.features, scores, phrase, seed=seed)
+        crossed = (
+            FoundNeuron(**vars(one), blame_rank=ranks.get(one.unit), blame_kind=kinds.get(one.unit))
+            for one in units
+        )
+        return FoundUnits(crossed, phrase, f"{len(features):,} photos, {by}")
 
-    return _restored(source.work.json("descriptions", key, make, check=check, fresh=source.fresh))
+    def _scored(self, phrase: str, seen: SeenPhotos) -> tuple[Tensor, str]:
+        """Scores of a phrase, and who gave them."""
+        measured = seen.concepts(features=self.part.features)
+        folded = {name.casefold(): name for name in reversed(measured.phrases)}
+        known = folded.get(phrase.strip().casefold())
+        if known is not None:
+            is_measured = known in ATTRIBUTES
+            by = "measured on the pixels" if is_measured else "labelled in the data"
+            return measured.of(known), by
+        if self.encoder is None:
+            raise ValueError(
+                f"phrase={phrase!r} is no attribute, class or group of the photos, and there is no "
+                f"encoder to score it: expected one of {', '.join(measured.phrases[:40])}"
+            )
+        return seen.scored([phrase], self.encoder).scores[:, 0], f"scored by {self.encoder.name}"
+
+    def _seen(self, rows: Tensor, bar: tqdm[Any]) -> SeenPhotos:
+        def make() -> dict[str, Tensor]:
+            looked_at = SeenPhotos.of(self._images(rows, bar), self.encoder)
+            found = {"attributes": looked_at.attributes}
+            if looked_at.embeddings is not None:
+                found["embeddings"] = looked_at.embeddings
+            return found
+
+        shapes: dict[str, tuple[int | None, ...]] = {"attributes": (len(rows), len(ATTRIBUTES))}
+        if self.encoder is not None:
+            shapes["embeddings"] = (len(rows), None)
+        before = bar.n
+        kept = self._unbound.kept("seen-photos", self._key(rows), make, shapes)
+        bar.update(before + len(rows) - bar.n)
+        return SeenPhotos(kept["attributes"], kept.get("embeddings"))
+
+    def _images(self, rows: Tensor, bar: tqdm[Any]) -> Any:
+        for index in rows.tolist():
+            yield self.part.photos.image(index)
+            bar.update()
+
+    def _key(self, rows: Tensor) -> dict[str, Any]:
+        return {
+            "photos": self.part.fingerprint,
+            "rows": tensor_fingerprint(rows),
+            "encoder": None if self.encoder is None else self.encoder.key,
+        }
+
+    @property
+    def _unbound(self) -> EvidenceSource:
+        """What an encoder sees does not depend on the model."""
+        return replace(self.source, key={})
 
 
-def _restored(rows: list[dict[str, Any]]) -> Descriptions:
+def _restored(kept: dict[str, Any]) -> Descriptions:
+    """Descriptions as they were kept.
+
+    Raises:
+        ValueError, TypeError: when they are something else.
+    """
     found = []
-    for row in rows:
-        values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in row.items()}
-        check_kinds(values, NeuronDescription)
-        found.append(NeuronDescription(**values))
-    return Descriptions(found)
+    for row in kept["units"]:
+        one = from_plain(row, UnitDescription)
+        if not isinstance(one, UnitDescription):
+            raise TypeError("it is no description")
+        check_kinds(vars(one), UnitDescription)
+        found.append(one)
+    return Descriptions(found, str(kept["rests_on"]))
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()[:16]

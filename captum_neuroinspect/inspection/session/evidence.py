@@ -18,7 +18,7 @@ from captum_neuroinspect._core.kinds import check_kinds
 from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect.analysis.core_relevance import core_relevance
 from captum_neuroinspect.analysis.explanation import Explanation
-from captum_neuroinspect.analysis.top_photos import TopPhotos, crops, cut, top_photos
+from captum_neuroinspect.analysis.top_photos import TopPhotos, crops, top_photos
 from captum_neuroinspect.attr import Counterfactual, NeuronCounterfactual, neuron_saliency
 from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 from captum_neuroinspect.inspection.data.parts import InspectionData, PhotoSet
@@ -34,7 +34,6 @@ Shape = tuple[int | None, ...]
 
 _N_NEURONS = 6  # cards, when nothing was visualized
 _N_PHOTOS = 6
-_N_BACKGROUND = 48
 _N_CHECKED = 32  # photos whose pixels are looked at
 _MAX_MISTAKES = 50  # whose saliency is computed
 _CHUNK = 8
@@ -131,32 +130,6 @@ def _boxes(source: EvidenceSource, part: PhotoSet, neuron: int, indices: Tensor)
 
     key = {"photos": part.fingerprint, "neuron": neuron, "indices": indices.tolist()}
     return source.kept("crops", key, make, {"boxes": (len(indices), 4)})["boxes"]
-
-
-def pictures_of(
-    source: EvidenceSource, part: PhotoSet, neurons: Sequence[int], illusions: Illusions | None
-) -> dict[int, list[Tensor]]:
-    """What shows a neuron: the crops of its most exciting photos, and its illusions."""
-    top, boxes = boxes_of(source, part, neurons)
-    found = {
-        neuron: [
-            cut(part.photos.image(i), box)
-            for i, box in zip(top.indices[row].tolist(), boxes[row], strict=True)
-        ]
-        for row, neuron in enumerate(neurons)
-    }
-    for i, neuron in enumerate(() if illusions is None else illusions.neurons):
-        # An image whose neuron stayed at 0 shows nothing of it.
-        if neuron in found and illusions is not None and not illusions.failed[i]:
-            found[neuron].append(illusions.images[i])
-    return found
-
-
-def background_of(part: PhotoSet, seed: int, n_photos: int = _N_BACKGROUND) -> Tensor:
-    """Photos without regard to any neuron, ``(N, 3, H, W)``: the background for words."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(part.photos), generator=generator)
-    return part.photos.images(order[:n_photos])
 
 
 def saliency_of(

@@ -21,7 +21,8 @@ from captum_neuroinspect._core.checks import check_whole
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.files import partial_folder
 from captum_neuroinspect._core.fingerprint import backbone_fingerprint, head_fingerprint
-from captum_neuroinspect._core.modules import device_of
+from captum_neuroinspect._core.modules import as_indices, check_indices, device_of
+from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.analysis.class_errors import (
     Confusions,
@@ -59,13 +60,14 @@ from captum_neuroinspect.models.load import LoadedModel
 
 if TYPE_CHECKING:
     from captum_neuroinspect.attr import Direction
-    from captum_neuroinspect.describe import Descriptions
+    from captum_neuroinspect.describe import Descriptions, FoundUnits
     from captum_neuroinspect.edit import HeadEdit
     from captum_neuroinspect.encoders import ImageTextEncoder
     from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight
     from captum_neuroinspect.inspection.preflight_checks.preprocessing import PreprocessingCheck
     from captum_neuroinspect.inspection.preflight_checks.rendering import Clock
     from captum_neuroinspect.inspection.report.findings import Findings
+    from captum_neuroinspect.inspection.session.descriptions import FoundNeuron, WordSource
     from captum_neuroinspect.models._recipe import Preprocess
     from captum_neuroinspect.optvis import Illusions
     from captum_neuroinspect.optvis.illusion_options import Options
@@ -114,7 +116,7 @@ class NeuroInspect:
             ``progress`` are those that were given.
         explanation: the last one, or ``None``.
         illusions: those visualized last, or ``None``.
-        descriptions: the last words, or ``None``.
+        descriptions: words for all neurons, by the last :meth:`describe`, or ``None``.
         last_edit: the last edit, or ``None``.
 
     Raises:
@@ -399,7 +401,7 @@ class NeuroInspect:
         place = None if predicted is None else self._class(predicted)
         found = self._explain(index, place, slices)
         if self.explanation is not None and self.explanation.target != index:
-            self.illusions = self.descriptions = None
+            self.illusions = None
         if self.last_edit is not None and index not in self.last_edit.targets:
             self.last_edit = None
         self.explanation = found
@@ -441,42 +443,70 @@ class NeuroInspect:
         return self.illusions
 
     @undisturbed()
-    def describe(self, neurons: Sequence[int] | None = None, *, n_phrases: int = 5) -> Descriptions:
-        """Words for neurons, from their top crops and illusions: :func:`describe_neurons`.
+    def describe(
+        self,
+        neurons: Sequence[int] | None = None,
+        *,
+        phrases: Sequence[str] | None = None,
+        n_phrases: int = 5,
+    ) -> Descriptions:
+        """Words for neurons, from all of the photos: :func:`describe_units`.
 
-        Each word's score is compared with its score on some of the photos, drawn by the seed.
+        Concepts are attributes measured on the pixels, the classes and groups of the photos, and,
+        with an encoder, phrases and the names of other classes. Half of the photos choose the
+        words, half judge them; of few photos nothing is certain. All neurons are described at
+        once: :attr:`descriptions` has them, and a report can be searched for them. Illusions
+        choose no words: they were made in a class.
 
         Args:
             neurons: inputs of the decision layer; ``None``: those that were visualized, or
                 else the first six of the explanation.
-            n_phrases: for each neuron.
+            phrases: what the encoder may say; ``None``: the built-in :func:`word_list`.
+            n_phrases: for each neuron, at most.
+
+        Returns:
+            Those of ``neurons``; ``rests_on`` says how many photos and which concepts.
 
         Raises:
-            RuntimeError: when the session has no encoder.
+            TypeError: for phrases that are no strings.
+            ValueError: for fewer than 20 photos, a neuron that there is not, phrases without an
+                encoder, or no phrases.
+            RuntimeError: before :meth:`load`.
         """
-        from captum_neuroinspect.inspection.session.descriptions import kept_descriptions
-
-        if self._encoder is None:
-            raise RuntimeError(
-                "encoder=None: words need an image-text encoder, such as "
-                "NeuroInspect(..., encoder='label-space'), which downloads nothing"
+        if phrases is not None and self._encoder is None:
+            raise ValueError(
+                "phrases are given and encoder=None, expected an encoder that scores them, such "
+                "as NeuroInspect(..., encoder='label-space'), which downloads nothing"
             )
         # An inner layer's illusions are of other units than the decision layer's inputs.
         made = self.illusions if self.layer is None else None
         if neurons is None and made is not None:
             neurons = list(dict.fromkeys(made.neurons))
-        self.descriptions = kept_descriptions(
-            self.source,
-            self.data.inspected,
-            self._neurons(neurons),
-            made,
-            self._encoder,
-            class_names=self._names() or (),
-            n_phrases=n_phrases,
-            seed=self.seed,
-            progress=self.progress,
-        )
-        return self.descriptions
+        words, wanted = self._words(phrases), self._neurons(neurons)
+        n = self.head.in_features
+        check_indices("neuron", as_indices("neurons", wanted), n, f"{n} features")
+        self.descriptions = words.descriptions(n_phrases, self.seed)
+        return self.descriptions.only(wanted)
+
+    @undisturbed()
+    def find_units(self, phrase: str) -> FoundUnits[FoundNeuron]:
+        """Which neurons answer to a phrase, best first: :func:`find_units` on all of the photos.
+
+        Args:
+            phrase: an attribute, a class or a group of the photos; or whatever the encoder is to
+                score on them, in its list of words or not.
+
+        Returns:
+            All inputs of the decision layer. ``blame_rank`` and ``blame_kind`` say which of them
+            are behind the mistakes that were explained last.
+
+        Raises:
+            TypeError: when it is no text.
+            ValueError: when it is empty, is no attribute, class or group and there is no
+                encoder, or there are fewer than 20 photos.
+            RuntimeError: before :meth:`load`.
+        """
+        return self._words(None).found(phrase, self.explanation, self.seed)
 
     def top_photos(self, neurons: Sequence[int] | None = None, k: int = 9) -> TopPhotos:
         """The photos that activate neurons most: :func:`top_photos`."""
@@ -711,6 +741,15 @@ class NeuroInspect:
                 f"slice={place}, expected 1..{len(parts)}: the mistakes are in so many slices"
             )
         return list(parts[place - 1].neurons(n_neurons))
+
+    def _words(self, phrases: Sequence[str] | None) -> WordSource:
+        # Imported here: it takes a while, and only those who want words need it.
+        from captum_neuroinspect.inspection.session.descriptions import WordSource
+
+        given = None if phrases is None else tuple(check_texts("phrases", phrases))
+        names = self._names() or ()
+        part = self.data.inspected
+        return WordSource(self.source, part, self._encoder, names, given, self.progress)
 
     def _neurons(self, neurons: Sequence[int] | None) -> list[int]:
         if neurons is not None:

@@ -40,7 +40,7 @@ from captum_neuroinspect.optvis import Illusions
 from captum_neuroinspect.photos import Photos
 
 runner = CliRunner()
-COMMANDS = ("demo", "inspect", "edit", "report", "visualize", "doctor")
+COMMANDS = ("demo", "inspect", "describe", "edit", "report", "visualize", "doctor")
 
 
 def _run(*arguments: object) -> Result:

@@ -15,7 +15,6 @@ from captum_neuroinspect.inspection.session.evidence import (
     boxes_of,
     core_relevance_of,
     counterfactuals_of,
-    pictures_of,
     saliency_of,
 )
 
@@ -52,12 +51,6 @@ def test_boxes_and_crops(made) -> None:
         assert torch.equal(boxes[row], expected.boxes)
         for image, box, crop in zip(images, boxes[row], expected.images, strict=True):
             assert torch.equal(cut(image, box), crop)
-    shown = pictures_of(made.source, part, [4, 9], None)
-    assert [len(pictures) for pictures in shown.values()] == [6, 6]
-    illusions = made.visualize([9, 9, 1], [0], n_steps=1, size=SIZE)
-    shown = pictures_of(made.source, part, [4, 9], illusions)
-    assert [len(pictures) for pictures in shown.values()] == [6, 8]
-    assert torch.equal(shown[9][-1], illusions.images[1])
 
 
 def test_saliency_is_of_each_neuron_on_each_mistake_and_kept_one_by_one(made) -> None:

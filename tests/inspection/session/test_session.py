@@ -286,30 +286,6 @@ class Colours:
         return nn.functional.normalize(torch.tensor(found), dim=1)
 
 
-def test_words_are_for_what_was_visualized_and_kept(tmp_path: Path) -> None:
-    encoder = Colours()
-
-    def new(**options: Any) -> NeuroInspect:
-        return loaded(encoder=encoder, class_names=HOSTILE, work=tmp_path, **options)
-
-    made = new()
-    assert [d.neuron for d in made.describe(n_phrases=2)] == list(made.explain().neurons(6))
-    made.visualize([5, 1], [0], guided=False, **QUICK)
-    words = made.describe(n_phrases=2)
-    assert [d.neuron for d in words] == [5, 1]
-    assert all(len(d.phrases) == 2 for d in words)
-    assert [d.neuron for d in made.describe([9])] == [9]
-    assert "<script" not in made.describe([9], n_phrases=9999)._repr_html_()
-    n_calls = encoder.n_calls
-    again = new()
-    again.visualize([5, 1], [0], guided=False, **QUICK)
-    found = again.describe(n_phrases=2)
-    assert [(d.phrases, d.scores) for d in found] == [(d.phrases, d.scores) for d in words]
-    assert encoder.n_calls - n_calls <= 1  # which names the encoder
-    with pytest.raises(ValueError, match="neurons is empty"):
-        made.describe([])
-
-
 def test_an_encoder_guides_and_is_part_of_the_question(tmp_path: Path) -> None:
     class Other(Colours):
         def encode_text(self, texts: Any) -> torch.Tensor:
@@ -542,7 +518,6 @@ def test_bad_steps() -> None:
         (lambda: made.visualize([1], [0], layer="backbone"), TypeError, "layer is the session's"),
         (lambda: made.visualize([1], [0], n_steps=0), ValueError, "n_steps"),
         (lambda: made.visualize([1], [0], stepps=0), TypeError, "stepps"),
-        (lambda: made.describe(), RuntimeError, "words need an image-text encoder"),
         (lambda: made.top_photos([1], k=0), ValueError, "k=0"),
         (
             lambda: made.edit(method="magic"),

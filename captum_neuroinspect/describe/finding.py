@@ -1,0 +1,179 @@
+"""Which units answer to a concept: the search from words to units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from captum_neuroinspect._core.tables import html_table
+from captum_neuroinspect._core.texts import shown
+from captum_neuroinspect._core.undisturbed import undisturbed
+from captum_neuroinspect.describe.agreement import (
+    average_precision,
+    most_active,
+    standardised,
+    strengths,
+)
+from captum_neuroinspect.describe.units import check_given, checked_activations, unit_numbers
+
+_UNITS_AT_A_TIME = 256
+_N_SHUFFLES = 200
+_CHANCE = 0.05
+_TOP_SHARE = 0.05
+_SHOWN = 20  # units in print
+
+
+@dataclass(frozen=True)
+class FoundUnit:
+    """How a unit answers to a concept.
+
+    Attributes:
+        unit: its number.
+        correlation: of the concept's score with the unit's squared activation, on all photos.
+        average_precision: of finding the photos that show the concept by the unit's activation.
+        chance: what a unit that tells nothing reaches there: the share of these photos.
+        is_beyond_chance: whether the correlation is above what the best of all units reaches in
+            19 of 20 cases when the concept's photos are shuffled.
+    """
+
+    unit: int
+    correlation: float
+    average_precision: float
+    chance: float
+    is_beyond_chance: bool
+
+
+Found = TypeVar("Found", bound=FoundUnit)
+
+
+class FoundUnits(list[Found], Generic[Found]):
+    """Units that a concept was looked for in, best first.
+
+    Args:
+        found: one a unit.
+        phrase: the concept.
+        rests_on: photos, and who scored them, in one line for people.
+    """
+
+    def __init__(self, found: Iterable[Found] = (), phrase: str = "", rests_on: str = "") -> None:
+        super().__init__(found)
+        self.phrase, self.rests_on = phrase, rests_on
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        return tuple(one.unit for one in self)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary a unit, ready for ``pandas.DataFrame``."""
+        return [asdict(one) for one in self]
+
+    def __str__(self) -> str:
+        n_beyond = sum(one.is_beyond_chance for one in self)
+        lines = [shown(f"{self.phrase!r}: {n_beyond} of {len(self)} units beyond chance")]
+        lines += [_line(one) for one in self[:_SHOWN]]
+        return "\n".join([*lines, shown(f"rests on {self.rests_on}")] if self.rests_on else lines)
+
+    def _repr_html_(self) -> str:
+        rows = [_cells(one) for one in self[:_SHOWN]]
+        columns = list(rows[0]) if rows else ["unit"]
+        caption = ", ".join(text for text in (repr(self.phrase), self.rests_on) if text)
+        return html_table(columns, [tuple(row.values()) for row in rows], caption)
+
+
+@undisturbed()
+def find_units(
+    activations: Tensor,
+    scores: Tensor,
+    phrase: str = "",
+    *,
+    units: Sequence[int] | None = None,
+    seed: int = 0,
+) -> FoundUnits[FoundUnit]:
+    """Order units by how they answer to one concept.
+
+    All photos judge, as the concept was not chosen by them.
+
+    Args:
+        activations: ``(N, K)`` of K units on N photos.
+        scores: ``(N,)`` how much each photo shows the concept, such as ``concepts.of("text")``.
+        phrase: names it in print.
+        units: the K units' numbers; ``None``: 0 to K - 1.
+        seed: shuffles photos, for chance.
+
+    Returns:
+        All units, the largest correlation first.
+
+    Raises:
+        TypeError: for values that are no numbers or units that are no whole numbers.
+        ValueError: for shapes that do not fit, fewer than 20 photos, values that are not finite,
+            or a concept that is the same on all photos.
+
+    Examples::
+
+        >>> text = torch.rand(100, generator=torch.Generator().manual_seed(0))
+        >>> noise = torch.rand(100, generator=torch.Generator().manual_seed(1))
+        >>> found = find_units(torch.stack([noise, text], 1), text, "text")
+        >>> found.units, [one.is_beyond_chance for one in found]
+        ((1, 0), [True, False])
+    """
+    check_given(activations, None, units)
+    values = checked_activations(activations)
+    numbers = unit_numbers(units, values)
+    concept = _checked_scores(scores, len(values))
+    rng = torch.Generator().manual_seed(seed)
+    column = standardised(concept[:, None])[:, 0]
+    orders = [torch.randperm(len(column), generator=rng) for _ in range(_N_SHUFFLES)]
+    columns = torch.stack([column, *(column[order] for order in orders)], 1)
+    together = torch.cat(
+        [strengths(part).T @ columns for part in values.split(_UNITS_AT_A_TIME, dim=1)]
+    ) / len(values)
+    limit = float(together[:, 1:].amax(0).quantile(1 - _CHANCE))
+    shows = most_active(concept[:, None], _TOP_SHARE)
+    order = together[:, 0].sort(descending=True, stable=True).indices
+    precisions = average_precision(shows.expand(-1, len(order)), values[:, order]).tolist()
+    chance = float(shows.float().mean())
+    found = [
+        FoundUnit(
+            numbers[k], float(together[k, 0]), precision, chance, bool(together[k, 0] > limit)
+        )
+        for k, precision in zip(order.tolist(), precisions, strict=True)
+    ]
+    return FoundUnits(found, phrase, f"{len(values):,} photos")
+
+
+def _checked_scores(scores: Tensor, n_photos: int) -> Tensor:
+    if not isinstance(scores, Tensor):
+        raise TypeError(f"scores is a {type(scores).__name__}, expected a tensor (N,)")
+    if scores.ndim != 1 or len(scores) != n_photos:
+        raise ValueError(
+            f"scores has shape {tuple(scores.shape)}, expected ({n_photos},): one a photo of "
+            "activations"
+        )
+    concept = scores.detach().cpu().float()
+    if not bool(concept.isfinite().all()):
+        raise ValueError("scores has NaN or infinite values")
+    if bool((concept == concept[0]).all()):
+        raise ValueError("scores are the same on all photos, so they tell no unit from another")
+    return concept
+
+
+def _cells(one: FoundUnit) -> dict[str, str]:
+    """Fields in words, for tables; those of a subclass come last."""
+    return {name.replace("_", " "): _cell(value) for name, value in asdict(one).items()}
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _line(one: FoundUnit) -> str:
+    number, *cells = _cells(one).items()
+    return shown(f"unit {number[1]}: " + ", ".join(f"{name} {cell}" for name, cell in cells))
