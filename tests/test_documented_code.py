@@ -173,25 +173,23 @@ def test_the_guide_runs_its_python_and_its_commands(stand_ins: None, tmp_path: P
 def test_words_for_units_run(
     stand_ins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    from captum_neuroinspect import describe
-
-    _write_noise(tmp_path / "photos", NAMES[:4], n=8)
+    _write_noise(tmp_path / "photos", NAMES[:4], n=10)
     state = torchvision.models.resnet18().state_dict()
     monkeypatch.setattr(
         torchvision.models.ResNet18_Weights, "get_state_dict", lambda *_, **__: state
     )
-    few = describe.phrase_scores
-
-    def of_few_words(*args: Any) -> describe.ConceptScores:
-        return few(*args, phrases=["red", "grass", "sky"])
-
-    monkeypatch.setattr(describe, "phrase_scores", of_few_words)
     names: dict[str, Any] = {}
     for language, block in _blocks(WORDS):
         if language == "python":
             exec(compile(block, str(WORDS), "exec"), names)
-    assert [d.unit for d in names["found"]] == [3, 17, 42]
-    assert capsys.readouterr().out.startswith("unit 3: ")
+    found = names["found"]
+    assert [one.unit for one in found] == list(range(512))
+    assert "40 photos" in found.rests_on
+    assert "4 labels of the data" in found.rests_on
+    printed = capsys.readouterr().out
+    assert printed.startswith("unit 3: ")
+    assert "'watermark': " in printed
+    assert len(names["table"]) > 512
 
 
 def _tick(report: Path, selection: Path) -> None:

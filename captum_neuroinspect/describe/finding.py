@@ -75,7 +75,7 @@ class FoundUnits(list[Found], Generic[Found]):
         n_beyond = sum(one.is_beyond_chance for one in self)
         lines = [shown(f"{self.phrase!r}: {n_beyond} of {len(self)} units beyond chance")]
         lines += [_line(one) for one in self[:_SHOWN]]
-        return "\n".join([*lines, shown(self.rests_on)] if self.rests_on else lines)
+        return "\n".join([*lines, shown(f"rests on {self.rests_on}")] if self.rests_on else lines)
 
     def _repr_html_(self) -> str:
         rows = [_cells(one) for one in self[:_SHOWN]]

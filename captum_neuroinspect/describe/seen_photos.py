@@ -158,7 +158,7 @@ class SeenPhotos:
         kinds.append(
             f"{n_said:,} phrases by {encoder}" if n_said else "no phrases, as there is no encoder"
         )
-        return f"rests on {len(self):,} photos, half of them held out; {', '.join(kinds)}"
+        return f"{len(self):,} photos, half of them held out; {', '.join(kinds)}"
 
     def scored(
         self,

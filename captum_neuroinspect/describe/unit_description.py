@@ -234,14 +234,14 @@ class Descriptions(list[UnitDescription]):
 
     def __str__(self) -> str:
         lines = list(map(str, self))
-        return "\n".join([*lines, shown(self.rests_on)] if self.rests_on else lines)
+        return "\n".join([*lines, shown(f"rests on {self.rests_on}")] if self.rests_on else lines)
 
     def _repr_html_(self) -> str:
         columns = ["unit", "phrases (correlation, held out)", "could also be", "together"]
         cells = (
             (d.unit, d.text(), ", ".join(map(shown, d.could_be[1:])), d.formula()) for d in self
         )
-        return html_table(columns, cells, self.rests_on)
+        return html_table(columns, cells, f"rests on {self.rests_on}" if self.rests_on else "")
 
 
 def _at(values: tuple[float, ...], rank: int) -> float | None:

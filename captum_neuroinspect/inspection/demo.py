@@ -113,7 +113,7 @@ def finding(session: NeuroInspect) -> dict[str, Any]:
     assert groups is not None
     top = session.top_photos(neurons, _N_TOP_PHOTOS)
     on_grass = groups == GROUPS.index("on grass")
-    words = {d.unit: list(d.phrases) for d in session.descriptions or ()}
+    words = {d.unit: d for d in session.descriptions or ()}
     kinds = {row["neuron"]: row["kind"] for row in found.rows()}
     record: dict[str, Any] = {
         "seed": session.seed,
@@ -124,7 +124,8 @@ def finding(session: NeuroInspect) -> dict[str, Any]:
             {
                 "neuron": neuron,
                 "kind": kinds[neuron],
-                "phrases": words.get(neuron, []),
+                "phrases": list(words[neuron].phrases) if neuron in words else [],
+                "is_certain": neuron in words and words[neuron].is_certain,
                 "top_photos_on_grass": int(on_grass[rows].sum()),
                 "top_photos": len(rows),
             }

@@ -41,7 +41,7 @@ def test_one_line_is_describe_units_with_all_concepts(photos: Tensor, features: 
     concepts = concepts.joined(phrase_scores(photos, ColourEncoder(), phrases=_PHRASES))
     assert found == describe_units(features.features, concepts)
     assert [one.phrases[:1] for one in found] == [("crimson red",), ("bright",), ("dog",), ()]
-    assert found.rests_on.startswith("rests on 200 photos, half of them held out; 22 attributes")
+    assert found.rests_on.startswith("200 photos, half of them held out; 22 attributes")
     assert "2 phrases by the encoder" in found.rests_on
     assert {(one.n_images, one.n_held_out) for one in found} == {(200, 100)}
 

@@ -70,7 +70,7 @@ def test_what_it_rests_on_is_counted(photos: Tensor) -> None:
     seen = SeenPhotos.of(photos, ColourEncoder())
     said = seen.rests_on(seen.concepts(features=data), data)
     assert said == (
-        "rests on 150 photos, half of them held out; 22 attributes of the pixels, "
+        "150 photos, half of them held out; 22 attributes of the pixels, "
         "2 labels of the data, no phrases, as there is no encoder"
     )
     concepts = seen.concepts(ColourEncoder(), features=data, phrases=["a", "b", "c"])

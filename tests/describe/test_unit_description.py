@@ -43,7 +43,7 @@ def test_words_from_pictures_say_so_and_words_with_evidence_show_it():
     lines = str(_described()).splitlines()
     assert lines[0].startswith("unit 7: grass (0.41), <script>")
     assert lines[1] == "unit 2: uncertain: sky (0.50) (4 pictures, no held-out photos)"
-    assert lines[2] == "404 images"
+    assert lines[2] == "rests on 404 images"
 
 
 def test_what_they_rest_on_goes_with_them():

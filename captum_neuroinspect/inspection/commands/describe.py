@@ -237,7 +237,7 @@ def _lines(
     certain.sort(key=lambda one: -one.correlations[0])
     lines = [f"{len(certain):,} of {len(described):,} neurons have a certain word"]
     lines += [str(one) for one in certain[:_SHOWN]]
-    return "\n".join([*lines, described.rests_on])
+    return "\n".join([*lines, f"rests on {described.rests_on}"])
 
 
 def _record(

@@ -20,6 +20,7 @@ from captum_neuroinspect.inspection.commands._output import (
 
 if TYPE_CHECKING:
     from captum_neuroinspect.analysis.explanation import Explanation
+    from captum_neuroinspect.describe import UnitDescription
     from captum_neuroinspect.inspection.preflight_checks.preflight import Preflight
     from captum_neuroinspect.inspection.session.session import NeuroInspect
 
@@ -206,10 +207,17 @@ def _slices(found: Explanation) -> dict[str, Any] | None:
     return {"reason": found.slices.reason, "slices": parts}
 
 
+def _said(words: UnitDescription | None) -> dict[str, Any]:
+    """Phrases, of which only the first may be certain."""
+    if words is None:
+        return {"phrases": [], "is_certain": False}
+    return {"phrases": list(words.phrases), "is_certain": words.is_certain}
+
+
 def _record(session: NeuroInspect, looked: Preflight, report: Path) -> dict[str, Any]:
     found, features = session.explanation, session.data.inspected.features
     assert found is not None
-    words = {d.unit: list(d.phrases) for d in session.descriptions or ()}
+    words = {d.unit: d for d in session.descriptions or ()}
     return {
         "report": str(report),
         "accuracy": features.accuracy(),
@@ -220,7 +228,5 @@ def _record(session: NeuroInspect, looked: Preflight, report: Path) -> dict[str,
         "target": {"index": found.target, "name": features.class_name(found.target)},
         "n_explained": len(found.mistakes),
         "slices": _slices(found),
-        "neurons": [
-            {**row, "phrases": words.get(int(row["neuron"]), [])} for row in found.rows()[:20]
-        ],
+        "neurons": [{**row, **_said(words.get(int(row["neuron"])))} for row in found.rows()[:20]],
     }

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from captum_neuroinspect.inspection.report.report_data import (
     Mistake,
     NeuronCard,
+    NeuronWords,
     RankedNeuron,
     ReportData,
 )
@@ -32,6 +33,7 @@ def check_data(data: ReportData) -> None:
                 "them, expected at least one mistake and no more photos"
             )
     _check_unique("neurons", (card.neuron for card in data.neurons))
+    _check_unique("words", (words.neuron for words in data.words))
     for where, index in _class_indices(data):
         if not 0 <= index < len(data.classes):
             raise ValueError(
@@ -155,11 +157,23 @@ def _cue_numbers(data: ReportData) -> Iterator[tuple[str, float]]:
         yield f"`activation` of {photo.file!r}", photo.activation
 
 
+def _word_numbers(words: NeuronWords) -> Iterator[tuple[str, float]]:
+    if words.combination_correlation is not None:
+        yield f"`combination_correlation` of {words.neuron}", words.combination_correlation
+    for phrase in words.phrases:
+        yield f"`score` of {phrase.text!r}", phrase.score
+        for name in ("average_precision", "chance"):
+            if getattr(phrase, name) is not None:
+                yield f"`{name}` of {phrase.text!r}", getattr(phrase, name)
+
+
 def _numbers(data: ReportData) -> Iterator[tuple[str, float]]:
     for row in _ranked(data):
         known = {"score": row.score, "importance": row.importance}
         yield from ((f"`{k}` of neuron {row.neuron}", v) for k, v in known.items() if v is not None)
     yield from _cue_numbers(data)
+    for words in data.words:
+        yield from _word_numbers(words)
     for card in data.neurons:
         if card.core_relevance is not None:
             yield f"`core_relevance` of neuron {card.neuron}", card.core_relevance
@@ -167,8 +181,6 @@ def _numbers(data: ReportData) -> Iterator[tuple[str, float]]:
             yield f"`weight` of neuron {card.neuron}", item.weight
         for photo in card.top_photos:
             yield f"`activation` of {photo.file!r}", photo.activation
-        for phrase in card.phrases:
-            yield f"`score` of {phrase.text!r}", phrase.score
         for picture in card.illusions:
             for name in ("activation", "logit", "similarity"):
                 if getattr(picture, name) is not None:

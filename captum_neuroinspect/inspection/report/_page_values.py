@@ -8,11 +8,13 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect.inspection.report.report_data import (
     ClassResult,
     ConfusedPair,
     GroupResult,
     NeuronCard,
+    NeuronWords,
     RankedNeuron,
     ReportData,
 )
@@ -57,6 +59,7 @@ class PageValues:
         outcomes: what became of the photos that an edit changed, as far as they are shown.
         counts: the true number of each, "25 broken, 24 of 37 corrected".
         ranked: the ranking by neuron.
+        words: by neuron.
         kinds: kinds that the cards have.
         sorts: orders that the cards have values for.
         block: what the script reads.
@@ -73,6 +76,7 @@ class PageValues:
     outcomes: list[Choice]
     counts: str
     ranked: dict[int, RankedNeuron]
+    words: dict[int, NeuronWords]
     kinds: list[str]
     sorts: list[tuple[str, str]]
     block: dict[str, Any]
@@ -81,7 +85,10 @@ class PageValues:
 def page_values_of(data: ReportData) -> PageValues:
     """Work it out."""
     ranked = {row.neuron: row for row in data.ranking}
-    entries = [_entry(data, card, ranked.get(card.neuron)) for card in data.neurons]
+    words = {one.neuron: one for one in data.words}
+    entries = [
+        _entry(data, card, ranked.get(card.neuron), words.get(card.neuron)) for card in data.neurons
+    ]
     classes = _classes(data)
     return PageValues(
         classes=classes,
@@ -95,6 +102,7 @@ def page_values_of(data: ReportData) -> PageValues:
         outcomes=_outcomes(data),
         counts=_counts(data),
         ranked=ranked,
+        words=words,
         kinds=[kind for kind in _KINDS if any(entry["kind"] == kind for entry in entries)],
         sorts=_sorts(entries),
         block={
@@ -103,6 +111,8 @@ def page_values_of(data: ReportData) -> PageValues:
             "report": data.digest or _digest(data),
             "neurons": entries,
             "command": list(data.command),
+            "words": _words_block(data),
+            "ranks": {row.neuron: f"{row.kind}, rank {row.rank}" for row in data.ranking},
         },
     )
 
@@ -178,22 +188,44 @@ def _counts(data: ReportData) -> str:
     return "; ".join(texts)
 
 
-def _entry(data: ReportData, card: NeuronCard, row: RankedNeuron | None) -> dict[str, Any]:
+def _words_block(data: ReportData) -> dict[str, Any]:
+    """What the search reads: each phrase once, as thousands of neurons share them.
+
+    A unit is its neuron, whether its first phrase is certain, and pairs of phrase and score.
+    """
+    numbers: dict[str, int] = {}
+    units = [
+        [
+            one.neuron,
+            int(one.is_certain),
+            [[numbers.setdefault(p.text, len(numbers)), round(p.score, 3)] for p in one.phrases],
+        ]
+        for one in data.words
+        if one.phrases
+    ]
+    return {"phrases": [shown(phrase) for phrase in numbers], "units": units}
+
+
+def _entry(
+    data: ReportData, card: NeuronCard, row: RankedNeuron | None, words: NeuronWords | None
+) -> dict[str, Any]:
     return {
         "neuron": card.neuron,
         "kind": row and row.kind,
         "score": row and row.score,
         "precision": row and row.precision,
         "core": card.core_relevance,
-        "text": _search_text(data, card, row),
+        "text": _search_text(data, card, row, words),
     }
 
 
-def _search_text(data: ReportData, card: NeuronCard, row: RankedNeuron | None) -> str:
+def _search_text(
+    data: ReportData, card: NeuronCard, row: RankedNeuron | None, words: NeuronWords | None
+) -> str:
     classes = [picture.class_index for picture in card.illusions]
     classes += [photo.label for photo in card.top_photos]
     texts = [f"neuron {card.neuron}", row.kind if row else ""]
-    texts += [phrase.text for phrase in card.phrases]
+    texts += [phrase.text for phrase in words.phrases] if words else []
     texts += [photo.file for photo in card.top_photos]
     texts += [photo.file for photo in card.saliency]
     texts += [data.classes[i].name for i in dict.fromkeys(classes)]

@@ -17,6 +17,7 @@ from captum_neuroinspect.inspection.report.fill_edit import edit_result
 from captum_neuroinspect.inspection.report.fill_groups import about_groups, group_results
 from captum_neuroinspect.inspection.report.fill_mistakes import mistake_photos, ranked_neurons
 from captum_neuroinspect.inspection.report.fill_slices import slices_of
+from captum_neuroinspect.inspection.report.fill_words import neuron_words, words_summary
 from captum_neuroinspect.inspection.report.findings import Findings
 from captum_neuroinspect.inspection.report.number_formats import share
 from captum_neuroinspect.inspection.report.report_data import (
@@ -48,6 +49,8 @@ def report_data(
     with_card = {card.neuron for card in cards}
     wrong = part.features.mistakes(found.target, found.predicted)
     groups = tuple(group_results(part.features, found.target))
+    descriptions = findings.descriptions
+    blamed = [neuron for neuron in found.neurons() if neuron in with_card]
     return ReportData(
         title=f"Inspection of {names[found.target]}",
         verdict=_verdict(part.features, found, findings.preflight.mistakes) + about_groups(groups),
@@ -64,6 +67,9 @@ def report_data(
         ranking=tuple(ranked_neurons(found, with_card, _N_RANKED)),
         n_explained=len(found.mistakes),
         neurons=cards,
+        words=neuron_words(descriptions),
+        words_summary=words_summary(descriptions, blamed),
+        words_rest_on="" if descriptions is None else without_paths(descriptions.rests_on),
         cue=cue_card(findings),
         edit=edit_result(findings.comparison, findings.data),
         cautions=tuple(map(without_paths, findings.preflight.warnings)),

@@ -20,13 +20,11 @@ from captum_neuroinspect.inspection.report.report_data import (
     ClassWeight,
     IllusionPicture,
     NeuronCard,
-    Phrase,
     SaliencyPicture,
     TopPhoto,
 )
 
 if TYPE_CHECKING:
-    from captum_neuroinspect.describe import UnitDescription
     from captum_neuroinspect.optvis import Illusions
 
 _N_SALIENCY = 6  # mistakes a card
@@ -43,7 +41,6 @@ def neuron_cards(findings: Findings) -> tuple[NeuronCard, ...]:
     photos = _top_photos(evidence, findings.data.inspected)
     saliency = _saliency(evidence, findings.data.inspected, found)
     core = {} if illusions is None else _core(evidence, illusions, found.target)
-    words = {d.unit: d for d in findings.descriptions or ()}
     pictures = {} if illusions is None else _pictures(illusions)
     weight, confused = findings.head_weight[:, neurons].float().cpu(), found.confused
     return tuple(
@@ -52,7 +49,6 @@ def neuron_cards(findings: Findings) -> tuple[NeuronCard, ...]:
             illusions=tuple(pictures.get(neuron, ())),
             top_photos=photos[neuron],
             saliency=saliency[neuron],
-            phrases=_phrases(words.get(neuron)),
             weights=_weights(weight[:, place], found.target, confused),
             core_relevance=core.get(neuron),
         )
@@ -176,13 +172,6 @@ def _core(evidence: NeuronEvidence, illusions: Illusions, target: int) -> dict[i
         for i, (neuron, place, score) in enumerate(pairs)
         if place == target
     }
-
-
-def _phrases(description: UnitDescription | None) -> tuple[Phrase, ...]:
-    if description is None:
-        return ()
-    pairs = zip(description.phrases, description.scores, strict=True)
-    return tuple(Phrase(text, score) for text, score in pairs)
 
 
 def _weights(column: Tensor, target: int, confused: int) -> tuple[ClassWeight, ...]:

@@ -210,10 +210,46 @@ class SaliencyPicture:
 
 @dataclass(frozen=True, eq=False)
 class Phrase:
-    """Words for what a neuron looks for, and how well they fit (larger is better)."""
+    """Words for what a neuron answers to.
+
+    Attributes:
+        text: the words.
+        score: their correlation with the neuron on photos that did not choose them; without such
+            photos the score that chose them.
+        average_precision: in 0..1, of finding the photos that show it by the neuron; None without
+            such photos.
+        chance: what a neuron that tells nothing reaches there.
+    """
 
     text: str
     score: float
+    average_precision: float | None = None
+    chance: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronWords:
+    """What is said of a neuron, and the evidence.
+
+    Attributes:
+        neuron: index of the feature.
+        phrases: best first.
+        is_certain: whether the first phrase stands; all others are guesses.
+        could_be: phrases that came first on resampled photos.
+        combination: of several phrases, such as "grass - sky"; or empty.
+        combination_correlation: with the neuron; None without one.
+        rests_on: how many photos.
+        note: why nothing is said, or that it equals another neuron.
+    """
+
+    neuron: int
+    phrases: tuple[Phrase, ...] = ()
+    is_certain: bool = False
+    could_be: tuple[str, ...] = ()
+    combination: str = ""
+    combination_correlation: float | None = None
+    rests_on: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +269,6 @@ class NeuronCard:
         illusions: one a class, the right class first.
         top_photos: most exciting first.
         saliency: on mistakes.
-        phrases: best first.
         weights: to the classes of interest, in the order to show.
         core_relevance: what the neuron's part of the illusion keeps of the likeness to the class,
             against the classes beside it; below 1: maybe not core. None where unknown.
@@ -243,7 +278,6 @@ class NeuronCard:
     illusions: tuple[IllusionPicture, ...] = ()
     top_photos: tuple[TopPhoto, ...] = ()
     saliency: tuple[SaliencyPicture, ...] = ()
-    phrases: tuple[Phrase, ...] = ()
     weights: tuple[ClassWeight, ...] = ()
     core_relevance: float | None = None
 
@@ -387,6 +421,9 @@ class ReportData:
         ranking: the neurons behind the mistakes, in the order to show.
         n_explained: number of mistakes that the ranking explains.
         neurons: a card for each neuron worth a look, in the order to show.
+        words: of every neuron that was described.
+        words_summary: what the neurons behind the mistakes answer to, in a sentence.
+        words_rest_on: which photos and concepts all words rest on.
         cue: the direction that all neurons make together.
         edit: of the decision layer.
         cautions: what may make all of it wrong, a sentence or two each.
@@ -412,6 +449,9 @@ class ReportData:
     ranking: tuple[RankedNeuron, ...] = ()
     n_explained: int | None = None
     neurons: tuple[NeuronCard, ...] = ()
+    words: tuple[NeuronWords, ...] = ()
+    words_summary: str = ""
+    words_rest_on: str = ""
     cue: CueCard | None = None
     edit: EditResult | None = None
     cautions: tuple[str, ...] = ()

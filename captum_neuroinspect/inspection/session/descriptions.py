@@ -164,7 +164,7 @@ class WordSource:
             FoundNeuron(**vars(one), blame_rank=ranks.get(one.unit), blame_kind=kinds.get(one.unit))
             for one in units
         )
-        return FoundUnits(crossed, phrase, f"rests on {len(features):,} photos, {by}")
+        return FoundUnits(crossed, phrase, f"{len(features):,} photos, {by}")
 
     def _scored(self, phrase: str, seen: SeenPhotos) -> tuple[Tensor, str]:
         """Scores of a phrase, and who gave them."""

@@ -46,7 +46,7 @@ def test_the_table_has_the_columns_that_cosy_reads_and_the_record_all_evidence(
     assert {row["layer"] for row in rows} == {"head.input"}
     record = json.loads(Path(found["evidence"]).read_text("utf-8"))
     assert [one["unit"] for one in record["units"]] == list(range(16))
-    assert record["rests_on"].startswith("rests on 90 photos")
+    assert record["rests_on"].startswith("90 photos")
     units = {one["unit"]: one for one in record["units"]}
     for row in rows:
         one = units[int(row["unit"])]

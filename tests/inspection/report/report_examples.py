@@ -20,6 +20,7 @@ from captum_neuroinspect.inspection.report.report_data import (
     Mistake,
     MistakeSlice,
     NeuronCard,
+    NeuronWords,
     Phrase,
     RankedNeuron,
     ReportData,
@@ -68,6 +69,9 @@ def example_data(
         ranking=tuple(_blamed(i) for i in range(n_neurons + 3)),
         n_explained=40,
         neurons=tuple(_card(pictures, i, side, len(names)) for i in range(n_neurons)),
+        words=tuple(_words(i) for i in range(n_neurons + 60)),
+        words_summary=f"2 of the {n_neurons} neurons behind these mistakes answer to “reeds”.",
+        words_rest_on="1,200 photos, half of them held out; 22 attributes of the pixels",
         cue=_cue(pictures, side),
         edit=_edit(pictures, names, side),
     )
@@ -135,9 +139,25 @@ def _card(pictures: Pictures, i: int, side: int, n_classes: int) -> NeuronCard:
             SaliencyPicture(pictures(side, side), f"IMG_{4000 + n}.jpg", 0, 1, pictures(side, side))
             for n in range(3)
         ),
-        phrases=tuple(Phrase(text, 0.31 - 0.02 * n) for n, text in enumerate(_PHRASES[i % 2 :])),
         weights=tuple(ClassWeight(c, weight) for c, weight in enumerate(weights)),
         core_relevance=(1.03, 0.79, 0.93, None)[i % 4],
+    )
+
+
+def _words(i: int) -> NeuronWords:
+    """Of the cards' neurons, and sixty others: every other one is certain, one says nothing."""
+    rests_on = "1,200 photos, 600 of them held out"
+    if i == 5:
+        return NeuronWords(neuron_at(i), rests_on=rests_on, note="the same on all photos")
+    phrases = _PHRASES[i % 2 :]
+    return NeuronWords(
+        neuron_at(i),
+        tuple(Phrase(text, 0.6 - 0.1 * n - 0.001 * i, 0.4, 0.05) for n, text in enumerate(phrases)),
+        is_certain=i % 2 == 0,
+        could_be=phrases[: 1 + i % 3],
+        combination=f"{phrases[0]} - {phrases[1]}",
+        combination_correlation=0.71,
+        rests_on=rests_on,
     )
 
 

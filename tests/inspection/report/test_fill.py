@@ -150,8 +150,48 @@ def test_cards_show_what_was_visualized_and_described() -> None:
     assert torch.equal(first.illusions[1].picture, illusions.images[1])
     assert torch.equal(first.illusions[1].masked, illusions.masked()[1])
     assert first.illusions[1].activation == float(illusions.activations[1])
-    assert [(phrase.text, phrase.score) for phrase in first.phrases] == [("red", 0.5)]
-    assert data.neurons[1].phrases == ()
+    (words,) = data.words
+    assert (words.neuron, words.is_certain) == (neurons[0], False)
+    assert [(phrase.text, phrase.score) for phrase in words.phrases] == [("red", 0.5)]
+    assert (words.phrases[0].chance, words.rests_on) == (None, "3 pictures, no held-out photos")
+    assert data.words_summary == "None of the 2 neurons behind these mistakes has a certain word."
+
+
+def test_words_carry_their_evidence_and_are_counted_only_where_they_are_certain() -> None:
+    made = _explained()
+    assert made.explanation is not None
+    neurons = made.explanation.neurons(6)
+    n_held_out = 45
+    certain = {neurons[0]: "red", neurons[1]: "grass", neurons[4]: "grass"}
+    made.descriptions = Descriptions(
+        (
+            UnitDescription(
+                unit, (certain.get(unit, "sky"), "b"), (0.9, 0.8), (0.7, 0.6), (0.5, 0.4),
+                (0.1, 0.2), ("sky", "b"), ((1, "sky"), (-1, "b")), 0.75, unit in certain, "a note",
+                n_images=90, n_held_out=n_held_out,
+            )
+            for unit in range(16)
+        ),
+        "90 photos",
+    )  # fmt: skip
+    data = _filled(made)
+
+    assert data.words_rest_on == "90 photos"
+    assert [words.neuron for words in data.words] == list(range(16))
+    words = data.words[neurons[0]]
+    assert words.is_certain
+    evidence = [(p.text, p.score, p.average_precision, p.chance) for p in words.phrases]
+    assert evidence == [("red", 0.7, 0.5, 0.1), ("b", 0.6, 0.4, 0.2)]
+    assert (words.combination, words.combination_correlation) == ("sky - b", 0.75)
+    assert (words.could_be, words.note) == (("sky", "b"), "a note")
+    assert data.words_summary == (
+        "2 of the 6 neurons behind these mistakes answer to “grass”, 1 to “red”; 3 have no "
+        "certain word."
+    )
+    # Neurons that were looked at beside those behind the mistakes do not count.
+    made.visualize([neurons[0], *(n for n in range(16) if n not in neurons)][:2], **QUICK)
+    n_blamed = len(set(made.explanation.neurons()) & set(made.illusions.neurons))
+    assert f"1 of the {n_blamed} neuron" in _filled(made).words_summary
 
 
 def test_cards_show_the_strongest_photos_the_mistakes_and_the_weights() -> None:

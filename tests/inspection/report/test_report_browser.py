@@ -16,7 +16,7 @@ from report_examples import example_data, neuron_at
 from session_examples import QUICK, loaded
 
 from captum_neuroinspect.inspection import Selection
-from captum_neuroinspect.inspection.report.report_data import ReportData
+from captum_neuroinspect.inspection.report.report_data import NeuronWords, Phrase, ReportData
 from captum_neuroinspect.inspection.report.write import write_report
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -344,6 +344,82 @@ def test_hostile_names_stay_text(opener: Opener) -> None:
     names = opened.page.locator("#errors table").first.locator("tbody th .name")
     assert sorted(names.all_text_contents()) == sorted(_HOSTILE)
     assert _overflow(opened) <= 0
+
+
+def test_hostile_phrases_stay_text(opener: Opener) -> None:
+    evil = (*_HOSTILE[:3], "</script><img onerror=alert(1) src=x>", "a\u202eb\x1b[2J", "x" * 300)
+    data = example_data(n_neurons=2)
+    phrases = tuple(Phrase(text, 0.5) for text in evil)
+    said = NeuronWords(_FIRST, phrases, True, evil, f"{evil[0]} - {evil[3]}", 0.4, evil[3], evil[0])
+    loose = replace(said, neuron=1279, is_certain=False)
+    data = replace(data, words=(said, loose), words_summary=evil[3], words_rest_on=evil[0])
+    opened = opener(data, width=390)
+    page = opened.page
+    page.get_by_role("searchbox", name="Word").fill("</script>")
+    page.locator(".evidence summary").first.click()
+    page.wait_for_timeout(100)
+    assert opened.heard == Heard(requests=opened.heard.requests)
+    assert all(url.startswith(("data:", "file:")) for url in opened.heard.requests)
+    rows = page.locator("#words-rows tr")
+    assert rows.count() == 2
+    told = rows.first.locator("bdi").all_text_contents()
+    assert told[:4] == list(evil[:4])
+    assert told[4] == "a\\u202eb\\x1b[2J"
+    assert page.locator(f"#neuron-{_FIRST} .phrases bdi").first.inner_text() == evil[0]
+    assert _overflow(opened) <= 0
+
+
+def _found(opened: Opened) -> list[int]:
+    return [int(text) for text in opened.page.locator("#words-rows th").all_text_contents()]
+
+
+def test_neurons_are_found_by_word_and_with_keys_alone(opener: Opener, example: Path) -> None:
+    data, opened = example_data(), opener(example)
+    page = opened.page
+    assert not page.locator("#words-region").is_visible()
+    page.get_by_role("searchbox", name="Word").focus()
+    page.keyboard.type("NECK thin")
+    # All but the one that says nothing; certain only where the first phrase is this one.
+    named = [w for w in data.words if any("neck" in p.text for p in w.phrases)]
+    best = {w.neuron: next(p.score for p in w.phrases if "neck" in p.text) for w in named}
+    assert _found(opened) == sorted(best, key=lambda neuron: -best[neuron])[:50]
+    assert page.locator("#words-found").inner_text() == "63 neurons, the first 50 shown"
+    page.get_by_label("only certain").check()
+    assert _found(opened) == []
+    page.get_by_role("searchbox", name="Word").fill("reeds")
+    certain = [w.neuron for w in data.words if w.is_certain]
+    assert _found(opened) == certain[:50]
+    page.get_by_label("only behind these mistakes").check()
+    ranked = [row.neuron for row in data.ranking if row.neuron in certain]
+    assert _found(opened) == ranked
+    first = page.locator("#words-rows tr").first
+    assert first.locator("td").last.inner_text() == "insufficient, rank 1"
+    page.keyboard.press("Tab")  # from the check box to the table, then to its first link
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.url.endswith(f"#neuron-{ranked[0]}")
+    page.get_by_role("searchbox", name="Word").fill("no such word")
+    assert page.locator("#words-found").inner_text() == "0 neurons"
+    assert opened.heard.messages == []
+
+
+def test_what_is_uncertain_is_grey_and_the_evidence_one_click_away(
+    opener: Opener, example: Path
+) -> None:
+    page = opener(example).page
+    colour = "element => getComputedStyle(element).color"
+    sure, guess = (page.locator(f"#neuron-{n} .phrases bdi") for n in (_FIRST, _SECOND))
+    assert sure.first.evaluate(colour) != sure.nth(1).evaluate(colour)
+    assert guess.first.evaluate(colour) == sure.nth(1).evaluate(colour)
+    assert page.locator(f"#neuron-{_SECOND} .words .tag").inner_text() == "uncertain"
+    evidence = page.locator(f"#neuron-{_THIRD} .evidence")
+    assert not evidence.locator("table").is_visible()
+    evidence.locator("summary").click()
+    assert evidence.locator("table").is_visible()
+    text = evidence.inner_text()
+    for part in ("average precision", "is one of 3:", "correlation 0.71", "600 of them held out"):
+        assert part in text
+    assert page.get_by_text("2 of the 4 neurons behind these mistakes answer to").is_visible()
 
 
 def _overflow(opened: Opened) -> int:

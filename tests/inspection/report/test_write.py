@@ -19,6 +19,8 @@ from captum_neuroinspect.inspection.report.report_data import (
     Mistake,
     MistakeSlice,
     NeuronCard,
+    NeuronWords,
+    Phrase,
     RankedNeuron,
     ReportData,
 )
@@ -215,6 +217,17 @@ def test_file_names_that_are_no_unicode_are_written(tmp_path: Path) -> None:
     assert "photo?.jpg" in _html(_bare(mistakes=(mistake,)), tmp_path)
 
 
+def test_words_of_a_thousand_neurons_stay_small(tmp_path: Path) -> None:
+    one = example_data().words[0]
+    words = tuple(replace(one, neuron=neuron) for neuron in range(1280))
+    many, few = (_html(_bare(words=w), tmp_path) for w in (words, words[:1]))
+    assert len(many) - len(few) < 150_000
+    block = _block(many)["words"]
+    assert isinstance(block, dict)
+    assert len(block["phrases"]) == len(one.phrases)
+    assert 'id="words"' not in _html(_bare(), tmp_path)
+
+
 def test_matrix_only_for_few_classes(tmp_path: Path) -> None:
     def data(n: int) -> ReportData:
         classes = tuple(ClassResult(f"class {i}", 10, 8) for i in range(n))
@@ -250,6 +263,8 @@ def test_ten_neurons_and_fifty_mistakes_stay_small(tmp_path: Path) -> None:
         ({"confusions": (ConfusedPair(0, 0, 1),)}, "two different classes"),
         ({"confusions": (ConfusedPair(0, 1, 99),)}, "'heron' has 120 photos"),
         ({"neurons": (NeuronCard(1), NeuronCard(1))}, "`neurons` has neuron 1"),
+        ({"words": (NeuronWords(1), NeuronWords(1))}, "`words` has neuron 1"),
+        ({"words": (NeuronWords(1, (Phrase("a", float("inf")),)),)}, "`score` of 'a'=inf"),
         ({"neurons": (NeuronCard(-1),)}, "`neurons` has neuron -1"),
         (
             {"neurons": (NeuronCard(1, core_relevance=float("nan")),)},

@@ -54,7 +54,7 @@ def test_words_are_those_of_describe_units_on_all_photos() -> None:
     expected = describe_units(features.features, concepts, options=DescribeOptions(seed=3))
     assert found == expected.only([4, 1])
     assert made.descriptions == expected
-    assert "rests on 90 photos" in found.rests_on
+    assert "rests on 90 photos" in str(found)
     assert "3 labels of the data, 3 phrases by Colours" in found.rests_on
     assert {(one.n_images, one.n_held_out) for one in found} == {(90, 45)}
 
