@@ -12,6 +12,7 @@ from captum_neuroinspect._core.lazy import lazy_names
 from captum_neuroinspect._core.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from captum_neuroinspect.analysis import collect_activations
     from captum_neuroinspect.attr import (
         NeuronCounterfactual,
         NeuronRanking,
@@ -41,6 +42,7 @@ _MODULE_OF = {
     "Reference": "attr",
     "Verdict": "edit",
     "activation_mask": "optvis",
+    "collect_activations": "analysis",
     "collect_features": "features",
     "describe_neurons": "describe",
     "edit_head": "edit",
@@ -67,6 +69,7 @@ __all__ = [
     "Reference",
     "Verdict",
     "activation_mask",
+    "collect_activations",
     "collect_features",
     "describe_neurons",
     "edit_head",

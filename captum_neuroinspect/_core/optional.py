@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+DESCRIBE = '"captum-neuroinspect[describe]"'
 DEMO = '"captum-neuroinspect[demo]"'
 LUCENT = '"captum-neuroinspect[lucent]"'
 TABLES = '"captum-neuroinspect[tables]"'

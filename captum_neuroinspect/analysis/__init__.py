@@ -1,5 +1,6 @@
 """Errors, explanations, top photos and comparisons, computed from collected features."""
 
+from captum_neuroinspect.analysis.activations import collect_activations
 from captum_neuroinspect.analysis.class_errors import (
     ClassErrors,
     Confusion,
@@ -23,6 +24,7 @@ __all__ = [
     "TopPhotos",
     "WorstClasses",
     "class_representatives",
+    "collect_activations",
     "compare_photos",
     "confusions",
     "core_relevance",

@@ -1,5 +1,11 @@
 """Neurons, and any other units, in words, with the evidence for them."""
 
+from captum_neuroinspect.describe.ablation import (
+    AblationEffect,
+    AblationEffects,
+    ClassEffect,
+    ablation_effects,
+)
 from captum_neuroinspect.describe.attributes import ATTRIBUTES, attribute_scores
 from captum_neuroinspect.describe.concept_scores import (
     ConceptScores,
@@ -9,6 +15,7 @@ from captum_neuroinspect.describe.concept_scores import (
 from captum_neuroinspect.describe.finding import FoundUnit, FoundUnits, find_units
 from captum_neuroinspect.describe.neurons import describe_neurons
 from captum_neuroinspect.describe.seen_photos import SeenPhotos
+from captum_neuroinspect.describe.senses import Sense, find_senses
 from captum_neuroinspect.describe.unit_description import Descriptions, UnitDescription
 from captum_neuroinspect.describe.units import LEAST_PHOTOS, DescribeOptions, describe_units
 from captum_neuroinspect.describe.vocabulary import word_list
@@ -16,16 +23,22 @@ from captum_neuroinspect.describe.vocabulary import word_list
 __all__ = [
     "ATTRIBUTES",
     "LEAST_PHOTOS",
+    "AblationEffect",
+    "AblationEffects",
+    "ClassEffect",
     "ConceptScores",
     "DescribeOptions",
     "Descriptions",
     "FoundUnit",
     "FoundUnits",
     "SeenPhotos",
+    "Sense",
     "UnitDescription",
+    "ablation_effects",
     "attribute_scores",
     "describe_neurons",
     "describe_units",
+    "find_senses",
     "find_units",
     "label_scores",
     "phrase_scores",

@@ -66,6 +66,38 @@ def average_precision(is_on: Tensor, scores: Tensor) -> Tensor:
     return torch.where(is_last, steps, 0).sum(0) / found[-1]
 
 
+def area_under_roc(is_on: Tensor, scores: Tensor) -> Tensor:
+    r"""Area under the ROC curve: how often a photo that is on scores above one that is not.
+
+    Photos of equal scores count half, as in scikit-learn. Chance is one half.
+
+    Args:
+        is_on: ``(N, M)`` bool.
+        scores: ``(N, M)``.
+
+    Returns:
+        ``(M,)`` in 0..1; NaN where all photos are on, or none.
+
+    Examples::
+
+        >>> is_on = torch.tensor([[True], [False], [True], [False]])
+        >>> area_under_roc(is_on, torch.tensor([[3.0], [2.0], [1.0], [1.0]]))
+        tensor([0.6250])
+    """
+    ordered, order = scores.sort(dim=0)
+    ranks = torch.arange(1.0, len(scores) + 1, dtype=torch.float64)[:, None].expand(scores.shape)
+    is_first = torch.ones_like(ordered, dtype=torch.bool)  # of photos with equal scores
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    first = torch.where(is_first, ranks, 0).cummax(0).values
+    # The last of equal ones: the smallest of the ends that follow.
+    is_last = torch.ones_like(is_first)
+    is_last[:-1] = is_first[1:]
+    last = torch.where(is_last, ranks, len(scores)).flip(0).cummin(0).values.flip(0)
+    n_on = is_on.double().sum(0)
+    of_those = torch.where(is_on.gather(0, order), (first + last) / 2, 0).sum(0)
+    return ((of_those - n_on * (n_on + 1) / 2) / (n_on * (len(scores) - n_on))).float()
+
+
 def strengths(activations: Tensor) -> Tensor:
     """``(N, K)`` squares of what activations are above their least, standardised.
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import shown
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.describe.ablation import AblationEffect
+    from captum_neuroinspect.describe.senses import Sense
 
 _MANY = 20  # units that an error does not list
 
@@ -37,6 +42,12 @@ class UnitDescription:
         note: why there are no phrases, or that the unit equals another; else empty.
         n_images: photos, or pictures of the unit, that the description rests on.
         n_held_out: how many of them judged and did not choose.
+        areas: area under the ROC curve in 0..1, held out, a number a phrase as
+            ``average_precisions``; chance is 0.5. It is beside the others for comparison with
+            published numbers: it hardly notices missing labels.
+        senses: what its most active photos fall into, when there is more than one thing
+            (:func:`find_senses`).
+        ablation: which classes lose probability without it (:func:`ablation_effects`), or ``None``.
     """
 
     unit: int
@@ -52,6 +63,9 @@ class UnitDescription:
     note: str = ""
     n_images: int = 0
     n_held_out: int = 0
+    areas: tuple[float, ...] = ()
+    senses: tuple[Sense, ...] = ()
+    ablation: AblationEffect | None = None
 
     def __str__(self) -> str:
         return f"unit {self.unit}: {self.text()}"

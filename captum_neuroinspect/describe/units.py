@@ -15,6 +15,7 @@ from captum_neuroinspect._core.modules import as_indices
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe.agreement import (
+    area_under_roc,
     average_precision,
     most_active,
     standardised,
@@ -149,28 +150,27 @@ def describe_units(
         raise TypeError(f"options is {type(options).__name__}, expected DescribeOptions")
     options = options or DescribeOptions()
     activations = checked_activations(activations)
-    scores, names = _checked_concepts(concept_scores, phrases)
+    scores, names = checked_concepts(concept_scores, phrases)
     numbers = unit_numbers(units, activations)
-    _check_same_photos(activations, scores)
+    check_same_photos(activations, scores)
+    choosing, judging, rng = split_photos(len(activations), options, together)
     groups = _checked_groups(together, len(activations))
-    rng = torch.Generator().manual_seed(options.seed)
-    judges = _judging_groups(groups, options.held_out, rng)[groups]
     describer = _Describer(
-        choosing=_Part.of(activations, scores, ~judges),
-        judging=_Part.of(activations, scores, judges),
+        choosing=_Part.of(activations, scores, choosing),
+        judging=_Part.of(activations, scores, judging),
         names=names,
         units=numbers,
         options=options,
-        draws=_draws(groups[~judges], rng),
-        judging_draws=_draws(groups[judges], rng),
+        draws=_draws(groups[choosing], rng),
+        judging_draws=_draws(groups[judging], rng),
     )
     found = []
     with tqdm(desc="units", total=len(numbers), disable=not progress) as bar:
         for block in torch.arange(len(numbers)).split(_UNITS_AT_A_TIME):
             found += describer.described(block)
             bar.update(len(block))
-    n = len(order)
-    return Descriptions(replace(one, n_images=n, n_held_out=n_judging) for one in found)
+    n = len(activations)
+    return Descriptions(replace(one, n_images=n, n_held_out=len(judging)) for one in found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,7 +286,9 @@ class _Describer:
         correlations = self.judging.strengths[:, k] @ concepts / n
         shows = most_active(concepts, self.options.top_share)
         # NaN where none of these photos shows it.
-        precisions = average_precision(shows, mine.expand(-1, len(best))).nan_to_num(0.0)
+        mine = mine.expand(-1, len(best))
+        precisions = average_precision(shows, mine).nan_to_num(0.0)
+        areas = area_under_roc(shows, mine).nan_to_num(0.5)
         chances = shows.float().mean(0)
         could_be = self._could_be(k, order[:_N_CANDIDATES])
         first = float(correlations[0])
@@ -297,6 +299,7 @@ class _Describer:
             correlations=tuple(correlations.tolist()),
             average_precisions=tuple(precisions.tolist()),
             chances=tuple(chances.tolist()),
+            areas=tuple(areas.tolist()),
             could_be=could_be,
             is_certain=(
                 first >= max(self.options.certain_correlation, highest - _ROUNDING)
@@ -378,6 +381,29 @@ class _Describer:
         return signed, float(correlation)
 
 
+def split_photos(
+    n: int, options: DescribeOptions, together: Sequence[int] | Tensor | None = None
+) -> tuple[Tensor, Tensor, torch.Generator]:
+    """Rows of the photos that choose and of those that judge, and what draws next.
+
+    Examples::
+
+        >>> choosing, judging, _ = split_photos(40, DescribeOptions())
+        >>> len(choosing), sorted([*choosing.tolist(), *judging.tolist()]) == list(range(40))
+        (20, True)
+    """
+    groups = _checked_groups(together, n)
+    rng = torch.Generator().manual_seed(options.seed)
+    sizes = groups.bincount()
+    order = torch.randperm(len(sizes), generator=rng)
+    wanted = round(options.held_out * n)
+    n_judging = int((sizes[order].cumsum(0) < wanted).sum()) + 1
+    judges = torch.zeros(len(sizes), dtype=torch.bool)
+    judges[order[: min(max(n_judging, 10), len(sizes) - 10)]] = True
+    is_judging = judges[groups]
+    return (~is_judging).nonzero()[:, 0], is_judging.nonzero()[:, 0], rng
+
+
 def check_given(
     activations: Tensor,
     concepts: ConceptScores | None,
@@ -396,26 +422,16 @@ def check_given(
     unit_numbers(units, checked)
     _checked_groups(together, len(checked))
     if concepts is not None:
-        _check_same_photos(checked, _checked_concepts(concepts, None)[0])
+        check_same_photos(checked, checked_concepts(concepts, None)[0])
 
 
-def _check_same_photos(activations: Tensor, scores: Tensor) -> None:
+def check_same_photos(activations: Tensor, scores: Tensor) -> None:
+    """Refuse activations and scores of other photos."""
     if len(activations) != len(scores):
         raise ValueError(
             f"activations has {len(activations)} photos and concept_scores {len(scores)}, "
             "expected the same photos"
         )
-
-
-def _judging_groups(groups: Tensor, share: float, rng: torch.Generator) -> Tensor:
-    """``(G,)`` which groups judge: about this share of the photos, and ten of either part."""
-    sizes = groups.bincount()
-    order = torch.randperm(len(sizes), generator=rng)
-    wanted = round(share * len(groups))
-    n_judging = int((sizes[order].cumsum(0) < wanted).sum()) + 1
-    judges = torch.zeros(len(sizes), dtype=torch.bool)
-    judges[order[: min(max(n_judging, 10), len(sizes) - 10)]] = True
-    return judges
 
 
 def _draws(groups: Tensor, rng: torch.Generator) -> Tensor:
@@ -449,9 +465,10 @@ def _checked(name: str, values: Tensor) -> Tensor:
     return values
 
 
-def _checked_concepts(
+def checked_concepts(
     given: Tensor | ConceptScores, phrases: Sequence[str] | None
 ) -> tuple[Tensor, tuple[str, ...]]:
+    """Scores ``(N, P)`` and their phrases."""
     if isinstance(given, ConceptScores):
         if phrases is not None:
             raise ValueError("phrases are given, and concept_scores have their own: expected None")
@@ -473,9 +490,9 @@ def _checked_groups(together: Sequence[int] | Tensor | None, n: int) -> Tensor:
     if len(given) != n:
         raise ValueError(f"together has {len(given)} numbers, expected {n}, one a photo")
     names, groups = given.unique(return_inverse=True)
-    if len(names) < _LEAST_PHOTOS:
+    if len(names) < LEAST_PHOTOS:
         raise ValueError(
-            f"together has {len(names)} different numbers, expected at least {_LEAST_PHOTOS}: some "
+            f"together has {len(names)} different numbers, expected at least {LEAST_PHOTOS}: some "
             "groups of photos choose the phrases, the others judge them"
         )
     return groups

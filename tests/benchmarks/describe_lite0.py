@@ -1,17 +1,18 @@
 """The neurons of EfficientNet-Lite0 in words, as they are published in ``docs/``.
 
-Writes ``neurons-of-efficientnet-lite0.csv``, one row a neuron with its evidence, and the page
-``neurons-of-efficientnet-lite0.md`` that says what the rows rest on and sums them up. Numbers and
-words only: no photo is copied. Run with the package installed:
-``python tests/benchmarks/describe_lite0.py --data clothing --out docs``.
+Writes a CSV file, one row a neuron with its evidence, and prints the tables of the page
+``neurons-of-efficientnet-lite0.md``. The photos are those of clothes; with ``--scenes`` also crops
+of the packaged photos. Numbers and words only: no photo is copied. Run with the package installed:
+``python tests/benchmarks/describe_lite0.py --data clothing --out docs/FILE.csv``.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
+from statistics import median
 
 import torch
 from describe import SCENES
@@ -25,14 +26,16 @@ from captum_neuroinspect.describe.matching import TEMPLATES
 from captum_neuroinspect.encoders import LabelSpaceEncoder
 from captum_neuroinspect.models import imagenet_class_names, load_efficientnet_lite
 
-NAME = "neurons-of-efficientnet-lite0"
-_N_TOP = 20  # photos of which it is told how many are independent
-
 Row = dict[str, str | int | float]
 
 
-def described(kept: dict[str, Tensor]) -> list[Row]:
+def described(kept: dict[str, Tensor], with_scenes: bool) -> list[Row]:
     """One row a neuron."""
+    groups = groups_of(len(kept["features0"]))
+    if not with_scenes:
+        n_clothes = len(groups) - N_OF_SCENE * len(SCENES)
+        kept = {name: values[:n_clothes] for name, values in kept.items()}
+        groups = groups[:n_clothes]
     classes = list(dict.fromkeys(imagenet_class_names()))
     words = word_list(class_names=classes)
     texts = embed_phrases(words, LabelSpaceEncoder.pretrained(), TEMPLATES, progress=False)
@@ -41,16 +44,14 @@ def described(kept: dict[str, Tensor]) -> list[Row]:
         "class" if word in set(classes) else "word" for word in words
     ]
     kind_of = dict(zip(names, kinds, strict=True))
-    activations, groups = kept["features0"], groups_of(len(kept["features0"]))
     scores = torch.cat([kept["attributes"], kept["embeddings"] @ texts.T], 1)
-    found = describe_units(activations, scores, names, together=groups)
+    found = describe_units(kept["features0"], scores, names, together=groups)
     network = load_efficientnet_lite(0)
     weights = find_head(network, torch.rand(1, 3, 224, 224)).weight.detach()
     raised = weights.topk(3, dim=0).indices.T.tolist()
     all_classes = imagenet_class_names()
     rows: list[Row] = []
     for d in found:
-        top = activations[:, d.unit].topk(_N_TOP).indices
         row: Row = {
             "neuron": d.unit,
             "certain": "yes" if d.is_certain else "no",
@@ -63,7 +64,6 @@ def described(kept: dict[str, Tensor]) -> list[Row]:
             "could_be": "; ".join(d.could_be),
             "combination": d.formula(),
             "combination_correlation": round(d.combination_correlation, 3),
-            "independent_photos_of_top_20": len(groups[top].unique()),
             "classes_of_largest_weight": "; ".join(all_classes[c] for c in raised[d.unit]),
             "note": d.note,
         }
@@ -71,95 +71,43 @@ def described(kept: dict[str, Tensor]) -> list[Row]:
     return rows
 
 
-def page(rows: list[Row], n_photos: int) -> str:
+def print_tables(rows: list[Row]) -> None:
     certain = [row for row in rows if row["certain"] == "yes"]
-    n_clothes = n_photos - N_OF_SCENE * len(SCENES)
+    uncertain = [row for row in rows if row["certain"] == "no"]
+    print("| | neurons | attribute | class name | other word |\n| --- | --- | --- | --- | --- |")
+    for title, part in (("certain", certain), ("uncertain", uncertain)):
+        kinds = Counter(row["source"] for row in part)
+        counts = " | ".join(str(kinds[kind]) for kind in ("attribute", "class", "word"))
+        print(f"| {title} | {len(part)} | {counts} |")
+    correlations = [float(row["correlation"]) for row in rows if row["correlation"] != ""]
+    print(f"\nmedian held-out correlation of the first phrase: {median(correlations):.2f}")
+    print(f"rows with a note: {sum(row['note'] != '' for row in rows)}")
+    print("\n| word | source | neurons | which | largest correlation |")
+    print("| --- | --- | --- | --- | --- |")
     word2rows: dict[str, list[Row]] = defaultdict(list)
-    for row in certain:
+    for row in sorted(certain, key=lambda row: -float(row["correlation"])):
         word2rows[str(row["phrase"])].append(row)
-    lines = [
-        "# The neurons of EfficientNet-Lite0 in words",
-        "",
-        f"Of the 1,280 inputs of EfficientNet-Lite0's decision layer, **{len(certain)} have a certain word "
-        f"({len(certain) / len(rows):.0%})**",
-        f"by `describe_units`; the other {len(rows) - len(certain)} are guesses. All rows, with their evidence: "
-        f"[{NAME}.csv]({NAME}.csv).",
-        "Where the column `certain` says no, the word is a guess: show it grey, or not at all.",
-        "",
-        "**These photos are too narrow for a network of 1,000 classes.** They are mostly clothes. A neuron that responds to dogs has",
-        "nothing to respond to here, and gets the word for what is left: a texture, a colour, a kind of clothes. So a word says what the",
-        "neuron goes with *on these photos*. `classes_of_largest_weight` are the classes that the decision layer gives the neuron the",
-        "largest weights for: they rest on no photo, and often say something else.",
-        "",
-        "## What it rests on",
-        "",
-        "| | |",
-        "| --- | --- |",
-        "| network | `captum_neuroinspect.models.load_efficientnet_lite(0)`, ImageNet weights, inputs of the decision layer |",
-        f"| photos | {n_photos:,}: {n_clothes:,} photos of clothes, and {N_OF_SCENE} crops of each of {len(SCENES)} photos of scikit-image and scikit-learn; 224 pixels, squashed |",
-        "| independent | crops of one photo belong `together`: all choose the phrases, or all judge them |",
-        "| phrases | 22 attributes of the pixels, ImageNet's class names, and 2,043 common words without those |",
-        "| encoder | `LabelSpaceEncoder.pretrained()`: EfficientNet-Lite2 and all-MiniLM-L6-v2; it knows what ImageNet's classes name |",
-        "| evidence | of the half of the photos that did not choose the phrase |",
-        "",
-        "Made by `python tests/benchmarks/describe_lite0.py --data DIR --out docs`. The table holds numbers and words; no photo is part of it.",
-        "",
-        "## How many",
-        "",
-        "| | neurons | attribute | class name | other word |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for title, part in (
-        ("certain", certain),
-        ("uncertain", [row for row in rows if row["certain"] == "no"]),
-    ):
-        counts = [
-            sum(row["source"] == kind for row in part) for kind in ("attribute", "class", "word")
-        ]
-        lines.append(f"| {title} | {len(part)} | {' | '.join(map(str, counts))} |")
-    middle = sorted(float(row["correlation"]) for row in rows if row["correlation"] != "")
-    few = sum(int(row["independent_photos_of_top_20"]) <= 3 for row in rows)
-    silent = sum(row["note"] != "" for row in rows)
-    lines += [
-        "",
-        f"The first phrase's held-out correlation is {middle[len(middle) // 2]:.2f} in the median. The twenty photos that activate a neuron "
-        f"most are of three",
-        f"photos or fewer for {few} neurons. {silent} neurons have a note: silent, or equal to another.",
-        "",
-        "How often certain words are right was measured where the truth is known: 76 of 76 on synthetic units from these photos",
-        "([measurements](measurements.md#words-for-any-units-describe_units)). For neurons no truth is known.",
-        "",
-        "## The certain words",
-        "",
-        "Neurons with the largest correlation first.",
-        "",
-        "| word | source | neurons | which, and the first one's correlation |",
-        "| --- | --- | --- | --- |",
-    ]
     for word, of_word in sorted(word2rows.items(), key=lambda pair: (-len(pair[1]), pair[0])):
-        ordered = sorted(of_word, key=lambda row: -float(row["correlation"]))
-        which = ", ".join(str(row["neuron"]) for row in ordered[:8])
-        more = ", ..." if len(ordered) > 8 else ""
-        lines.append(
-            f"| {word} | {ordered[0]['source']} | {len(ordered)} | {which}{more} ({ordered[0]['correlation']}) |"
-        )
-    return "\n".join(lines) + "\n"
+        which = ", ".join(str(row["neuron"]) for row in of_word)
+        first = of_word[0]
+        cells = [word, first["source"], len(of_word), which, f"{first['correlation']:.2f}"]
+        print(f"| {' | '.join(map(str, cells))} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with train and test")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the page")
+    parser.add_argument("--out", type=Path, required=True, help="the CSV file")
+    parser.add_argument("--scenes", action="store_true", help="crops of packaged photos as well")
     parser.add_argument("--keep", type=Path, default=Path("describe_kept.safetensors"))
     options = parser.parse_args()
     kept = kept_measures(options.keep, options.data)
-    rows = described(kept)
-    with (options.out / f"{NAME}.csv").open("w", newline="", encoding="utf-8") as file:
+    rows = described(kept, options.scenes)
+    with options.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    text = page(rows, len(kept["features0"]))
-    (options.out / f"{NAME}.md").write_text(text, encoding="utf-8")
+    print_tables(rows)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from captum_neuroinspect.describe.agreement import average_precision, most_active
+from captum_neuroinspect.describe.agreement import area_under_roc, average_precision, most_active
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "describe_references.py"
 REFERENCES = runpy.run_path(str(FILE))
@@ -41,6 +41,15 @@ def test_average_precision_is_scikit_learns_also_with_equal_scores(values) -> No
     expected = [average_precision_score(on, s) for on, s in zip(is_on.T, scores.T, strict=False)]
     found = average_precision(is_on, scores[:, :3])
     torch.testing.assert_close(found, torch.tensor(expected).float())
+
+
+def test_the_area_under_roc_is_scikit_learns_also_with_equal_scores(values) -> None:
+    activations, scores = values
+    is_on = most_active(activations, 0.2)
+    expected = [roc_auc_score(on, s) for on, s in zip(is_on.T, scores.T, strict=False)]
+    found = area_under_roc(is_on, scores[:, :3])
+    torch.testing.assert_close(found, torch.tensor(expected).float())
+    assert area_under_roc(torch.zeros(5, 1).bool(), torch.rand(5, 1)).isnan().all()
 
 
 def test_average_precision_is_nan_where_nothing_is_on() -> None:

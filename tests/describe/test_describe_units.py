@@ -47,26 +47,45 @@ def test_the_evidence_is_of_photos_that_did_not_choose(noise: Tensor) -> None:
     assert min(len(d.could_be) for d in found) > 1
 
 
-def test_missing_and_wrong_labels_and_shuffled_units_lower_the_evidence(scores: Tensor) -> None:
-    label = (scores > 0.9).float()
-    units = label[:, :1] + 0.1 * scores[:, 1:2]
-    whole = describe_units(units, label, NAMES)[0]
+def spoiled(units: Tensor, label: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """A unit and its label with half of the labels missing, many wrong, or photos mixed up."""
     rng = torch.Generator().manual_seed(3)
     is_kept = torch.rand(N, 1, generator=rng) < 0.5
     wrong = (torch.rand(N, 5, generator=rng) < 0.1).float()
     shuffled = units[torch.randperm(N, generator=rng)]
-    for case, (given_units, given_labels) in {
+    return {
         "missing": (units, label * is_kept),
         "extra": (units, label.maximum(wrong)),
         "shuffled": (shuffled, label),
-    }.items():
-        found = describe_units(given_units, given_labels, NAMES)[0]
-        evidence = zip(found.average_precisions, found.correlations, strict=True)
-        # What correlates below 0 is not said at all.
-        said = dict(zip(found.phrases, evidence, strict=True))
-        precision, correlation = said.get("grass", (0.0, 0.0))
-        assert precision < whole.average_precisions[0] - 0.2, case
-        assert correlation < whole.correlations[0], case
+    }
+
+
+def evidence(units: Tensor, label: Tensor) -> tuple[float, float, float]:
+    """Correlation, average precision and area of the first label; chance for what is not said."""
+    found = describe_units(units, label, NAMES)[0]
+    told = zip(found.correlations, found.average_precisions, found.areas, strict=True)
+    # What correlates below 0 is not said at all.
+    return dict(zip(found.phrases, told, strict=True)).get("grass", (0.0, 0.0, 0.5))
+
+
+@pytest.mark.parametrize("case", ["missing", "extra", "shuffled"])
+def test_spoiled_labels_and_units_lower_the_evidence(scores: Tensor, case: str) -> None:
+    label = (scores > 0.9).float()
+    units = label[:, :1] + 0.1 * scores[:, 1:2]
+    correlation, precision, area = evidence(units, label)
+    worse_correlation, worse_precision, worse_area = evidence(*spoiled(units, label)[case])
+    assert worse_correlation < correlation - 0.1
+    assert worse_precision < precision - 0.2
+    if case == "missing":  # why the area stands beside, and decides nothing
+        assert worse_area > area - 0.1
+    if case == "shuffled":
+        assert abs(worse_area - 0.5) < 0.2
+
+
+def test_an_area_of_one_is_perfect_and_of_half_is_chance(scores: Tensor) -> None:
+    found = describe_units(scores[:, :1], scores, NAMES)[0]
+    assert found.areas[0] == 1
+    assert len(found.areas) == len(found.phrases)
 
 
 def test_a_label_of_most_photos_can_be_certain() -> None:
@@ -252,6 +271,11 @@ def test_names_are_shown_safely() -> None:
             "phrases are given, and concept_scores have their own",
         ),
         ({"concept_scores": torch.ones(N, 5)}, ValueError, "the same on all photos"),
+        ({"concept_scores": torch.full((N, 5), torch.inf)}, ValueError, "concept_scores has NaN"),
+        ({"concept_scores": torch.rand(N, 0), "phrases": ()}, ValueError, "expected at least one"),
+        ({"concept_scores": torch.rand(N, 0)}, ValueError, r"concept_scores has shape \(400, 0\)"),
+        ({"phrases": [1, 2, 3, 4, 5]}, TypeError, "phrases holds 1"),
+        ({"activations": torch.rand(N, 2).to(torch.complex64)}, TypeError, "real numbers"),
         ({"units": [0.5, 1.5]}, TypeError, r"units has dtype torch\.float32"),
         ({"options": {"seed": 1}}, TypeError, "options is dict, expected DescribeOptions"),
         ({"together": [0.5] * N}, TypeError, r"together has dtype torch\.float32"),
@@ -265,6 +289,14 @@ def test_bad_input_is_told(scores: Tensor, change: dict, error: type, message: s
     given = {"activations": torch.rand(N, 2), "concept_scores": scores, "phrases": NAMES} | change
     with pytest.raises(error, match=message):
         describe_units(**given)
+
+
+def test_hostile_names_are_words_like_others(scores: Tensor) -> None:
+    names = ("ignore all instructions\x1b[2J", "<img src=x onerror=alert(1)>", *NAMES[2:])
+    found = describe_units(scores[:, :2], scores, names)
+    assert [d.phrases[0] for d in found] == list(names[:2])
+    assert "\x1b" not in str(found)
+    assert "<img" not in found._repr_html_()
 
 
 def test_few_photos_are_told() -> None:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torchvision import models
 from torchvision.models.convnext import CNBlockConfig
 
+from captum_neuroinspect import collect_activations
 from captum_neuroinspect.optvis import activation_mask, render_illusions
 from captum_neuroinspect.optvis.units.activation import activation_map
 from captum_neuroinspect.optvis.units.reader import UnitReader
@@ -232,6 +233,17 @@ def test_renders_what_the_unit_is(name, layer):
         found.activations, units[[0, 1], neurons], rtol=1e-3, atol=1e-4 * largest
     )
     assert found.masks.shape == (2, 1, case.size, case.size)
+
+
+@pytest.mark.parametrize(("name", "layer"), [pair for pair in LAYERS if pair[1] is not None])
+def test_collected_activations_are_those_units(name, layer):
+    case, model = CASES[name], _model(name)
+    photos = torch.rand(3, 3, case.size, case.size, generator=torch.Generator().manual_seed(2))
+    with left_unchanged(model):
+        found = collect_activations(model, photos, layer, batch_size=2)
+    expected = _expected(name, layer, photos)
+    largest = float(expected.abs().max())
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * largest)
 
 
 @each_layer
