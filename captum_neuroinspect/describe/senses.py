@@ -23,7 +23,6 @@ from captum_neuroinspect.describe.units import (
     check_same_photos,
     checked_activations,
     checked_concepts,
-    photo_groups,
     split_photos,
 )
 
@@ -111,7 +110,7 @@ def find_senses(
     check_at_least("most", most, 2)
     # Of concept scores as of describe_units: deviations count, not the level.
     likeness = standardised(scores) if vectors is None else _checked_vectors(vectors, len(values))
-    choosing, judging, _ = split_photos(photo_groups(together, len(values)), options)
+    choosing, judging, _ = split_photos(len(values), options, together)
     parts = [_Photos.of(rows, values, scores) for rows in (choosing, judging)]
     directions = F.normalize(likeness, dim=1)
     found = Descriptions(rests_on=descriptions.rests_on)

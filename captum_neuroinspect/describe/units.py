@@ -99,9 +99,9 @@ def describe_units(
     One part of the photos chooses the phrases whose scores correlate most with the unit's squared
     activation. All numbers of the result but ``scores`` are of the other part. The first phrase is
     *certain* when it comes first of all phrases there as well, its correlation there is at least
-    ``options.certain_correlation`` and above chance (:math:`r \sqrt{n - 1} \ge 3`), its average
-    precision is above chance, and on resampled photos no more than ``options.certain_set`` phrases
-    come first nine times of ten.
+    ``options.certain_correlation`` and three standard errors, its average precision is above
+    chance, and on resampled photos no more than ``options.certain_set`` phrases come first nine
+    times of ten. The standard error is that of resampled photos as well.
     Also a certain phrase is only the best of those that were offered: what goes with it on these
     photos cannot be told from it.
 
@@ -117,8 +117,8 @@ def describe_units(
         phrases: the P names; ``None`` with :class:`ConceptScores`.
         units: the K units' numbers; ``None``: 0 to K - 1.
         together: ``(N,)`` whole numbers, the same for photos that belong together: all of them
-            choose or all judge, and they are resampled together. n above is the number of such
-            groups. ``None``: each photo is one of its own.
+            choose or all judge, and they are resampled together. ``None``: each photo is one of
+            its own.
         options: :class:`DescribeOptions`.
         progress: show a bar.
 
@@ -153,15 +153,16 @@ def describe_units(
     scores, names = checked_concepts(concept_scores, phrases)
     numbers = unit_numbers(units, activations)
     check_same_photos(activations, scores)
-    groups = photo_groups(together, len(activations))
-    choosing, judging, rng = split_photos(groups, options)
+    choosing, judging, rng = split_photos(len(activations), options, together)
+    groups = _checked_groups(together, len(activations))
     describer = _Describer(
-        choosing=_Part.of(activations, scores, groups, choosing),
-        judging=_Part.of(activations, scores, groups, judging),
+        choosing=_Part.of(activations, scores, choosing),
+        judging=_Part.of(activations, scores, judging),
         names=names,
         units=numbers,
         options=options,
         draws=_draws(groups[choosing], rng),
+        judging_draws=_draws(groups[judging], rng),
     )
     found = []
     with tqdm(desc="units", total=len(numbers), disable=not progress) as bar:
@@ -180,23 +181,16 @@ class _Part:
         units: ``(n, K)`` activations, standardised.
         strengths: ``(n, K)`` squared activations, standardised.
         concepts: ``(n, P)`` scores, standardised.
-        n_groups: how many groups the n photos are of.
     """
 
     units: Tensor
     strengths: Tensor
     concepts: Tensor
-    n_groups: int
 
     @classmethod
-    def of(cls, activations: Tensor, scores: Tensor, groups: Tensor, rows: Tensor) -> _Part:
+    def of(cls, activations: Tensor, scores: Tensor, rows: Tensor) -> _Part:
         chosen = activations[rows]
-        return cls(
-            standardised(chosen),
-            strengths(chosen),
-            standardised(scores[rows]),
-            len(groups[rows].unique()),
-        )
+        return cls(standardised(chosen), strengths(chosen), standardised(scores[rows]))
 
     def agreement(self, block: Tensor) -> Tensor:
         """``(block, P)`` correlations of concepts with squared activations."""
@@ -214,6 +208,7 @@ class _Describer:
         units: their numbers, one a column.
         options: as given.
         draws: ``(B, n)`` how often each choosing photo is in a resampled set of them.
+        judging_draws: the same of the judging ones.
     """
 
     choosing: _Part
@@ -222,6 +217,7 @@ class _Describer:
     units: list[int]
     options: DescribeOptions
     draws: Tensor
+    judging_draws: Tensor
 
     def described(self, block: Tensor) -> list[UnitDescription]:
         """Descriptions of the columns ``block``."""
@@ -307,7 +303,7 @@ class _Describer:
             could_be=could_be,
             is_certain=(
                 first >= max(self.options.certain_correlation, highest - _ROUNDING)
-                and first * (self.judging.n_groups - 1) ** 0.5 >= _LEAST_Z
+                and first >= _LEAST_Z * self._standard_error(k, best[:1])
                 and float(precisions[0]) > float(chances[0])
                 and len(could_be) <= self.options.certain_set
             ),
@@ -315,15 +311,7 @@ class _Describer:
 
     def _could_be(self, k: int, candidates: Tensor) -> tuple[str, ...]:
         """The first candidate, then those that win on resampled photos until nine of ten."""
-        concepts, mine = self.choosing.concepts[:, candidates], self.choosing.strengths[:, k]
-        shares = self.draws / self.draws.sum(1, keepdim=True)
-        means = shares @ concepts
-        spreads = (shares @ concepts.square() - means.square()).clamp_min(0).sqrt()
-        joint = shares @ (mine[:, None] * concepts) - (shares @ mine)[:, None] * means
-        # The unit's own spread is the same for all candidates. A rare label may be on no photo of
-        # a resampled set: then it goes with nothing.
-        is_flat = spreads < _LEAST_SPREAD
-        winners = torch.where(is_flat, -torch.inf, joint / spreads).argmax(1)
+        winners = self._resampled(self.choosing, self.draws, k, candidates).argmax(1)
         wins = winners.bincount(minlength=len(candidates))
         chosen, share = [0], float(wins[0]) / len(winners)
         for row in wins.argsort(descending=True, stable=True).tolist():
@@ -333,6 +321,26 @@ class _Describer:
                 chosen.append(row)
                 share += float(wins[row]) / len(winners)
         return tuple(self.names[int(candidates[row])] for row in chosen)
+
+    def _standard_error(self, k: int, candidate: Tensor) -> float:
+        """Of the correlation on the photos that judge; infinite where a set shows nothing."""
+        found = self._resampled(self.judging, self.judging_draws, k, candidate)
+        return float(found.std()) if bool(found.isfinite().all()) else float("inf")
+
+    @staticmethod
+    def _resampled(part: _Part, draws: Tensor, k: int, candidates: Tensor) -> Tensor:
+        """``(B, C)`` correlations of candidates with a unit on resampled photos."""
+        concepts, mine = part.concepts[:, candidates], part.strengths[:, k]
+        shares = draws / draws.sum(1, keepdim=True)
+        means, mean = shares @ concepts, shares @ mine
+        spreads = (shares @ concepts.square() - means.square()).clamp_min(0).sqrt()
+        spread = (shares @ mine.square() - mean.square()).clamp_min(0).sqrt()
+        joint = shares @ (mine[:, None] * concepts) - mean[:, None] * means
+        # A rare label may be on no photo of a resampled set: then it goes with nothing. So may a
+        # unit, with which then nothing goes more than another: it is left out of the divisor.
+        is_flat = spreads < _LEAST_SPREAD
+        unit = torch.where(spread < _LEAST_SPREAD, 1, spread)
+        return torch.where(is_flat, -torch.inf, joint / spreads / unit[:, None])
 
     def _combinations(self, units: Tensor) -> list[dict[int, float]]:
         """Orthogonal matching pursuit: for each unit few concepts and their coefficients.
@@ -374,23 +382,26 @@ class _Describer:
 
 
 def split_photos(
-    groups: Tensor, options: DescribeOptions
+    n: int, options: DescribeOptions, together: Sequence[int] | Tensor | None = None
 ) -> tuple[Tensor, Tensor, torch.Generator]:
     """Rows of the photos that choose and of those that judge, and what draws next.
 
-    Args:
-        groups: ``(N,)`` of :func:`photo_groups`; no group is in both parts.
-        options: the share and the seed count.
-
     Examples::
 
-        >>> choosing, judging, _ = split_photos(torch.arange(40), DescribeOptions())
+        >>> choosing, judging, _ = split_photos(40, DescribeOptions())
         >>> len(choosing), sorted([*choosing.tolist(), *judging.tolist()]) == list(range(40))
         (20, True)
     """
+    groups = _checked_groups(together, n)
     rng = torch.Generator().manual_seed(options.seed)
-    judges = _judging_groups(groups, options.held_out, rng)[groups]
-    return (~judges).nonzero()[:, 0], judges.nonzero()[:, 0], rng
+    sizes = groups.bincount()
+    order = torch.randperm(len(sizes), generator=rng)
+    wanted = round(options.held_out * n)
+    n_judging = int((sizes[order].cumsum(0) < wanted).sum()) + 1
+    judges = torch.zeros(len(sizes), dtype=torch.bool)
+    judges[order[: min(max(n_judging, 10), len(sizes) - 10)]] = True
+    is_judging = judges[groups]
+    return (~is_judging).nonzero()[:, 0], is_judging.nonzero()[:, 0], rng
 
 
 def check_given(
@@ -409,7 +420,7 @@ def check_given(
     """
     checked = checked_activations(activations)
     unit_numbers(units, checked)
-    photo_groups(together, len(checked))
+    _checked_groups(together, len(checked))
     if concepts is not None:
         check_same_photos(checked, checked_concepts(concepts, None)[0])
 
@@ -421,17 +432,6 @@ def check_same_photos(activations: Tensor, scores: Tensor) -> None:
             f"activations has {len(activations)} photos and concept_scores {len(scores)}, "
             "expected the same photos"
         )
-
-
-def _judging_groups(groups: Tensor, share: float, rng: torch.Generator) -> Tensor:
-    """``(G,)`` which groups judge: about this share of the photos, and ten of either part."""
-    sizes = groups.bincount()
-    order = torch.randperm(len(sizes), generator=rng)
-    wanted = round(share * len(groups))
-    n_judging = int((sizes[order].cumsum(0) < wanted).sum()) + 1
-    judges = torch.zeros(len(sizes), dtype=torch.bool)
-    judges[order[: min(max(n_judging, 10), len(sizes) - 10)]] = True
-    return judges
 
 
 def _draws(groups: Tensor, rng: torch.Generator) -> Tensor:
@@ -484,8 +484,8 @@ def checked_concepts(
     return scores, concepts.phrases
 
 
-def photo_groups(together: Sequence[int] | Tensor | None, n: int) -> Tensor:
-    """``(N,)`` groups 0 to G - 1 of photos that belong together."""
+def _checked_groups(together: Sequence[int] | Tensor | None, n: int) -> Tensor:
+    """``(N,)`` groups 0 to G - 1."""
     given = torch.arange(n) if together is None else as_indices("together", together)
     if len(given) != n:
         raise ValueError(f"together has {len(given)} numbers, expected {n}, one a photo")
