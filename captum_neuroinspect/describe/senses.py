@@ -61,8 +61,9 @@ def find_senses(
     * the largest of the senses' first phrases goes with the unit better than the best single phrase
       does, on 95 of 100 resampled sets of these photos; three senses, better than two.
 
-    Otherwise the unit has one sense. On units whose rule is known, about four of ten that answer to
-    either of two concepts are found, and one of twenty others is split (docs/measurements.md).
+    Otherwise the unit has one sense. Of units that answer to either of two concepts by their rule a
+    third were found by an encoder's embeddings, and one of sixteen others was split
+    (``docs/measurements.md``).
 
     Args:
         descriptions: of K units, by :func:`describe_units` with the same options.

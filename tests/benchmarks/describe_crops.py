@@ -82,7 +82,9 @@ def print_mosaics(offered: Offered, photos: list[Tensor], score: Scorer, seed: i
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def print_causes(offered: Offered, photos: list[Tensor], score: Scorer) -> None:
+def print_causes(
+    offered: Offered, photos: list[Tensor], score: Scorer, n_variants: int | None
+) -> None:
     model = load_efficientnet_lite(0)
     clean = torch.stack(photos)
     first, second = clean.chunk(2)
@@ -92,7 +94,7 @@ def print_causes(offered: Offered, photos: list[Tensor], score: Scorer) -> None:
     print("| --- " * (2 + len(WAYS)) + "|")
     before = _features(model, clean)
     for name, variants in planted().items():
-        for variant, cause in variants.items():
+        for variant, cause in list(variants.items())[:n_variants]:
             shown = cause(second)
             changed = _features(model, shown)
             values = torch.cat([before[: len(first)], changed])
@@ -122,14 +124,15 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, required=True, help="written by describe_units.py")
     parser.add_argument("--mosaics", type=int, default=400)
     parser.add_argument("--causes", type=int, default=120, help="photos for the planted causes")
+    parser.add_argument("--variants", type=int, help="of each cause, at most")
     parser.add_argument("--seed", type=int, default=0, help="of the rules")
     options = parser.parse_args()
     offered = Offered(options.keep)
     score = Scorer(offered)
     n = max(4 * options.mosaics, options.causes)
     photos = photos_of(options.data, n)[:n]
-    print_causes(offered, photos[: options.causes], score)
     print_mosaics(offered, photos[: 4 * options.mosaics], score, options.seed)
+    print_causes(offered, photos[: options.causes], score, options.variants)
 
 
 if __name__ == "__main__":
