@@ -172,12 +172,21 @@ def edits(case: EditCase, bank: ConceptBank) -> dict[str, nn.Linear]:
     }
 
 
+def print_cosine(case: EditCase, bank: ConceptBank) -> None:
+    """How alike the concept's direction and that of the mistakes are, in units of the spread."""
+    cue = cue_direction(case.editing.mistakes(case.target), case.train)
+    shift = bank.direction(CUES[case.data]).shift
+    cosine = torch.cosine_similarity(shift / cue.spread, cue.shift / cue.spread, dim=0)
+    print(f"  cosine of the concept's direction and that of the mistakes: {cosine:.2f}")
+
+
 def change(case: EditCase, bank: ConceptBank, rows: Rows) -> None:
     mine = case.test.subset(
         (case.test.groups == 2 * case.target).nonzero()[:, 0]  # the class without the cue
     )
     if not len(mine.mistakes()) or not len(case.editing.mistakes(case.target)):
         return
+    print_cosine(case, bank)
     for name, head in edits(case, bank).items():
         found = concept_change(bank, mine, case.head, head, concept=CUES[case.data])
         own = found.own_after
