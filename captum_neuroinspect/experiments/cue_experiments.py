@@ -17,7 +17,7 @@ from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect.attr import cue_direction
 from captum_neuroinspect.edit import EditOptions, edit_head, mend, remove_cue
 from captum_neuroinspect.experiments import metashift_photos as metashift
-from captum_neuroinspect.experiments.blame import contrasted_neurons, voted_neurons
+from captum_neuroinspect.experiments.blame import contrasted_neurons, has_contrast, voted_neurons
 from captum_neuroinspect.experiments.digits_on_textures import (
     DigitsOnTextures,
     DigitsOnTexturesConfig,
@@ -38,7 +38,7 @@ from captum_neuroinspect.experiments.judging import (
     outcomes,
     random_neurons,
 )
-from captum_neuroinspect.experiments.networks import Network, files_identity, labelled
+from captum_neuroinspect.experiments.networks import Network, files_identity, labelled, unseen
 from captum_neuroinspect.experiments.planted_tile import (
     PlantedTile,
     PlantedTileConfig,
@@ -166,6 +166,7 @@ class CueExperiment(Experiment):
 
     def run_part(self, part: Part) -> Numbers:
         sets, config = self.sets(part), self.config
+        sets = sets._replace(validation=unseen(sets.validation, sets.train))
         head = train_decision_layer(
             sets.train,
             sets.validation,
@@ -269,6 +270,8 @@ class _Edits:
 
     def mended(self) -> nn.Linear:
         """This package's edit: half of the validation photos are labelled deployment photos."""
+        if not has_contrast(self.train):
+            return self.head
         deployment, held = self.validation.split(seed=self.seed)
         return mend(
             self.head, self.train, held, deployment, target=self.target, seed=self.seed
@@ -444,6 +447,7 @@ class TexturesExperiment(CueExperiment):
     source = "Table II, on other data"
     Config = TexturesConfig
     quick: ClassVar[Mapping[str, Any]] = {
+        "digits": [1, 4],
         "targets": [4],
         "n_train": 12,
         "n_validation": 6,

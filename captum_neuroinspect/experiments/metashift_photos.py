@@ -138,7 +138,10 @@ def draw(
     with_cue = set(subsets.photos.get(scenario, ()))
     parts: dict[str, list[tuple[Path, int, bool]]] = {"train": [], "validation": [], "test": []}
     for label, name in enumerate(names):
-        own = sorted(path for path in pools[name] if seen[path] == 1)
+        # By name, so that all layouts of the same photos draw the same.
+        own = sorted(
+            (path for path in pools[name] if seen[path] == 1), key=lambda path: (path.name, path)
+        )
         # Drawn by class and seed alone, so that scenarios share what they can.
         order = [own[i] for i in np.random.default_rng([seed, label]).permutation(len(own))]
         if name != target:

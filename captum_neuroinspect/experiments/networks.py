@@ -142,6 +142,18 @@ def labelled(
     return data if head is None else data.with_head(head)
 
 
+def unseen(validation: FeatureSet, train: FeatureSet) -> FeatureSet:
+    """Validation photos without those that are training photos too.
+
+    Raises:
+        ValueError: when none is left.
+    """
+    rest = validation.without(train)
+    if not len(rest):
+        raise ValueError(f"all {len(validation)} validation photos are training photos too")
+    return rest
+
+
 def files_identity(paths: Iterable[Path], root: Path) -> str:
     """A short name for files by where they are below ``root`` and their sizes.
 

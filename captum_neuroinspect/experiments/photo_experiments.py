@@ -24,6 +24,7 @@ from captum_neuroinspect.experiments.networks import (
     files_identity,
     labelled,
     load_network,
+    unseen,
 )
 from captum_neuroinspect.features import find_head
 from captum_neuroinspect.models import LoadedModel, train_decision_layer
@@ -212,7 +213,7 @@ class PhotoExperiment(Experiment):
             f"{self.name}-{which}", ViewedPhotos(pool, network.loaded.view), self._data_identity
         )
         place = {path: i for i, path in enumerate(pool)}
-        return {
+        found = {
             name: labelled(
                 z[[place[path] for path in one.paths]],
                 torch.tensor(one.labels),
@@ -221,6 +222,7 @@ class PhotoExperiment(Experiment):
             )
             for name, one in few.items()
         }
+        return found | {"validation": unseen(found["validation"], found["train"])}
 
 
 def _head_of(network: Network, photo: Path) -> nn.Linear:

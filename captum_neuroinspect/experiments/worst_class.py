@@ -20,7 +20,7 @@ from captum_neuroinspect.edit.baselines import (
     FocalLoss,
 )
 from captum_neuroinspect.experiments._photos import folders_of_photos
-from captum_neuroinspect.experiments.blame import contrasted_neurons, voted_neurons
+from captum_neuroinspect.experiments.blame import contrasted_neurons, has_contrast, voted_neurons
 from captum_neuroinspect.experiments.downloads import Archive, ensure
 from captum_neuroinspect.experiments.experiment import Part, Results, ResultTable
 from captum_neuroinspect.experiments.judging import (
@@ -180,6 +180,7 @@ class WorstClassExperiment(PhotoExperiment):
         found = [
             "The neurons are the first of the paper's ranking; its authors chose 3 of 30 by eye.",
             "The class is that of lowest accuracy on validation photos, of several the first.",
+            "Validation photos that are training photos too are left out.",
             "`mend` uses half of the validation photos as labelled photos of deployment.",
             "Features are collected once: photos are not turned and moved while the head is "
             "edited, and BatchNorm's statistics stay as they are.",
@@ -394,6 +395,8 @@ class FolderExperiment(WorstClassExperiment):
 
 def _mended(sets: HeadSets, target: int, seed: int) -> nn.Linear:
     """This package's edit: half of the validation photos are labelled deployment photos."""
+    if not has_contrast(sets.train):
+        return sets.head
     deployment, held = sets.validation.split(seed=seed)
     return mend(sets.head, sets.train, held, deployment, target=target, seed=seed).head
 
