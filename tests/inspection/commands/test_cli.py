@@ -40,14 +40,10 @@ from captum_neuroinspect.optvis import Illusions
 from captum_neuroinspect.photos import Photos
 
 runner = CliRunner()
-<<<<<<< HEAD
 COMMANDS = (
-    *("demo", "inspect", "edit", "report", "visualize", "doctor"),
-    *("questionnaire", "answers"),
+    *("demo", "inspect", "edit", "report", "visualize"),
+    *("experiment", "questionnaire", "answers", "doctor"),
 )
-=======
-COMMANDS = ("demo", "inspect", "edit", "report", "visualize", "experiment", "doctor")
->>>>>>> 30ae51baf0808fca4524aa95055a172ce5e7ec81
 
 
 def _run(*arguments: object) -> Result:
