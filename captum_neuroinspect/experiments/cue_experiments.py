@@ -463,7 +463,12 @@ class TexturesExperiment(CueExperiment):
         return "grass"
 
     def data_identity(self) -> str:
-        DigitsOnTextures("test", self._settings(Part(self.scenarios()[0], 0)))  # before any work
+        return self._wheels
+
+    @cached_property
+    def _wheels(self) -> str:
+        """Whose digits and photos these are; without them an error says what to install."""
+        DigitsOnTextures("test", self._settings(Part(self.scenarios()[0], 0)))
         digits, photos = (version(one) for one in ("scikit-learn", "scikit-image"))
         return f"scikit-learn {digits}, scikit-image {photos}"
 

@@ -206,7 +206,7 @@ def over_scenarios(results: Results, row: str, measure: str) -> MeanWithInterval
     if len(scenarios) == 1:
         return mean_with_interval(by_scenario[0])
     means = [sum(map(number, values)) / len(values) for values in by_scenario if values]
-    return mean_with_interval(means)
+    return replace(mean_with_interval(means), over="scenarios")
 
 
 def changed(config: Any, settings: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -119,7 +120,7 @@ def fine_tuned(
 def _with_new_head(loaded: LoadedModel, n_classes: int, data: Dataset[Any], seed: int) -> nn.Module:
     model = loaded.model
     device = next(model.parameters()).device
-    example = loaded.preprocess(data[0][0][None].to(device))
+    example = loaded.preprocess(data[0][0][None]).to(device)
     old = find_head(model, example)
     rng = torch.Generator().manual_seed(seed)
     new = nn.utils.skip_init(nn.Linear, old.in_features, n_classes)
@@ -142,7 +143,6 @@ def _train(
     device = next(model.parameters()).device
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     turned = Turned(*train, recipe, seed)
-    n_steps = -(-len(turned) // recipe.batch_size)
     first, best = 0, -1.0
     if state.exists():
         first, best = _go_on(state, model, optimizer)
@@ -150,15 +150,15 @@ def _train(
         torch.manual_seed(hash((seed, epoch)))  # dropout
         turned.epoch = epoch
         order = torch.randperm(len(turned), generator=torch.Generator().manual_seed(seed + epoch))
-        batches = _loader(turned, order.tolist(), recipe.batch_size, device)
-        rate = _rate(recipe, epoch * n_steps, n_steps)
+        batches = _loader(turned, _batches(order, recipe.batch_size), device)
+        rate = _rate(recipe, epoch * len(batches), len(batches))
         model.train()
         words = f"training, seed {seed}, epoch {epoch + 1} of {recipe.n_epochs}"
         for step, (images, labels) in enumerate(tqdm(batches, words, disable=not progress)):
             for group in optimizer.param_groups:
                 group["lr"] = rate(step)
             optimizer.zero_grad()
-            logits = _logits(model, trained.preprocess(images.to(device)))
+            logits = _logits(model, trained.preprocess(images).to(device))
             F.cross_entropy(logits, labels.to(device)).backward()
             optimizer.step()
         accuracy = _accuracy(trained, validation, device)
@@ -172,8 +172,6 @@ def _train(
 
 def _rate(recipe: NetworkRecipe, done: int, n_steps: int) -> Callable[[int], float]:
     """Of a step of an epoch; a cosine runs over all steps of the training."""
-    import math
-
     if recipe.last_lr is None:
         return lambda step: recipe.lr
     last, total = recipe.last_lr, n_steps * recipe.n_epochs
@@ -182,11 +180,20 @@ def _rate(recipe: NetworkRecipe, done: int, n_steps: int) -> Callable[[int], flo
     )
 
 
+def _batches(order: Tensor, size: int) -> list[list[int]]:
+    """Positions by step; a photo that is left over joins the last batch, for BatchNorm's sake."""
+    batches = [part.tolist() for part in order.split(size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        last = batches.pop()
+        batches[-1] += last
+    return batches
+
+
 def _loader(
-    data: Dataset[Any], order: Sequence[int], batch_size: int, device: torch.device
+    data: Dataset[Any], batches: Sequence[list[int]], device: torch.device
 ) -> DataLoader[Any]:
     workers = 0 if device.type == "cpu" else min(_N_WORKERS, os.cpu_count() or 1)
-    return DataLoader(data, batch_size=batch_size, sampler=order, num_workers=workers)
+    return DataLoader(data, batch_sampler=batches, num_workers=workers)
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor:
@@ -202,8 +209,10 @@ def _accuracy(
     pictures = Turned(*data, NetworkRecipe(1, 1, 1.0), 0)
     n_right = 0
     with torch.no_grad():
-        for images, labels in _loader(pictures, range(len(pictures)), _EVAL_BATCH, device):
-            logits = _logits(model, trained.preprocess(images.to(device)))
+        for images, labels in _loader(
+            pictures, _batches(torch.arange(len(pictures)), _EVAL_BATCH), device
+        ):
+            logits = _logits(model, trained.preprocess(images).to(device))
             n_right += int((logits.argmax(1).cpu() == labels).sum())
     return n_right / len(pictures)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _COLOURS = ("#1f77b4", "#d1495b", "#66a182", "#edae49", "#8d6a9f", "#9aa5b1")
 _DPI = 130
 _BASIS = {
-    "t": "Intervals are 95 % of Student's t over {n} values",
+    "t": "Intervals are 95 % of Student's t over {n} {over}",
     "bootstrap": "One seed: intervals are 95 % of a bootstrap over the test photos, and do not "
     "hold the luck of the seed",
     "none": "One seed, and no photos to draw again: no intervals",
@@ -81,7 +81,11 @@ def markdown(table: ResultTable) -> str:
     lines.append("| --- |" + " --- |" * (len(table.columns) - 1))
     for row in table.rows:
         lines.append("| " + " | ".join(_cell(cell, table.is_percent) for cell in row) + " |")
-    said = list(dict.fromkeys(_BASIS[one.basis].format(n=one.n) for one in estimates if one.n))
+    said = list(
+        dict.fromkeys(
+            _BASIS[one.basis].format(n=one.n, over=one.over) for one in estimates if one.n
+        )
+    )
     photos = [one.n_photos for one in estimates if one.n_photos]
     if photos:
         least, most = min(photos), max(photos)
@@ -168,10 +172,11 @@ def _cell(cell: Cell, is_percent: bool) -> str:
     if not math.isfinite(cell.mean):
         return "-"
     scale, digits = (100, 1) if is_percent else (1, 3)
-    text = f"{scale * cell.mean:.{digits}f}"
-    if math.isfinite(cell.low):
-        text += f" [{scale * cell.low:.{digits}f}, {scale * cell.high:.{digits}f}]"
-    return text
+    # Rounded first, and a zero added: no "-0.0".
+    mean, low, high = (
+        f"{round(scale * one, digits) + 0.0:.{digits}f}" for one in (cell.mean, cell.low, cell.high)
+    )
+    return f"{mean} [{low}, {high}]" if math.isfinite(cell.low) else mean
 
 
 def _text(text: str) -> str:

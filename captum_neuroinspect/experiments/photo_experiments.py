@@ -229,8 +229,8 @@ def _head_of(network: Network, photo: Path) -> nn.Linear:
     """A copy of a trained network's decision layer, on the CPU."""
     loaded = network.loaded
     place = next(loaded.model.parameters()).device
-    image: Tensor = ViewedPhotos([photo], loaded.view)[0][0][None]
-    own = find_head(loaded.model, loaded.preprocess(image.to(place)))
+    image: Tensor = loaded.preprocess(ViewedPhotos([photo], loaded.view)[0][0][None])
+    own = find_head(loaded.model, image.to(place))
     weight, bias = head_tensors(own)
     head = nn.utils.skip_init(nn.Linear, own.in_features, own.out_features)
     with torch.no_grad():

@@ -73,6 +73,7 @@ class MeanWithInterval:
     n: int = 1
     n_photos: int = 0
     basis: str = "none"
+    over: str = "seeds"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: a number that is not finite is ``None``."""

@@ -88,7 +88,7 @@ def test_a_damaged_part_is_computed_again(tmp_path: Path, toy: type[ToyExperimen
 def test_the_page_escapes_names_and_says_what_numbers_rest_on(tmp_path: Path) -> None:
     page = run_experiment("toy", Setup(tmp_path), seeds=(0, 1)).page.read_text()
     assert "a\\|b &lt;i>" in page
-    assert "Student's t over 2 values" in page
+    assert "Student's t over 2 seeds" in page
     assert "judges 10 photos" in page
     assert "neurons" not in page
     one = run_experiment("toy", Setup(tmp_path), seeds=(0,)).page.read_text()
