@@ -144,6 +144,7 @@ class IllusionExperiment(Experiment):
             row.draw,
             self.setup.kept / f"illusions-{digest}",
             f"{part.scenario} {row.title}",
+            progress=self.setup.progress,
             **{**common, **row.arguments},
         )
 

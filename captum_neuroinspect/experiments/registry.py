@@ -45,4 +45,5 @@ def find_experiment(name: str) -> type[Experiment]:
 
 def listing() -> str:
     """All experiments, one a line with its summary."""
-    return "\n".join(f"  {name:<12} {find_experiment(name).summary}" for name in NAMES)
+    width = max(map(len, NAMES))
+    return "\n".join(f"  {name:<{width}} {find_experiment(name).summary}" for name in NAMES)

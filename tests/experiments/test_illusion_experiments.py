@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from captum_neuroinspect.experiments import Setup, run_experiment
+from captum_neuroinspect.experiments import Setup, illusion_draws, run_experiment
 from captum_neuroinspect.experiments.experiment import Part
 from captum_neuroinspect.experiments.human_proxy import FV, GUIDED, NO_CLIP, HumanProxyExperiment
-from captum_neuroinspect.experiments.illusion_draws import GROUP, Draw, draw_pairs, strongest_pairs
+from captum_neuroinspect.experiments.illusion_draws import (
+    GROUP,
+    Draw,
+    draw_pairs,
+    rendered,
+    strongest_pairs,
+)
 from captum_neuroinspect.experiments.illusion_experiment import PictureRow, numbers_of, pooled
 from captum_neuroinspect.experiments.illusion_networks import (
     tiny_colours,
@@ -224,3 +231,43 @@ def test_the_papers_settings_are_the_defaults(tmp_path: Path) -> None:
     config = make_experiment("iterations", Setup(tmp_path)).config
     assert (config.steps, config.options, config.size) == ((300, 400, 500, 650), "paper", 224)
     assert make_experiment("human-proxy", Setup(tmp_path)).config.n_questions == 20
+
+
+def test_an_interrupt_keeps_what_is_finished_and_a_damaged_file_is_made_again(
+    tmp_path: Path, monkeypatch
+) -> None:
+    model, draw = tiny_network(0), Draw(0, list(range(10)), [0] * 10)
+    kept = {"size": 32, "n_steps": 2}
+    expected = rendered(model, draw, None, "x", **kept)
+    at_work = illusion_draws.render_illusions
+    calls = []
+
+    def stopped_in_the_second(*arguments, **named):
+        calls.append(named["seed"])
+        found = at_work(*arguments, **named)
+        if len(calls) == 2:
+            found = replace(found, settings=found.settings | {"interrupted": {"step": 1}})
+        return found
+
+    monkeypatch.setattr(illusion_draws, "render_illusions", stopped_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        rendered(model, draw, tmp_path, "x", **kept)
+    assert [file.name for file in tmp_path.glob("*.safetensors")] == ["x-0-0.safetensors"]
+    assert rendered(model, draw, tmp_path, "x", **kept).images.equal(expected.images)
+    assert calls == [0, 8, 8]
+    (tmp_path / "x-0-0.safetensors").write_bytes(b"cut off")
+    assert rendered(model, draw, tmp_path, "x", **kept).images.equal(expected.images)
+    assert calls == [0, 8, 8, 0]
+    with pytest.raises(ValueError, match="has n_steps=2, expected 3"):
+        rendered(model, draw, tmp_path, "x", **{**kept, "n_steps": 3})
+
+
+def test_a_model_of_other_classes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))\n"
+    )
+    setup = Setup(tmp_path / "out", model=f"{tmp_path / 'net.py'}:net")
+    with pytest.raises(ValueError, match=r"has 4 classes, expected ImageNet's 1000"):
+        run_experiment("gamma", setup, seeds=[0])

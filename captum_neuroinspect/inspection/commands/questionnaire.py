@@ -16,18 +16,22 @@ def questionnaire(
         Path,
         typer.Option(parser=options.user_path, metavar="FOLDER", help="Where to write."),
     ] = Path("questionnaire"),
-    questions: Annotated[int, typer.Option(min=1, help="Random classes, one question each.")] = 20,
+    questions: Annotated[
+        int | None, typer.Option(min=1, help="Random classes, one question each. Default: 20.")
+    ] = None,
     steps: Annotated[
-        int, typer.Option(min=0, help="Optimisation steps; 0: those of the options.")
-    ] = 0,
-    size: Annotated[int, typer.Option(min=32, help="Pixels a side of the pictures.")] = 224,
+        int | None, typer.Option(min=1, help="Optimisation steps. Default: those of the options.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=32, help="Pixels a side of the pictures. Default: 224.")
+    ] = None,
     paper: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--paper/--package",
-            help="The authors' options of illusions, or the defaults of this package.",
+            help="The authors' options of illusions (default), or those of this package.",
         ),
-    ] = True,
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A small version, to see that everything works.")
     ] = False,
@@ -38,6 +42,7 @@ def questionnaire(
     weights: options.Weights = None,
     seed: options.Seed = 0,
     device: options.Device = "cpu",
+    quiet: options.Quiet = False,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -52,11 +57,18 @@ def questionnaire(
         from captum_neuroinspect.experiments import Setup
         from captum_neuroinspect.experiments.human_proxy import make_questionnaire
 
-        options_of = "paper" if paper else "package"
-        asked = {"n_questions": questions, "n_steps": steps, "size": size, "options": options_of}
-        setup = Setup(out, model=model, weights=weights, device=device)
+        asked = {
+            "n_questions": questions,
+            "n_steps": steps,
+            "size": size,
+            "options": None if paper is None else "paper" if paper else "package",
+        }
+        setup = Setup(out, model=model, weights=weights, device=device, progress=not quiet)
         page, key, made = make_questionnaire(
-            setup, seed=seed, quick=quick, settings=None if quick else asked
+            setup,
+            seed=seed,
+            quick=quick,
+            settings={name: value for name, value in asked.items() if value is not None},
         )
         record = {"page": str(page), "key": str(key), "questions": len(made.rows)}
         finish(
