@@ -41,13 +41,8 @@ from captum_neuroinspect.photos import Photos
 
 runner = CliRunner()
 COMMANDS = (
-<<<<<<< HEAD
     *("demo", "inspect", "describe", "edit", "report", "visualize", "experiment", "doctor"),
     *("questionnaire", "answers"),
-=======
-    *("demo", "inspect", "edit", "report", "visualize"),
-    *("experiment", "questionnaire", "answers", "doctor"),
->>>>>>> 65d8ed20ab34cd764d24e5b7094c0781aa85162f
 )
 
 
