@@ -25,7 +25,9 @@ from captum_neuroinspect.inspection.commands.cli import app
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("questionnaire")
-    done = CliRunner().invoke(app, ["questionnaire", "--quick", "--out", str(out), "--json"])
+    done = CliRunner().invoke(
+        app, ["questionnaire", "make", "--quick", "--out", str(out), "--json"]
+    )
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["questions"] == 3
     return out
@@ -63,16 +65,16 @@ def test_answers_are_read_by_the_command(made: Path, tmp_path: Path) -> None:
         lines.append(f"{known.questionnaire},{7:016x},other,{row.question},{letter}")
     file = tmp_path / "answers.csv"
     file.write_text("\n".join(lines) + "\n")
-    done = CliRunner().invoke(app, ["answers", str(key), str(file)])
+    done = CliRunner().invoke(app, ["questionnaire", "read", str(key), str(file)])
     assert done.exit_code == 0, done.output
     assert "| everybody | CLIP-Illusion | 3 of 3 | 100.0% |" in done.stdout
-    done = CliRunner().invoke(app, ["answers", str(key), str(file), "--json"])
+    done = CliRunner().invoke(app, ["questionnaire", "read", str(key), str(file), "--json"])
     (first, *_) = json.loads(done.stdout)["shares"]
     assert (first["condition"], first["n_chosen"], first["n"]) == ("CLIP-Illusion", 3, 3)
     file.write_text(lines[0])
-    done = CliRunner().invoke(app, ["answers", str(key), str(file)])
+    done = CliRunner().invoke(app, ["questionnaire", "read", str(key), str(file)])
     assert done.exit_code == 1
     assert "answers.csv: it holds no answer" in done.stderr
-    done = CliRunner().invoke(app, ["answers", str(file), str(file)])
+    done = CliRunner().invoke(app, ["questionnaire", "read", str(file), str(file)])
     assert done.exit_code == 1
     assert "cannot be read as the key of a questionnaire" in done.stderr

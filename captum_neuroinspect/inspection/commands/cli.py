@@ -9,14 +9,13 @@ import typer
 
 from captum_neuroinspect._core.version import __version__
 from captum_neuroinspect.inspection.commands._output import FAILED, say_interrupted, say_traceback
-from captum_neuroinspect.inspection.commands.answers import answers
 from captum_neuroinspect.inspection.commands.demo import demo
 from captum_neuroinspect.inspection.commands.describe import describe
 from captum_neuroinspect.inspection.commands.doctor import doctor
 from captum_neuroinspect.inspection.commands.edit import edit
 from captum_neuroinspect.inspection.commands.experiment import experiment
 from captum_neuroinspect.inspection.commands.inspect import inspect
-from captum_neuroinspect.inspection.commands.questionnaire import questionnaire
+from captum_neuroinspect.inspection.commands.questionnaire import app as questionnaire
 from captum_neuroinspect.inspection.commands.report import report
 from captum_neuroinspect.inspection.commands.visualize import visualize
 
@@ -27,11 +26,9 @@ app = typer.Typer(
     help="Find the neurons behind a classifier's mistakes, see what activates them, edit the head.",
 )
 
-for command in (
-    *(demo, inspect, describe, edit, report, visualize),
-    *(experiment, questionnaire, answers, doctor),
-):
+for command in (demo, inspect, describe, edit, report, visualize, experiment, doctor):
     app.command()(command)
+app.add_typer(questionnaire, name="questionnaire")
 
 
 def _version(wanted: bool) -> None:

@@ -1,7 +1,8 @@
-"""``neuroinspect questionnaire``: pictures for people, blind."""
+"""``neuroinspect questionnaire``: pictures for people, blind, and what they chose."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,14 @@ import typer
 from captum_neuroinspect.inspection.commands import _shared_options as options
 from captum_neuroinspect.inspection.commands._output import finish, safely
 
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The paper's Table I for people: make a blind questionnaire, read answers.",
+)
 
-def questionnaire(
+
+@app.command()
+def make(
     out: Annotated[
         Path,
         typer.Option(parser=options.user_path, metavar="FOLDER", help="Where to write."),
@@ -51,7 +58,7 @@ def questionnaire(
     Renders a neuron of each of some random classes alone (FV), in its class, and guided by the
     encoder. Writes OUT/questionnaire.html, which is sent to participants and works without a
     network, and OUT/key/questionnaire-key.json, which says which picture is which and is not.
-    Give the CSV files that they send back to `neuroinspect answers`.
+    Give the CSV files that they send back to `neuroinspect questionnaire read`.
     """
     with safely(debug):
         from captum_neuroinspect.experiments import Setup
@@ -74,7 +81,43 @@ def questionnaire(
         finish(
             record,
             f"{len(made.rows)} questions.\nSend {page} to participants.\nKeep {key}: it says "
-            f"which picture is which.\nRead their answers with\n  neuroinspect answers {key} "
+            f"which picture is which.\nRead their answers with\n  neuroinspect questionnaire read {key} "
             "answers-*.csv",
             as_json=as_json,
         )
+
+
+@app.command()
+def read(
+    key: Annotated[
+        Path,
+        typer.Argument(
+            parser=options.user_path, metavar="KEY", help="The key of `questionnaire make`."
+        ),
+    ],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=options.user_path, metavar="CSV", help="The answers, a file each participant."
+        ),
+    ],
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Say which pictures people chose: shares with exact tests, and pairs.
+
+    Refuses a file that is broken, incomplete or of another questionnaire, and the answers of one
+    participant given twice.
+    """
+    with safely(debug):
+        from captum_neuroinspect.experiments.questionnaire import QuestionnaireKey
+        from captum_neuroinspect.experiments.questionnaire_answers import read_answers
+
+        found = read_answers(QuestionnaireKey.load(key), files)
+        record = {
+            "participants": len(found.chosen),
+            "untold": found.n_untold,
+            "shares": [asdict(row) for row in found.shares()],
+            "pairs": [asdict(row) for row in found.pairs()],
+        }
+        finish(record, found.markdown().rstrip("\n"), as_json=as_json)
