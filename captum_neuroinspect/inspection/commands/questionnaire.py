@@ -81,8 +81,8 @@ def make(
         finish(
             record,
             f"{len(made.rows)} questions.\nSend {page} to participants.\nKeep {key}: it says "
-            f"which picture is which.\nRead their answers with\n  neuroinspect questionnaire read {key} "
-            "answers-*.csv",
+            f"which picture is which.\nRead their answers with\n  neuroinspect questionnaire read "
+            f"{key} answers-*.csv",
             as_json=as_json,
         )
 
