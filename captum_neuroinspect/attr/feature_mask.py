@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor
 
 from captum_neuroinspect._core.blocks import all_finite
@@ -78,6 +77,8 @@ def _levels(values: Tensor, n_levels: int) -> Tensor:
 
 def _parts(levels: Tensor) -> Tensor:
     """``(H, W)`` the connected parts of each level, lower levels first."""
+    from scipy import ndimage  # here: to import attr does not load it
+
     array = levels.cpu().numpy()
     found = torch.zeros(levels.shape, dtype=torch.int64)
     n_before = 0
