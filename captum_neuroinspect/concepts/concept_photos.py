@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
+from typing import Any
 
 from torch import Tensor
 
@@ -110,7 +111,7 @@ class _ImagesOf(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self.photos)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    def __getitem__(self, index: Any) -> Any:
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self.photos.image(index)

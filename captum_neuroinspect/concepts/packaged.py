@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,7 +113,7 @@ class _Drawn(Sequence[Tensor]):
     def __len__(self) -> int:
         return self._n
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    def __getitem__(self, index: Any) -> Any:
         if not 0 <= index < self._n:
             raise IndexError(index)
         return self._draw(index)

@@ -89,8 +89,8 @@ class HumanProxyExperiment(IllusionExperiment):
             "judge gives the class the largest probability. A network that is trained on the same "
             "classes is no person: it sees a class in textures that tell people nothing.",
             "The paper shows people the neuron of the largest weight of each of 20 classes; the "
-            f"judge is shown {GROUP} neurons of each class. `neuroinspect questionnaire make` makes "
-            "the paper's 20 questions for people.",
+            f"judge is shown {GROUP} neurons of each class. `neuroinspect questionnaire make` "
+            "makes the paper's 20 questions for people.",
         ]
 
     def published(self) -> ResultTable:

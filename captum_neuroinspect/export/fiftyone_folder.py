@@ -87,7 +87,7 @@ def to_fiftyone(
     }
     folder = Path(folder).expanduser()
     heat: dict[int, dict[str, Any]] = {}
-    if maps is not None and map_of is not None:
+    if maps is not None and map_of is not None and len(map_of):
         indices = map_of.indices.tolist()
         files = write_heat_maps(
             maps,
@@ -95,7 +95,7 @@ def to_fiftyone(
             folder / "fields",
             indices=indices,
             photos=[""] * len(indices),
-            size=tuple(image(indices[0]).shape[-2:]) if indices else (1, 1),  # type: ignore[arg-type]
+            size=_size_of(image(indices[0])),
         )
         for one in files:
             field = f"heat_map_{one['neuron']}"
@@ -110,6 +110,11 @@ def to_fiftyone(
     write_text(folder / "metadata.json", json.dumps(about))
     write_text(folder / "samples.json", json.dumps({"samples": samples}))
     return folder
+
+
+def _size_of(picture: Tensor) -> tuple[int, int]:
+    height, width = picture.shape[-2:]
+    return height, width
 
 
 def _write_photos(

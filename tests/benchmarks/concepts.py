@@ -1,8 +1,9 @@
 """Is the planted cue the first concept? Concept scores with the truth known, beside chance.
 
 Heads that learned a false correlation (``edit_cases.py``): digits of which one stands on grass, and
-with ``--data`` photos of which one class has a tile. The packaged bank has 15 concepts; the cue is
-"grass", and "chequers". Mistakes are the class's test photos without the cue.
+with ``--data`` photos of which one class has a tile, or a line of text. The packaged bank has 15
+concepts; the cue is "grass", "chequers" and "text". Mistakes are the class's test photos without
+the cue.
 
 Vectors in closed form (FastCAV) beside Captum's linear classifier and the linear SVM of CCE's
 published code; CCE's 100 steps beside one step, a solved optimum, shared scores and none of the
@@ -18,13 +19,14 @@ import argparse
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from blame_causes import text_over
 from captum.concept import Classifier, DefaultClassifier
-from edit_cases import DIGITS, TILE, EditCase, cases
+from edit_cases import DIGITS, TILE, EditCase, case_of, cases
 from edit_collector import Collector
 from sklearn.svm import SVC
 from torch import nn
@@ -42,9 +44,12 @@ from captum_neuroinspect.concepts import (
 )
 from captum_neuroinspect.edit import cue_direction, edit_head, remove_cue
 from captum_neuroinspect.edit.baselines import CON
+from captum_neuroinspect.experiments.planted_tile import SPLITS, PlantedTile, PlantedTileConfig
 from captum_neuroinspect.models import train_decision_layer
 
-CUES = {DIGITS: "grass", TILE: "chequers"}
+TEXT = "planted text"
+CUES = {DIGITS: "grass", TILE: "chequers", TEXT: "text"}
+STAMP = text_over("SAMPLE", 30, 1, 0.9)
 SVM_COST = 0.001  # of CCE's example
 OPTIONS = {
     "100 steps (CCE)": ConceptOptions(),
@@ -172,6 +177,45 @@ def edits(case: EditCase, bank: ConceptBank) -> dict[str, nn.Linear]:
     }
 
 
+class Stamped(PlantedTile):
+    """Photos of a planted tile's set that carry a line of text in its place."""
+
+    def __init__(self, data: PlantedTile) -> None:
+        rows = data.has_tile.nonzero()[:, 0].tolist()
+        self.config, self.with_groups = data.config, False
+        self.paths = tuple(data.paths[i] for i in rows)
+        self.has_tile = torch.zeros(len(rows), dtype=torch.bool)
+        self.labels = data.labels[rows]
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        image, label = super().__getitem__(index)
+        return STAMP(image[None])[0], label
+
+
+def text_cases(collector: Collector, folder: Path, seed: int) -> Iterator[EditCase]:
+    """Each class in turn has a line of text on its training photos."""
+    config = PlantedTileConfig(seed=seed)
+    for target in range(config.n_classes):
+        splits = {name: PlantedTile(folder, target, name, config) for name in SPLITS}
+        found = collector.tiled(list(splits.values()))
+        features = dict(zip(SPLITS, found, strict=True))
+        for name in ("train", "validation"):
+            stamped = collector.named(f"text-{seed}-{target}-{name}", Stamped(splits[name]))
+            features[name] = features[name].clone()
+            features[name][splits[name].has_tile] = stamped
+        units = torch.arange(len(splits["deployment"]))
+        yield case_of(TEXT, splits, features, units, seed)
+
+
+def every_case(seeds: list[int], photos: Path | None, keep: Path | None) -> Iterator[EditCase]:
+    yield from cases(seeds, photos, keep)
+    if photos is not None:
+        inner = photos / "train"
+        for seed in seeds:
+            folder = inner if inner.is_dir() else photos
+            yield from text_cases(Collector(keep), folder, seed)
+
+
 def print_cosine(case: EditCase, bank: ConceptBank) -> None:
     """How alike the concept's direction and that of the mistakes are, in units of the spread."""
     cue = cue_direction(case.editing.mistakes(case.target), case.train)
@@ -215,7 +259,7 @@ def print_rows(rows: Rows, columns: list[str], formats: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="folder of photos for the tile")
+    parser.add_argument("--data", type=Path, help="folder of photos for the tile and the text")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--n-photos", type=int, default=60)
     parser.add_argument("--keep", type=Path, help="folder for features")
@@ -224,7 +268,7 @@ def main() -> None:
     found: Rows = defaultdict(list)
     changed: Rows = defaultdict(list)
     print()
-    for case in cases(options.seeds, options.data, options.keep):
+    for case in every_case(options.seeds, options.data, options.keep):
         score(case, banks, found)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an edit may return the original
