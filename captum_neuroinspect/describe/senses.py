@@ -16,6 +16,7 @@ from captum_neuroinspect._core.optional import DESCRIBE, optional
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe.agreement import most_active, standardised, strengths
 from captum_neuroinspect.describe.concept_scores import ConceptScores
+from captum_neuroinspect.describe.sense import Sense
 from captum_neuroinspect.describe.unit_description import Descriptions
 from captum_neuroinspect.describe.units import (
     DescribeOptions,
@@ -25,7 +26,7 @@ from captum_neuroinspect.describe.units import (
     split_photos,
 )
 
-__all__ = ["Sense", "find_senses"]
+__all__ = ["find_senses"]
 
 _N_EXEMPLARS = 9
 _LEAST_MEMBERS = 5
@@ -33,24 +34,6 @@ _LEAST_SHARE = 0.1  # of the active photos, in each cluster
 _LEAST_CORRELATION = 0.3  # held out, of a sense's first phrase with its own photos
 _MOST_SHOWN = 1 / 3  # how much of one sense's phrase the photos of another may show
 _N_DRAWS, _SURE = 100, 0.95
-
-
-@dataclass(frozen=True)
-class Sense:
-    """One of the things that a unit answers to; the phrases and their numbers run in parallel.
-
-    Attributes:
-        phrases: best first, of the cluster's photos against those on which the unit is silent.
-        correlations: with the unit's squared activation on the held-out photos, without those of
-            the other clusters.
-        exemplars: rows of the photos nearest to the cluster's centre, of both parts, nearest first.
-        share: of the unit's most active held-out photos, in 0..1.
-    """
-
-    phrases: tuple[str, ...]
-    correlations: tuple[float, ...]
-    exemplars: tuple[int, ...]
-    share: float
 
 
 @undisturbed()

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import shown
-
-if TYPE_CHECKING:
-    from captum_neuroinspect.describe.ablation import AblationEffect
-    from captum_neuroinspect.describe.senses import Sense
+from captum_neuroinspect.describe.ablation_effect import AblationEffect
+from captum_neuroinspect.describe.sense import Sense
 
 _MANY = 20  # units that an error does not list
 
