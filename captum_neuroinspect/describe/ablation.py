@@ -17,10 +17,10 @@ from captum_neuroinspect._core.ratios import LINKS, Link, log_probabilities, n_c
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect._core.undisturbed import undisturbed
-from captum_neuroinspect.describe.description_parts import AblationEffect, ClassEffect
+from captum_neuroinspect.describe.ablation_effect import AblationEffect, ClassEffect
 from captum_neuroinspect.describe.unit_description import Descriptions
 
-__all__ = ["AblationEffect", "AblationEffects", "ClassEffect", "ablation_effects"]
+__all__ = ["AblationEffects", "ablation_effects"]
 
 _MOST_SUMS = 2**24  # units times classes whose sums are held at a time: 128 MB each of float64
 _MOST_LOGITS = 2**22  # photos times classes at a time: 16 MB, some of them beside each other

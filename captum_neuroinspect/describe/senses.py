@@ -16,7 +16,7 @@ from captum_neuroinspect._core.optional import DESCRIBE, optional
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe.agreement import most_active, standardised, strengths
 from captum_neuroinspect.describe.concept_scores import ConceptScores
-from captum_neuroinspect.describe.description_parts import Sense
+from captum_neuroinspect.describe.sense import Sense
 from captum_neuroinspect.describe.unit_description import Descriptions
 from captum_neuroinspect.describe.units import (
     DescribeOptions,
@@ -26,7 +26,7 @@ from captum_neuroinspect.describe.units import (
     split_photos,
 )
 
-__all__ = ["Sense", "find_senses"]
+__all__ = ["find_senses"]
 
 _N_EXEMPLARS = 9
 _LEAST_MEMBERS = 5
