@@ -129,6 +129,7 @@ class CueExperiment(Experiment):
     """Train a head on a scenario, explain the class's mistakes, edit, and judge."""
 
     measures: ClassVar = (_CLASS, _GAIN, _OTHERS, _ALL, _SCORE, _PRECISION)
+    plain: ClassVar = (_SCORE,)
     default_model: ClassVar[str] = "lite:0"
     concepts: ConceptScorer | None = None
 
@@ -228,7 +229,7 @@ class CueExperiment(Experiment):
             (row, *(over_scenarios(results, row, measure) for measure in measures))
             for row in self.rows_of(results.values())
         ]
-        overall = ResultTable("All scenarios", ("", *measures), tuple(cells))
+        overall = ResultTable("All scenarios", ("", *measures), tuple(cells), plain=self.plain)
         return [overall, *super().tables(results), neuron_table(results)]
 
 

@@ -49,14 +49,14 @@ class ResultTable:
         columns: names; the first is that of the rows.
         rows: texts, and estimates, which are shown with their interval.
         note: below it.
-        is_percent: whether estimates are shares, shown in %.
+        plain: columns whose estimates are numbers of another kind; all others are shares, in %.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
-    is_percent: bool = True
+    plain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ class Experiment(ABC):
         quick: values of ``Config`` for ``--quick``.
         measures: columns of the default table, in order; ``None``: as found. Rows without any of
             them are kept in ``results.json`` and stand in no table.
+        plain: those that are no shares, such as activations or seconds.
         config: the settings of this run.
         setup: where things are.
     """
@@ -119,6 +120,7 @@ class Experiment(ABC):
     Config: ClassVar[type]
     quick: ClassVar[Mapping[str, Any]] = {}
     measures: ClassVar[tuple[str, ...] | None] = None
+    plain: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any, setup: Setup) -> None:
         self.config = config
@@ -159,7 +161,7 @@ class Experiment(ABC):
             (row, *(mean_with_interval(values_of(mine, row, measure)) for measure in measures))
             for row in self.rows_of(mine)
         ]
-        return ResultTable(scenario or self.source, ("", *measures), tuple(cells))
+        return ResultTable(scenario or self.source, ("", *measures), tuple(cells), plain=self.plain)
 
     def measures_of(self, mine: Iterable[Numbers]) -> tuple[str, ...]:
         """Measures that were found, in the order of ``measures``."""

@@ -80,7 +80,11 @@ def markdown(table: ResultTable) -> str:
     lines.append("| " + " | ".join(map(_text, table.columns)) + " |")
     lines.append("| --- |" + " --- |" * (len(table.columns) - 1))
     for row in table.rows:
-        lines.append("| " + " | ".join(_cell(cell, table.is_percent) for cell in row) + " |")
+        cells = (
+            _cell(cell, column not in table.plain)
+            for cell, column in zip(row, table.columns, strict=True)
+        )
+        lines.append("| " + " | ".join(cells) + " |")
     said = list(
         dict.fromkeys(
             _BASIS[one.basis].format(n=one.n, over=one.over) for one in estimates if one.n
@@ -91,10 +95,17 @@ def markdown(table: ResultTable) -> str:
         least, most = min(photos), max(photos)
         said.append(f"Each seed judges {least if least == most else f'{least} to {most}'} photos")
     if said or table.note:
-        unit = ["In %"] if estimates and table.is_percent else []
+        unit = [_unit(table)] if estimates else []
         text = "".join(f"{one}. " for one in unit + said) + table.note
         lines += ["", text.strip()]
     return "\n".join(lines)
+
+
+def _unit(table: ResultTable) -> str:
+    plain = [column for column in table.columns if column in table.plain]
+    if len(plain) >= len(table.columns) - 1:
+        return "Plain numbers"
+    return f"In %, but {', '.join(plain)}" if plain else "In %"
 
 
 def bars(experiment: Experiment, results: Results) -> Figure:
@@ -109,13 +120,14 @@ def bars(experiment: Experiment, results: Results) -> Figure:
     for panel, measure, colour in zip(panels, measures, _COLOURS * len(measures), strict=False):
         found = [over_scenarios(results, row, measure) for row in rows]
         places = [i for i, one in enumerate(found) if math.isfinite(one.mean)]
-        panel.barh(places, [100 * found[i].mean for i in places], color=colour, height=0.7)
+        scale = 1 if measure in experiment.plain else 100
+        panel.barh(places, [scale * found[i].mean for i in places], color=colour, height=0.7)
         for i in places:
             if math.isfinite(found[i].low):
-                ends = [100 * found[i].low, 100 * found[i].high]
+                ends = [scale * found[i].low, scale * found[i].high]
                 panel.plot(ends, [i, i], color="#222222", linewidth=1.4)
         panel.axvline(0, color="#222222", linewidth=0.8)
-        panel.set(title=shown(measure), xlabel="%")
+        panel.set(title=shown(measure), xlabel="%" if scale == 100 else "")
         panel.set_yticks(range(len(rows)), [shown(row) for row in rows])
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].invert_yaxis()
@@ -155,6 +167,7 @@ def _table_record(table: ResultTable) -> dict[str, Any]:
             for row in table.rows
         ],
         "note": table.note,
+        "plain": list(table.plain),
     }
 
 

@@ -91,6 +91,8 @@ def test_the_page_escapes_names_and_says_what_numbers_rest_on(tmp_path: Path) ->
     assert "Student's t over 2 seeds" in page
     assert "judges 10 photos" in page
     assert "neurons" not in page
+    assert "In %, but plain." in page
+    assert "| 0.100 [0.100, 0.100] |" in page
     one = run_experiment("toy", Setup(tmp_path), seeds=(0,)).page.read_text()
     assert "bootstrap over the test photos" in one
     record = json.loads((tmp_path / "results.json").read_text())

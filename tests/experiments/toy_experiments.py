@@ -31,6 +31,7 @@ class ToyExperiment(Experiment):
     Config = ToyConfig
     quick: ClassVar[dict[str, Any]] = {"n": 4}
     measures = ("right", "gain", "plain")
+    plain = ("plain",)
     computed: ClassVar[list[Part]] = []
     fails_at: ClassVar[int | None] = None
     data: ClassVar[str] = "x"
