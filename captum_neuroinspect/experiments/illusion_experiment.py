@@ -191,7 +191,7 @@ class IllusionExperiment(Experiment):
         )
         title = f"{self.source}: {scenario}" if scenario else self.source
         return ResultTable(
-            title, ("", *measures), cells, f"{_SHARES} {_ACTIVATION}", is_percent=False
+            title, ("", *measures), cells, f"{_SHARES} {_ACTIVATION}", plain=measures
         )
 
 
