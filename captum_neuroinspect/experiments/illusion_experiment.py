@@ -148,13 +148,13 @@ class IllusionExperiment(Experiment):
             **{**common, **row.arguments},
         )
 
-    def plain(self, part: Part) -> dict[str, Any]:
+    def in_class(self, part: Part) -> dict[str, Any]:
         """Arguments of an illusion in a class without an encoder."""
         return {"class_names": self.networks_of(part).class_names}
 
     def guided(self, part: Part) -> dict[str, Any]:
         """Arguments of CLIP-Illusion."""
-        return {**self.plain(part), "encoder": self.networks_of(part).guide}
+        return {**self.in_class(part), "encoder": self.networks_of(part).guide}
 
     def notes(self) -> list[str]:
         known = [self.networks.remark] if self.networks.remark else []
