@@ -54,7 +54,7 @@ class ConceptsExperiment(IllusionExperiment):
         return [Part(scenario, seed) for scenario in (CLASSES, TERMS) for seed in seeds]
 
     def picture_rows(self, part: Part) -> list[PictureRow]:
-        plain, guided = self.plain(part), self.guided(part)
+        plain, guided = self.in_class(part), self.guided(part)
         alone = {"is_neuron_alone": True}
         if part.scenario == TERMS:
             draw = self._several(part.seed)

@@ -52,7 +52,7 @@ class GammaExperiment(IllusionExperiment):
     def picture_rows(self, part: Part) -> list[PictureRow]:
         head = self.networks.head
         draw = draw_pairs(head, GROUP * min(self.config.n_classes, head.out_features), part.seed)
-        shared = self.guided(part) if self.config.is_guided else self.plain(part)
+        shared = self.guided(part) if self.config.is_guided else self.in_class(part)
         return [
             PictureRow(f"gamma {gamma:g}", draw, {**shared, "gamma": gamma}, True)
             for gamma in self.config.gammas

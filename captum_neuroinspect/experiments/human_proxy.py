@@ -122,7 +122,7 @@ class HumanProxyExperiment(IllusionExperiment):
     def _rows(self, part: Part, draw: Draw, has_groups: bool) -> list[PictureRow]:
         return [
             PictureRow(FV, draw, {"is_neuron_alone": True}, has_groups),
-            PictureRow(NO_CLIP, draw, self.plain(part), has_groups),
+            PictureRow(NO_CLIP, draw, self.in_class(part), has_groups),
             PictureRow(GUIDED, draw, self.guided(part), has_groups),
         ]
 

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _PAPER, _PACKAGE = "paper", "package"
 _MOST_SHOWN = 8  # pictures of a row on the sheet
 _SIDE = 160  # pixels of a picture there
+_WIDTH = 28  # letters that stand beside a row
 _N_DIGITS = 12
 _SHARES = (
     "Shares are of all pairs of all seeds, in brackets Wilson's 95 % interval; pictures of one "
@@ -148,13 +150,13 @@ class IllusionExperiment(Experiment):
             **{**common, **row.arguments},
         )
 
-    def plain(self, part: Part) -> dict[str, Any]:
+    def in_class(self, part: Part) -> dict[str, Any]:
         """Arguments of an illusion in a class without an encoder."""
         return {"class_names": self.networks_of(part).class_names}
 
     def guided(self, part: Part) -> dict[str, Any]:
         """Arguments of CLIP-Illusion."""
-        return {**self.plain(part), "encoder": self.networks_of(part).guide}
+        return {**self.in_class(part), "encoder": self.networks_of(part).guide}
 
     def notes(self) -> list[str]:
         known = [self.networks.remark] if self.networks.remark else []
@@ -191,7 +193,7 @@ class IllusionExperiment(Experiment):
         )
         title = f"{self.source}: {scenario}" if scenario else self.source
         return ResultTable(
-            title, ("", *measures), cells, f"{_SHARES} {_ACTIVATION}", is_percent=False
+            title, ("", *measures), cells, f"{_SHARES} {_ACTIVATION}", plain=measures
         )
 
 
@@ -257,6 +259,6 @@ def picture_sheet(rows: Sequence[tuple[str, Illusions]], title: str) -> Figure:
             panel.imshow(picture)
             panel.set_title(caption, fontsize=6, parse_math=False)
         # Names of classes may hold what matplotlib would read as formulas.
-        line[0].set_ylabel(name, fontsize=7, parse_math=False)
+        line[0].set_ylabel(fill(name, _WIDTH), fontsize=7, parse_math=False)
     figure.suptitle(title, fontsize=9)
     return figure

@@ -51,7 +51,7 @@ class IterationsExperiment(IllusionExperiment):
     def picture_rows(self, part: Part) -> list[PictureRow]:
         head = self.networks.head
         draw = strongest_pairs(head, min(self.config.n_classes, head.out_features), part.seed)
-        shared = self.guided(part) if self.config.is_guided else self.plain(part)
+        shared = self.guided(part) if self.config.is_guided else self.in_class(part)
         alone = PictureRow(f"FV, {self.config.steps[-1]} steps", draw, self._alone())
         return [
             alone,

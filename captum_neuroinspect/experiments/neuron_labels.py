@@ -131,7 +131,7 @@ class NeuronLabelsExperiment(IllusionExperiment):
         title = f"Logits of {len(self._known_units()[0])} classes, named by their class"
         return [
             ResultTable(title, known.columns, known.rows, _DRAWS),
-            ResultTable("Neurons", columns, rows, note, is_percent=False),
+            ResultTable("Neurons", columns, rows, note),
         ]
 
     def notes(self) -> list[str]:

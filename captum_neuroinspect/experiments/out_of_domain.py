@@ -98,7 +98,7 @@ class OutOfDomainExperiment(IllusionExperiment):
         head = self.networks.head
         draw = strongest_pairs(head, min(self.config.n_classes, head.out_features), part.seed)
         return [
-            PictureRow("no CLIP", draw, self.plain(part)),
+            PictureRow("no CLIP", draw, self.in_class(part)),
             PictureRow("CLIP-Illusion", draw, self.guided(part)),
         ]
 
