@@ -20,6 +20,10 @@ LABEL_KEYS = ("label", "labels", "fine_label")  # of items, and columns of Huggi
 _N_SHOWN = 8  # names in a message
 
 
+class UnknownClassError(ValueError):
+    """A class of the photos is none of the model's."""
+
+
 @dataclass(frozen=True)
 class ClassMatch:
     """What the numbers of a data set's labels mean to a model.
@@ -221,7 +225,8 @@ def match_names(
     unknown = [i for i, one in enumerate(found) if one is None and i not in unused]
     if unknown:
         first = f" ({where[unknown[0]]})" if where else ""
-        raise ValueError(_unknown([_text(given[i]) for i in unknown], given, names, what + first))
+        missing = [_text(given[i]) for i in unknown]
+        raise UnknownClassError(_unknown(missing, given, names, what + first))
     _check_once(given, names, found, what, unused)
     return tuple(-1 if one is None else one for one in found)
 

@@ -74,14 +74,13 @@ class FoundUnits(list[Found], Generic[Found]):
     def __str__(self) -> str:
         n_beyond = sum(one.is_beyond_chance for one in self)
         lines = [shown(f"{self.phrase!r}: {n_beyond} of {len(self)} units beyond chance")]
-        lines += [_line(one) for one in self[:_SHOWN]]
+        lines += _table(self[:_SHOWN])
         return "\n".join([*lines, shown(f"rests on {self.rests_on}")] if self.rests_on else lines)
 
     def _repr_html_(self) -> str:
-        rows = [_cells(one) for one in self[:_SHOWN]]
-        columns = list(rows[0]) if rows else ["unit"]
+        columns, *rows = _cells(self[:_SHOWN]) or [["unit"]]
         caption = ", ".join(text for text in (repr(self.phrase), self.rests_on) if text)
-        return html_table(columns, [tuple(row.values()) for row in rows], caption)
+        return html_table(columns, rows, caption)
 
 
 @undisturbed()
@@ -161,9 +160,15 @@ def _checked_scores(scores: Tensor, n_photos: int) -> Tensor:
     return concept
 
 
-def _cells(one: FoundUnit) -> dict[str, str]:
-    """Fields in words, for tables; those of a subclass come last."""
-    return {name.replace("_", " "): _cell(value) for name, value in asdict(one).items()}
+def _cells(found: Sequence[FoundUnit]) -> list[list[str]]:
+    """Names of the fields and a row a unit, without fields that none of them has.
+
+    Those of a subclass come last; without a run nothing is blamed, for example.
+    """
+    rows = [asdict(one) for one in found]
+    names = [name for name in (rows[0] if rows else ()) if any(r[name] is not None for r in rows)]
+    cells = [[_cell(row[name]) for name in names] for row in rows]
+    return [[name.replace("_", " ").removeprefix("is ") for name in names], *cells] if rows else []
 
 
 def _cell(value: object) -> str:
@@ -174,6 +179,8 @@ def _cell(value: object) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def _line(one: FoundUnit) -> str:
-    number, *cells = _cells(one).items()
-    return shown(f"unit {number[1]}: " + ", ".join(f"{name} {cell}" for name, cell in cells))
+def _table(found: Sequence[FoundUnit]) -> list[str]:
+    """Lines of equal columns, for print."""
+    cells = [[shown(cell) for cell in row] for row in _cells(found)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(c.rjust(w) for c, w in zip(row, widths, strict=True)) for row in cells]

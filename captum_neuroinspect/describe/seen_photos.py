@@ -22,7 +22,7 @@ from captum_neuroinspect.describe.matching import TEMPLATES
 from captum_neuroinspect.describe.vocabulary import without_repeats, word_list
 from captum_neuroinspect.encoders.protocol import ImageTextEncoder, check_images
 
-_PHOTOS_AT_A_TIME = 64  # that are held, as photos come one by one
+_PHOTOS_AT_A_TIME = 16  # that are held, as photos come one by one; a bar moves by so many
 _LEAST_OF_LABEL = 10  # photos: of fewer too few are among those that judge
 
 
@@ -75,16 +75,14 @@ class SeenPhotos:
         check_whole("batch_size", batch_size)
         check_at_least("batch_size", batch_size, 1)
         total = n_images if n_images is not None else getattr(images, "__len__", lambda: None)()
-        attributes, embeddings = [], []
         with tqdm(desc="photos looked at", total=total, disable=not progress) as bar:
-            for block in _blocks(images):
-                attributes.append(attribute_scores(block).scores)
-                if encoder is not None:
-                    embeddings.append(embed_images(block, encoder, batch_size, progress=False))
-                bar.update(len(block))
-        if not attributes:
+            parts = []
+            for part in looked_at(images, encoder, batch_size):
+                parts.append(part)
+                bar.update(len(part))
+        if not parts:
             raise ValueError("images has no photos")
-        return cls(torch.cat(attributes), torch.cat(embeddings) if embeddings else None)
+        return cls.joined(parts)
 
     @classmethod
     def joined(cls, parts: Sequence[SeenPhotos]) -> SeenPhotos:
@@ -182,6 +180,22 @@ class SeenPhotos:
                 f"gives {texts.shape[1]}: expected the encoder that embedded them"
             )
         return ConceptScores(self.embeddings @ texts.T, tuple(phrases), "encoder")
+
+
+@undisturbed()
+def _look(block: list[Tensor], encoder: ImageTextEncoder | None, batch_size: int) -> SeenPhotos:
+    embeddings = None
+    if encoder is not None:
+        embeddings = embed_images(block, encoder, batch_size, progress=False)
+    return SeenPhotos(attribute_scores(block).scores, embeddings)
+
+
+def looked_at(
+    images: Iterable[Tensor], encoder: ImageTextEncoder | None, batch_size: int = 8
+) -> Iterator[SeenPhotos]:
+    """Photos a block at a time, so that a bar moves when they were looked at, not when read."""
+    for block in _blocks(images):
+        yield _look(block, encoder, batch_size)
 
 
 def concepts_of_data(features: FeatureSet) -> list[ConceptScores]:

@@ -11,6 +11,7 @@ from captum_neuroinspect.describe.ablation_effect import AblationEffect
 from captum_neuroinspect.describe.sense import Sense
 
 _MANY = 20  # units that an error does not list
+_SHOWN = 20  # units in print
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,9 @@ class Descriptions(list[UnitDescription]):
         ]
 
     def __str__(self) -> str:
-        lines = list(map(str, self))
+        lines = list(map(str, self[:_SHOWN]))
+        if len(self) > _SHOWN:
+            lines.append(f"... and {len(self) - _SHOWN:,} more: .only([...]), .rows()")
         return "\n".join([*lines, shown(f"rests on {self.rests_on}")] if self.rests_on else lines)
 
     def _repr_html_(self) -> str:

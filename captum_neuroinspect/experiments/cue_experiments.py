@@ -368,7 +368,7 @@ class MetaShiftExperiment(CueExperiment):
     def drawable(self) -> dict[str, metashift.Subsets]:
         """The subsets of each scenario, which differ for photos of one's own only."""
         if self.setup.data is None:
-            raise FileNotFoundError(f"data is not given: {metashift.HOW_TO_GET}")
+            raise FileNotFoundError(f"data (--data FOLDER) is not given: {metashift.HOW_TO_GET}")
         every = {s: metashift.read_subsets(self.setup.data, s) for s in self.scenarios()}
         classes = self.config.classes
         return {s: found.limited(classes, self.config.most_photos) for s, found in every.items()}
@@ -581,8 +581,8 @@ class TilesExperiment(CueExperiment):
     def _folder(self) -> Path:
         if self.setup.data is None:
             raise FileNotFoundError(
-                "data is not given, expected a folder with one subfolder of photos a class, or "
-                "with such a folder train/"
+                "data (--data FOLDER) is not given, expected a folder with one subfolder of photos "
+                "a class, or with such a folder train/"
             )
         inner = self.setup.data / "train"
         return inner if inner.is_dir() else self.setup.data

@@ -112,6 +112,7 @@ class Experiment(ABC):
         plain: those that are no shares, such as activations or seconds.
         config: the settings of this run.
         setup: where things are.
+        is_quick: whether they are those of ``--quick``, which the page then says.
     """
 
     name: ClassVar[str]
@@ -121,6 +122,7 @@ class Experiment(ABC):
     quick: ClassVar[Mapping[str, Any]] = {}
     measures: ClassVar[tuple[str, ...] | None] = None
     plain: ClassVar[tuple[str, ...]] = ()
+    is_quick: bool = False
 
     def __init__(self, config: Any, setup: Setup) -> None:
         self.config = config

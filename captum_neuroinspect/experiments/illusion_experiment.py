@@ -49,7 +49,8 @@ _SHARES = (
     "class are alike, so that it is rather too narrow."
 )
 _ACTIVATION = (
-    "Activation is relative to the mean of the ten strongest on photos. Seconds are those of the "
+    "Activation is relative to the mean of the ten strongest on photos. Logit is that of the "
+    "class. Contrast is the standard deviation of the pixels in 0..1. Seconds are those of the "
     "processor, for a pair, and vary from run to run."
 )
 # Values of `Config` by which an experiment with tiny networks takes seconds.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _COLOURS = ("#1f77b4", "#d1495b", "#66a182", "#edae49", "#8d6a9f", "#9aa5b1")
 _DPI = 130
+QUICK = "**Made with `--quick`: this shows that everything works. Its numbers say nothing.**"
 _BASIS = {
     "t": "Intervals are 95 % of Student's t over {n} {over}",
     "bootstrap": "One seed: intervals are 95 % of a bootstrap over the test photos, and do not "
@@ -61,6 +62,8 @@ def page_of(
     seeds = sorted({part.seed for part in results})
     lines = [f"# {experiment.name}", "", experiment.summary, ""]
     lines += [f"In the paper: {experiment.source}. Seeds: {', '.join(map(str, seeds))}.", ""]
+    if experiment.is_quick:
+        lines += [QUICK, ""]
     for table in tables:
         lines += [markdown(table), ""]
     published = experiment.published()

@@ -116,7 +116,9 @@ def make_experiment(
     """An experiment with its settings; see :func:`run_experiment`."""
     kind = find_experiment(name)
     config = changed(kind.Config(), kind.quick) if quick else kind.Config()
-    return kind(changed(config, settings or {}), setup)
+    made = kind(changed(config, settings or {}), setup)
+    made.is_quick = quick
+    return made
 
 
 def identity_of(experiment: Experiment) -> dict[str, Any]:

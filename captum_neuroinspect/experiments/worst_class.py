@@ -361,7 +361,7 @@ class FolderExperiment(WorstClassExperiment):
     def root(self) -> Path:
         wanted = "a folder with train/, validation/ and test/, each with a subfolder a class"
         if self.setup.data is None:
-            raise FileNotFoundError(f"data is not given, expected {wanted}")
+            raise FileNotFoundError(f"data (--data FOLDER) is not given, expected {wanted}")
         for name, known in _FOLDERS.items():
             if not any((self.setup.data / one).is_dir() for one in known):
                 there = "does not exist" if not self.setup.data.is_dir() else f"has no {name}/"

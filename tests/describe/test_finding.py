@@ -76,3 +76,13 @@ def test_refuses_what_tells_nothing(units: Tensor, scores, error, match) -> None
         find_units(units, scores)
     with pytest.raises(ValueError, match="activations has 7 photos, expected at least 20"):
         find_units(units[:7], torch.rand(7))
+
+
+def test_in_print_they_stand_in_columns_and_long_lists_are_cut(units: Tensor) -> None:
+    concept = torch.rand(_N, generator=torch.Generator().manual_seed(1))
+    title, names, *rows = str(find_units(units, concept, "sky")).splitlines()
+    assert title.startswith("'sky': ")
+    assert names.split("  ")[-4:] == ["correlation", "average precision", "chance", "beyond chance"]
+    assert len(rows) == 20 + 1  # and what they rest on
+    assert len({len(line) for line in (names, *rows[:-1])}) == 1
+    assert str(FoundUnits([], "sky")) == "'sky': 0 of 0 units beyond chance"

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from colour_encoder import ColourEncoder
 from torch import Tensor
 
 from captum_neuroinspect.describe import ATTRIBUTES, SeenPhotos, attribute_scores, phrase_scores
+from captum_neuroinspect.describe.seen_photos import looked_at
 from captum_neuroinspect.features import FeatureSet
 
 _N = 100  # more than are held at a time
@@ -94,3 +97,18 @@ def test_refuses_what_does_not_fit(photos: Tensor) -> None:
         SeenPhotos.of([255 * torch.eye(8).expand(3, 8, 8)])
     with pytest.raises(ValueError, match="batch_size=0"):
         SeenPhotos.of(photos[:5], batch_size=0)
+
+
+def test_the_bar_moves_when_photos_were_looked_at_not_when_they_were_read(photos: Tensor) -> None:
+    read: list[int] = []
+
+    def images() -> Iterator[Tensor]:
+        for number, photo in enumerate(photos):
+            read.append(number)
+            yield photo
+
+    done = 0
+    for part in looked_at(images(), ColourEncoder()):
+        done += len(part)
+        assert done == len(read)
+    assert done == _N

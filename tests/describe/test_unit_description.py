@@ -62,3 +62,11 @@ def test_table_keeps_hostile_names_text():
 def test_nothing_described_is_an_empty_table():
     assert Descriptions().rows() == []
     assert "<table" in Descriptions()._repr_html_()
+
+
+def test_print_of_many_is_cut_and_says_so():
+    many = Descriptions((UnitDescription(i, ("sky",), (0.5,)) for i in range(25)), "9 photos")
+    lines = str(many).splitlines()
+    assert [line.split(":")[0] for line in lines[:2]] == ["unit 0", "unit 1"]
+    assert lines[20:] == ["... and 5 more: .only([...]), .rows()", "rests on 9 photos"]
+    assert "more" not in str(many[:20])

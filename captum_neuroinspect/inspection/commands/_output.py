@@ -80,6 +80,11 @@ def caution(text: str) -> None:
     _say(f"Warning: {text}", typer.colors.YELLOW)
 
 
+def complain(text: str) -> None:
+    """Say an error on stderr where more is to be said before the command ends."""
+    _say(f"Error: {text}", typer.colors.RED)
+
+
 def _was_interrupted(error: BaseException | None) -> bool:
     """Whether an interrupt is behind it: compiled modules that are being imported wrap it."""
     while error is not None:

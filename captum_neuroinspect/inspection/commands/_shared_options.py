@@ -49,6 +49,14 @@ ClassNames = Annotated[
         help="Text file: a class a line, in the order of the outputs.",
     ),
 ]
+ByPosition = Annotated[
+    bool,
+    typer.Option(
+        "--by-position",
+        help="Take the photos' classes in their order (folders: sorted) as the model's, "
+        "whatever they are called.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or 'auto'.")]
 Encoder = Annotated[str, typer.Option(help=_ENCODER_HELP)]
 Guide = Annotated[bool | None, typer.Option("--guide/--no-guide", help=_GUIDE_HELP)]

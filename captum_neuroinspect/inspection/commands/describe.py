@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from captum_neuroinspect.inspection.session.session import NeuroInspect
 
 _SHOWN = 20  # neurons in print
+_IN_BRACKETS = "in brackets: correlation with the activation on the photos that judge"
+_NOTHING_CERTAIN = (
+    "the words of all neurons are in the table, and --neurons 3,17 prints those of some; more "
+    "photos make words certain, of a few dozen hardly any is"
+)
 
 
 def describe(
@@ -76,6 +81,7 @@ def describe(
         ),
     ] = None,
     class_names: options.ClassNames = None,
+    by_position: options.ByPosition = False,
     encoder: options.Encoder = "auto",
     image_size: options.ImageSize = None,
     resize: options.Resize = None,
@@ -108,6 +114,7 @@ def describe(
             "class_names": file_of_names(class_names),
             "image_size": image_size,
             "resize": resize,
+            "by_position": by_position or None,
         }
         folder = out or run or Path("neuroinspect-words")
         if run is not None:
@@ -163,18 +170,23 @@ def _session(
     class_names: tuple[str, ...] | None,
     image_size: int | None,
     resize: str | None,
+    by_position: bool | None,
 ) -> NeuroInspect:
     """A session of a model with its photos loaded; nothing is explained."""
     if model is None or data is None:
         missing = "--model" if model is None else "--data"
         raise ValueError(f"{missing} is missing: expected --model and --data, or --run")
+    from captum_neuroinspect._core.class_names import UnknownClassError
     from captum_neuroinspect.inspection.session.session import NeuroInspect
     from captum_neuroinspect.models.load import load_model
 
     photos = _table_of(data, folder) if unlabelled else data
     loaded = load_model(model, weights=weights, device=device, image_size=image_size, resize=resize)
     session = NeuroInspect(loaded, class_names=class_names, work=folder / "work", **others)
-    session.load(photos)
+    try:
+        session.load(photos, by_position=bool(by_position))
+    except UnknownClassError as error:
+        raise ValueError(f"{error}. Words need no classes: --unlabelled takes all photos") from None
     return session
 
 
@@ -232,12 +244,16 @@ def _lines(
     if found is not None:
         return str(found)
     if asked_for:
-        return str(described)
+        return f"{described}\n{_IN_BRACKETS}"
     certain = [one for one in described if one.is_certain]
     certain.sort(key=lambda one: -one.correlations[0])
+    n_more = len(certain) - _SHOWN
     lines = [f"{len(certain):,} of {len(described):,} neurons have a certain word"]
     lines += [str(one) for one in certain[:_SHOWN]]
-    return "\n".join([*lines, f"rests on {described.rests_on}"])
+    lines += [f"... and {n_more:,} more, in the table"] if n_more > 0 else []
+    lines.append(f"rests on {described.rests_on}")
+    lines.append(_IN_BRACKETS if certain else _NOTHING_CERTAIN)
+    return "\n".join(lines)
 
 
 def _record(

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from captum_neuroinspect.inspection.commands import _shared_options as options
-from captum_neuroinspect.inspection.commands._output import FAILED, caution, finish, safely, say
+from captum_neuroinspect.inspection.commands._output import (
+    FAILED,
+    caution,
+    complain,
+    finish,
+    safely,
+    say,
+)
 
 if TYPE_CHECKING:
     from captum_neuroinspect.experiments import ExperimentRun
@@ -73,7 +81,9 @@ def experiment(
 
         if name not in NAMES:
             if name is not None:
-                caution(f"experiment {name!r} is unknown")
+                close = get_close_matches(name, NAMES, n=1)
+                hint = f": is {close[0]!r} meant?" if close else ""
+                complain(f"experiment {name!r} is unknown{hint}")
             say(f"Experiments:\n{listing()}")
             raise typer.Exit(FAILED if name is not None else 0)
         place = out if out is not None else Path(_DEFAULT_OUT.replace("NAME", name))
@@ -131,7 +141,8 @@ def _record(run: ExperimentRun) -> dict[str, Any]:
 
 
 def _text(run: ExperimentRun) -> str:
-    from captum_neuroinspect.experiments.pages import markdown
+    from captum_neuroinspect.experiments.pages import QUICK, markdown
 
     first = run.experiment.tables(run.results)[0]
-    return f"\n{markdown(first)}\n\n{run}"
+    quick = f"{QUICK.strip('*')}\n\n" if run.experiment.is_quick else ""
+    return f"\n{quick}{markdown(first)}\n\n{run}"

@@ -91,14 +91,7 @@ def inspect(
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out photos that cannot be read.")
     ] = False,
-    by_position: Annotated[
-        bool,
-        typer.Option(
-            "--by-position",
-            help="Take the photos' classes in their order (folders: sorted) as the model's, "
-            "whatever they are called.",
-        ),
-    ] = False,
+    by_position: options.ByPosition = False,
     image_size: options.ImageSize = None,
     resize: options.Resize = None,
     device: options.Device = "auto",

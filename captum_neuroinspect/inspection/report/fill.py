@@ -140,13 +140,14 @@ def _verdict(features: FeatureSet, found: Explanation, count: MistakeCount | Non
     right, n_class = int((features.is_correct & of_class).sum()), int(of_class.sum())
     n_wrong = int(features.is_mistake(found.target).sum())
     (most,) = confusions(features, 1, target=found.target)
+    verb = "is" if most.n_samples == 1 else "are"
     words = (
         f"\u201c{name(found.target)}\u201d is recognised on {_counted(right, n_class)}; of all "
         f"photos {share(features.accuracy(), len(features))} are right. {most.n_samples} of its "
-        f"{n_wrong} mistakes are taken for \u201c{name(most.predicted)}\u201d."
+        f"{n_wrong} mistakes {verb} taken for \u201c{name(most.predicted)}\u201d."
     )
     if count is not None:
-        words += f" {_explained(count)}"
+        words += f" {explained_in_words(count)}"
     first = next(iter(found.rows()), None)
     if first is None:
         return words
@@ -161,7 +162,7 @@ def _counted(n_right: int, n: int) -> str:
     return f"{n_right} of {n} photos" if n >= FEW else share_with_interval(n_right, n)
 
 
-def _explained(count: MistakeCount) -> str:
+def explained_in_words(count: MistakeCount) -> str:
     """How many of the mistakes are explained, and what the others are for."""
     if count.n_explained == count.n_mistakes:
         return "All its mistakes are explained."
@@ -169,7 +170,8 @@ def _explained(count: MistakeCount) -> str:
     words = f"{n} of its mistakes {'is' if n == 1 else 'are'} explained"
     if not others:
         return f"{words}."
-    return f"{words}; of the others, {others.replace(' for', ' are for', 1)}."
+    verb = "is" if others.startswith("1 ") else "are"
+    return f"{words}; of the others, {others.replace(' for', f' {verb} for', 1)}."
 
 
 def _facts(findings: Findings) -> Iterator[tuple[str, str]]:

@@ -29,6 +29,7 @@ from captum_neuroinspect.describe import (
     find_units,
     word_list,
 )
+from captum_neuroinspect.describe.seen_photos import looked_at
 from captum_neuroinspect.describe.vocabulary import without_repeats
 from captum_neuroinspect.encoders.by_name import LazyEncoder
 from captum_neuroinspect.inspection.data.parts import PhotoSet
@@ -184,10 +185,14 @@ class WordSource:
 
     def _seen(self, rows: Tensor, bar: tqdm[Any]) -> SeenPhotos:
         def make() -> dict[str, Tensor]:
-            looked_at = SeenPhotos.of(self._images(rows, bar), self.encoder)
-            found = {"attributes": looked_at.attributes}
-            if looked_at.embeddings is not None:
-                found["embeddings"] = looked_at.embeddings
+            parts = []
+            for part in looked_at(map(self.part.photos.image, rows.tolist()), self.encoder):
+                parts.append(part)
+                bar.update(len(part))
+            seen = SeenPhotos.joined(parts)
+            found = {"attributes": seen.attributes}
+            if seen.embeddings is not None:
+                found["embeddings"] = seen.embeddings
             return found
 
         shapes: dict[str, tuple[int | None, ...]] = {"attributes": (len(rows), len(ATTRIBUTES))}
@@ -197,11 +202,6 @@ class WordSource:
         kept = self._unbound.kept("seen-photos", self._key(rows), make, shapes)
         bar.update(before + len(rows) - bar.n)
         return SeenPhotos(kept["attributes"], kept.get("embeddings"))
-
-    def _images(self, rows: Tensor, bar: tqdm[Any]) -> Any:
-        for index in rows.tolist():
-            yield self.part.photos.image(index)
-            bar.update()
 
     def _key(self, rows: Tensor) -> dict[str, Any]:
         return {

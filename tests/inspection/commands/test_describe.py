@@ -64,13 +64,39 @@ def test_it_prints_what_was_asked_for(place: Path, tmp_path: Path) -> None:
     assert "no phrases, as there is no encoder" in result.stdout
     lines = _run(*_arguments(place, tmp_path, "--neurons", "3,0")).stdout.splitlines()
     assert [line.split(":")[0] for line in lines[:2]] == ["unit 3", "unit 0"]
+    assert "in brackets: correlation" in lines[3]
     lines = _run(*_arguments(place, tmp_path, "--find", "red")).stdout.splitlines()
     assert lines[0].startswith("'red': ")
     assert "correlation" in lines[1]
+    assert "blame" not in lines[1]  # as there is no run
     found = _json(*_arguments(place, tmp_path, "--find", "red", "--neurons", "3"))
     assert [row["unit"] for row in found["units"]][:1] == [3]
     correlations = [row["correlation"] for row in found["found"]]
     assert correlations == sorted(correlations, reverse=True)
+
+
+def test_where_nothing_is_certain_it_says_where_the_words_are(place: Path, tmp_path: Path) -> None:
+    arguments = _arguments(place, tmp_path / "out", "--unlabelled")
+    shutil.copytree(place / "photos", tmp_path / "few")
+    for path in sorted((tmp_path / "few").rglob("*.png"))[20:]:
+        path.unlink()
+    arguments[4] = tmp_path / "few"
+    lines = _run(*arguments).stdout.splitlines()
+    assert lines[0] == "0 of 16 neurons have a certain word"
+    assert "--neurons 3,17" in lines[2]
+
+
+def test_classes_that_are_none_of_the_models(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "photos", tmp_path / "mine")
+    (folder,) = sorted(one for one in (tmp_path / "mine").iterdir() if one.is_dir())[:1]
+    folder.rename(folder.with_name("zebra"))
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(one.name for one in sorted((place / "photos").iterdir())))
+    arguments = _arguments(place, tmp_path / "out", "--class-names", names)
+    arguments[4] = tmp_path / "mine"
+    assert_one_sentence(_run(*arguments), "--unlabelled takes all photos")
+    result = _run(*arguments, "--by-position")
+    assert result.exit_code == 0, result.stderr
 
 
 def test_a_run_brings_its_model_photos_and_mistakes(place: Path, tmp_path: Path) -> None:

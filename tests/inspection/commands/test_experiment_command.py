@@ -39,8 +39,9 @@ def test_all_are_listed_without_a_name() -> None:
     assert all(f"  {name} " in result.stdout for name in NAMES)
     unknown = _run("nope")
     assert unknown.exit_code == 1
-    assert "Warning: experiment 'nope' is unknown" in unknown.stderr
+    assert "Error: experiment 'nope' is unknown" in unknown.stderr
     assert "metashift" in unknown.stdout
+    assert "is unknown: is 'textures' meant?" in _run("texture").stderr
 
 
 def test_it_writes_a_page_and_goes_on(photos: Path, tmp_path: Path) -> None:
@@ -50,7 +51,10 @@ def test_it_writes_a_page_and_goes_on(photos: Path, tmp_path: Path) -> None:
     assert first.exit_code == 0, first.stderr
     assert "| Ours, equation (8) |" in first.stdout
     assert "1 of 1 parts computed" in first.stdout
-    assert "![The same as a figure](results.png)" in (out / "results.md").read_text()
+    page = (out / "results.md").read_text()
+    assert "![The same as a figure](results.png)" in page
+    assert "Its numbers say nothing" in page
+    assert "Its numbers say nothing" in first.stdout
     second = _run(*command, "--seeds", "0,1", "--json")
     assert second.exit_code == 0, second.stderr
     assert "1 of 2 parts are there from an earlier run" in second.stderr
@@ -75,7 +79,7 @@ def test_settings_are_json(photos: Path, tmp_path: Path) -> None:
         (("--set", "n_epochs"), "expected NAME=VALUE"),
         (("--set", "n_epoch=1"), "setting 'n_epoch' is unknown, expected one of"),
         (("--set", "n_epochs=x"), "setting n_epochs='x' is a str, expected a int"),
-        ((), "data is not given"),
+        ((), "data (--data FOLDER) is not given"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(

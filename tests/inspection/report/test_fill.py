@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from torch.utils.data import Dataset
 from captum_neuroinspect.describe import Descriptions, UnitDescription
 from captum_neuroinspect.edit import compare_heads
 from captum_neuroinspect.inspection import NeuroInspect
+from captum_neuroinspect.inspection.preflight_checks.preflight import MistakeCount
 from captum_neuroinspect.inspection.report._data_checks import check_data
 from captum_neuroinspect.inspection.report._page_values import page_values_of
-from captum_neuroinspect.inspection.report.fill import report_data
+from captum_neuroinspect.inspection.report.fill import explained_in_words, report_data
 from captum_neuroinspect.inspection.report.fill_cards import overlay
 from captum_neuroinspect.inspection.report.report_data import GroupResult, ReportData
 
@@ -460,3 +462,13 @@ def test_it_is_brightest_where_the_map_is_largest_whatever_its_scale() -> None:
     assert column >= 12
     assert found[:, 10:, :6].abs().max() == 0
     assert 0 <= float(found.min()) <= float(found.max()) <= 1
+
+
+def test_one_mistake_is_and_two_are() -> None:
+    count = partial(MistakeCount, target=0, name="hat", n_mistakes=5, n_explained=1)
+    assert explained_in_words(count(n_validation=1)) == (
+        "1 of its mistakes is explained; of the others, 1 is for validation."
+    )
+    assert "; of the others, 3 are for validation, 1 for test." in explained_in_words(
+        count(n_validation=3, n_test=1)
+    )
