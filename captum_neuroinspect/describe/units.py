@@ -34,6 +34,7 @@ _MOST_TERMS = 3
 _LEAST_GAIN = 0.02  # of explained variance, by one more phrase
 _LEAST_Z = 3.0  # standard deviations of chance that a certain correlation must be above 0
 _EQUAL = 1 - 1e-5  # correlation of duplicates
+_ROUNDING = 1e-5  # of a correlation
 _LEAST_SPREAD = 1e-3  # of a concept on resampled photos, in standard deviations: less is rounding
 
 
@@ -58,8 +59,8 @@ class DescribeOptions:
     n_phrases: int = 5
     held_out: float = 0.5
     top_share: float = 0.05
-    certain_correlation: float = 0.5
-    certain_set: int = 3
+    certain_correlation: float = 0.3
+    certain_set: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -83,6 +84,7 @@ def describe_units(
     phrases: Sequence[str] | None = None,
     *,
     units: Sequence[int] | None = None,
+    together: Sequence[int] | Tensor | None = None,
     options: DescribeOptions | None = None,
     progress: bool = False,
 ) -> Descriptions:
@@ -96,11 +98,17 @@ def describe_units(
 
     One part of the photos chooses the phrases whose scores correlate most with the unit's squared
     activation. All numbers of the result but ``scores`` are of the other part. The first phrase is
-    *certain* when its correlation there is at least ``options.certain_correlation`` and above
-    chance (:math:`r \sqrt{n - 1} \ge 3`), its average precision is above chance, and on resampled
-    photos no more than ``options.certain_set`` phrases come first nine times of ten.
+    *certain* when it comes first of all phrases there as well, its correlation there is at least
+    ``options.certain_correlation`` and three standard errors, its average precision is above
+    chance, and on resampled photos no more than ``options.certain_set`` phrases come first nine
+    times of ten. The standard error is that of resampled photos as well.
     Also a certain phrase is only the best of those that were offered: what goes with it on these
     photos cannot be told from it.
+
+    All of this takes photos for independent. Crops of one photo, frames of a film or photos of one
+    person are not: what chose on some of them is found again on the others, whatever it is. Say
+    which belong ``together``; in the project's measurements all wrong *certain* phrases came from
+    crops of which this had not been said.
 
     Args:
         activations: ``(N, K)`` of K units on N photos.
@@ -108,6 +116,9 @@ def describe_units(
             :class:`ConceptScores`, which bring their phrases.
         phrases: the P names; ``None`` with :class:`ConceptScores`.
         units: the K units' numbers; ``None``: 0 to K - 1.
+        together: ``(N,)`` whole numbers, the same for photos that belong together: all of them
+            choose or all judge, and they are resampled together. ``None``: each photo is one of
+            its own.
         options: :class:`DescribeOptions`.
         progress: show a bar.
 
@@ -118,9 +129,10 @@ def describe_units(
 
     Raises:
         TypeError: for phrases that are no strings, values that are no numbers, units that are no
-            whole numbers, or options of another kind.
-        ValueError: for shapes that do not fit, fewer than 20 photos, values that are not finite, no
-            phrases, a phrase twice, or concepts that are all the same on all photos.
+            or groups that are no whole numbers, or options of another kind.
+        ValueError: for shapes that do not fit, fewer than 20 photos or groups of them, values that
+            are not finite, no phrases, a phrase twice, or concepts that are all the same on all
+            photos.
 
     Examples::
 
@@ -141,14 +153,16 @@ def describe_units(
     scores, names = checked_concepts(concept_scores, phrases)
     numbers = unit_numbers(units, activations)
     check_same_photos(activations, scores)
-    choosing, judging, rng = split_photos(len(activations), options)
+    choosing, judging, rng = split_photos(len(activations), options, together)
+    groups = _checked_groups(together, len(activations))
     describer = _Describer(
         choosing=_Part.of(activations, scores, choosing),
         judging=_Part.of(activations, scores, judging),
         names=names,
         units=numbers,
         options=options,
-        draws=_draws(len(choosing), rng),
+        draws=_draws(groups[choosing], rng),
+        judging_draws=_draws(groups[judging], rng),
     )
     found = []
     with tqdm(desc="units", total=len(numbers), disable=not progress) as bar:
@@ -178,6 +192,10 @@ class _Part:
         chosen = activations[rows]
         return cls(standardised(chosen), strengths(chosen), standardised(scores[rows]))
 
+    def agreement(self, block: Tensor) -> Tensor:
+        """``(block, P)`` correlations of concepts with squared activations."""
+        return self.strengths[:, block].T @ self.concepts / len(self.units)
+
 
 @dataclass(frozen=True, eq=False)
 class _Describer:
@@ -190,6 +208,7 @@ class _Describer:
         units: their numbers, one a column.
         options: as given.
         draws: ``(B, n)`` how often each choosing photo is in a resampled set of them.
+        judging_draws: the same of the judging ones.
     """
 
     choosing: _Part
@@ -198,11 +217,13 @@ class _Describer:
     units: list[int]
     options: DescribeOptions
     draws: Tensor
+    judging_draws: Tensor
 
     def described(self, block: Tensor) -> list[UnitDescription]:
         """Descriptions of the columns ``block``."""
         units = self.choosing.units[:, block]
-        scores = self.choosing.strengths[:, block].T @ self.choosing.concepts / len(units)
+        scores = self.choosing.agreement(block)
+        highest = self.judging.agreement(block).amax(1)
         # Not topk: which of equal values it takes depends on the machine.
         order = scores.sort(dim=1, descending=True, stable=True).indices
         # On the photos of both parts: rare units may have a single one in common.
@@ -214,7 +235,7 @@ class _Describer:
             if why := self._why_silent(k):
                 found.append(UnitDescription(unit, note=why))
                 continue
-            description = self._one(k, unit, order[row], scores[row])
+            description = self._one(k, unit, order[row], scores[row], float(highest[row]))
             terms, correlation = self._judged(k, combinations[row])
             first = int(is_twin[row].nonzero()[0])
             found.append(
@@ -244,7 +265,18 @@ class _Describer:
                 return f"the same on all photos{'' if both else ' of one part: hardly ever active'}"
         return ""
 
-    def _one(self, k: int, unit: int, order: Tensor, scores: Tensor) -> UnitDescription:
+    def _one(
+        self, k: int, unit: int, order: Tensor, scores: Tensor, highest: float
+    ) -> UnitDescription:
+        """The description of a unit.
+
+        Args:
+            k: its column.
+            unit: its number.
+            order: ``(P,)`` phrases, best first.
+            scores: ``(P,)`` by which they are ordered.
+            highest: correlation of any phrase on the photos that judge.
+        """
         best = order[: self.options.n_phrases]
         best = best[scores[best] > 0]
         if not len(best):
@@ -259,6 +291,7 @@ class _Describer:
         areas = area_under_roc(shows, mine).nan_to_num(0.5)
         chances = shows.float().mean(0)
         could_be = self._could_be(k, order[:_N_CANDIDATES])
+        first = float(correlations[0])
         return UnitDescription(
             unit,
             phrases=tuple(self.names[p] for p in best.tolist()),
@@ -269,8 +302,8 @@ class _Describer:
             areas=tuple(areas.tolist()),
             could_be=could_be,
             is_certain=(
-                float(correlations[0]) >= self.options.certain_correlation
-                and float(correlations[0]) * (n - 1) ** 0.5 >= _LEAST_Z
+                first >= max(self.options.certain_correlation, highest - _ROUNDING)
+                and first >= _LEAST_Z * self._standard_error(k, best[:1])
                 and float(precisions[0]) > float(chances[0])
                 and len(could_be) <= self.options.certain_set
             ),
@@ -278,15 +311,7 @@ class _Describer:
 
     def _could_be(self, k: int, candidates: Tensor) -> tuple[str, ...]:
         """The first candidate, then those that win on resampled photos until nine of ten."""
-        concepts, mine = self.choosing.concepts[:, candidates], self.choosing.strengths[:, k]
-        shares = self.draws / len(mine)
-        means = shares @ concepts
-        spreads = (shares @ concepts.square() - means.square()).clamp_min(0).sqrt()
-        together = shares @ (mine[:, None] * concepts) - (shares @ mine)[:, None] * means
-        # The unit's own spread is the same for all candidates. A rare label may be on no photo of
-        # a resampled set: then it goes with nothing.
-        is_flat = spreads < _LEAST_SPREAD
-        winners = torch.where(is_flat, -torch.inf, together / spreads).argmax(1)
+        winners = self._resampled(self.choosing, self.draws, k, candidates).argmax(1)
         wins = winners.bincount(minlength=len(candidates))
         chosen, share = [0], float(wins[0]) / len(winners)
         for row in wins.argsort(descending=True, stable=True).tolist():
@@ -296,6 +321,26 @@ class _Describer:
                 chosen.append(row)
                 share += float(wins[row]) / len(winners)
         return tuple(self.names[int(candidates[row])] for row in chosen)
+
+    def _standard_error(self, k: int, candidate: Tensor) -> float:
+        """Of the correlation on the photos that judge; infinite where a set shows nothing."""
+        found = self._resampled(self.judging, self.judging_draws, k, candidate)
+        return float(found.std()) if bool(found.isfinite().all()) else float("inf")
+
+    @staticmethod
+    def _resampled(part: _Part, draws: Tensor, k: int, candidates: Tensor) -> Tensor:
+        """``(B, C)`` correlations of candidates with a unit on resampled photos."""
+        concepts, mine = part.concepts[:, candidates], part.strengths[:, k]
+        shares = draws / draws.sum(1, keepdim=True)
+        means, mean = shares @ concepts, shares @ mine
+        spreads = (shares @ concepts.square() - means.square()).clamp_min(0).sqrt()
+        spread = (shares @ mine.square() - mean.square()).clamp_min(0).sqrt()
+        joint = shares @ (mine[:, None] * concepts) - mean[:, None] * means
+        # A rare label may be on no photo of a resampled set: then it goes with nothing. So may a
+        # unit, with which then nothing goes more than another: it is left out of the divisor.
+        is_flat = spreads < _LEAST_SPREAD
+        unit = torch.where(spread < _LEAST_SPREAD, 1, spread)
+        return torch.where(is_flat, -torch.inf, joint / spreads / unit[:, None])
 
     def _combinations(self, units: Tensor) -> list[dict[int, float]]:
         """Orthogonal matching pursuit: for each unit few concepts and their coefficients.
@@ -336,7 +381,9 @@ class _Describer:
         return signed, float(correlation)
 
 
-def split_photos(n: int, options: DescribeOptions) -> tuple[Tensor, Tensor, torch.Generator]:
+def split_photos(
+    n: int, options: DescribeOptions, together: Sequence[int] | Tensor | None = None
+) -> tuple[Tensor, Tensor, torch.Generator]:
     """Rows of the photos that choose and of those that judge, and what draws next.
 
     Examples::
@@ -345,14 +392,23 @@ def split_photos(n: int, options: DescribeOptions) -> tuple[Tensor, Tensor, torc
         >>> len(choosing), sorted([*choosing.tolist(), *judging.tolist()]) == list(range(40))
         (20, True)
     """
+    groups = _checked_groups(together, n)
     rng = torch.Generator().manual_seed(options.seed)
-    order = torch.randperm(n, generator=rng)
-    n_judging = min(max(round(options.held_out * n), 10), n - 10)
-    return order[n_judging:].sort().values, order[:n_judging].sort().values, rng
+    sizes = groups.bincount()
+    order = torch.randperm(len(sizes), generator=rng)
+    wanted = round(options.held_out * n)
+    n_judging = int((sizes[order].cumsum(0) < wanted).sum()) + 1
+    judges = torch.zeros(len(sizes), dtype=torch.bool)
+    judges[order[: min(max(n_judging, 10), len(sizes) - 10)]] = True
+    is_judging = judges[groups]
+    return (~is_judging).nonzero()[:, 0], is_judging.nonzero()[:, 0], rng
 
 
 def check_given(
-    activations: Tensor, concepts: ConceptScores | None, units: Sequence[int] | None
+    activations: Tensor,
+    concepts: ConceptScores | None,
+    units: Sequence[int] | None,
+    together: Sequence[int] | Tensor | None = None,
 ) -> None:
     """Refuse what :func:`describe_units` would, before phrases are asked for or scored.
 
@@ -360,9 +416,11 @@ def check_given(
         activations: ``(N, K)``.
         concepts: those that are there already.
         units: the K units' numbers, or ``None``.
+        together: groups of photos, or ``None``.
     """
     checked = checked_activations(activations)
     unit_numbers(units, checked)
+    _checked_groups(together, len(checked))
     if concepts is not None:
         check_same_photos(checked, checked_concepts(concepts, None)[0])
 
@@ -376,10 +434,12 @@ def check_same_photos(activations: Tensor, scores: Tensor) -> None:
         )
 
 
-def _draws(n: int, rng: torch.Generator) -> Tensor:
-    """``(B, n)`` how often each of n photos is in a set of n that is drawn with repeats."""
-    drawn = torch.randint(n, (_N_DRAWS, n), generator=rng)
-    return torch.zeros(_N_DRAWS, n).scatter_add_(1, drawn, torch.ones(_N_DRAWS, n))
+def _draws(groups: Tensor, rng: torch.Generator) -> Tensor:
+    """``(B, n)`` how often each of n photos is in a set drawn with repeats, group by group."""
+    names, group_of = groups.unique(return_inverse=True)
+    drawn = torch.randint(len(names), (_N_DRAWS, len(names)), generator=rng)
+    counts = torch.zeros(_N_DRAWS, len(names)).scatter_add_(1, drawn, torch.ones(drawn.shape))
+    return counts[:, group_of]
 
 
 def checked_activations(values: Tensor) -> Tensor:
@@ -422,6 +482,20 @@ def checked_concepts(
     if bool((scores == scores[0]).all()):
         raise ValueError("concept_scores are the same on all photos, so no phrase tells a unit")
     return scores, concepts.phrases
+
+
+def _checked_groups(together: Sequence[int] | Tensor | None, n: int) -> Tensor:
+    """``(N,)`` groups 0 to G - 1."""
+    given = torch.arange(n) if together is None else as_indices("together", together)
+    if len(given) != n:
+        raise ValueError(f"together has {len(given)} numbers, expected {n}, one a photo")
+    names, groups = given.unique(return_inverse=True)
+    if len(names) < LEAST_PHOTOS:
+        raise ValueError(
+            f"together has {len(names)} different numbers, expected at least {LEAST_PHOTOS}: some "
+            "groups of photos choose the phrases, the others judge them"
+        )
+    return groups
 
 
 def unit_numbers(units: Sequence[int] | None, activations: Tensor) -> list[int]:

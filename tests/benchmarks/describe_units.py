@@ -3,7 +3,9 @@
 Synthetic units (``rules``): built from EfficientNet-Lite1's logits on photos and from attributes of
 the pixels: one concept, A or B, A only with B, A without B. Phrases: ImageNet's class names,
 the built-in words (scored by ``LabelSpaceEncoder.pretrained()``, which is Lite2: another network
-than the units') and the attributes. Right: a phrase of the rule that makes the unit active.
+than the units') and the attributes. Right: a phrase of the rule that makes the unit active;
+capitals do not count, as the list of words has no two phrases that differ by them alone. Of a photo
+that is cut into crops all crops belong together.
 
 Planted causes (``--causes``): photos, half of them with text, stripes, blur, dots, fog or a frame;
 the unit of Lite0 that the cause moves most must get the cause's name.
@@ -19,7 +21,7 @@ import argparse
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from blame_causes import Cause, causes, frame, unseen_causes
 from describe import SCENES, read, scene_crops
-from describe_references import mean_cosine, rank_correlation, soft_wpmi, strong_correlation
+from describe_references import mean_cosine, rank_correlation, strong_correlation
 from large_edit import peak
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -37,6 +39,7 @@ from captum_neuroinspect import collect_features
 from captum_neuroinspect.describe import (
     ATTRIBUTES,
     DescribeOptions,
+    UnitDescription,
     attribute_scores,
     describe_units,
     word_list,
@@ -44,6 +47,7 @@ from captum_neuroinspect.describe import (
 from captum_neuroinspect.describe._embedding import embed_phrases
 from captum_neuroinspect.describe.matching import TEMPLATES
 from captum_neuroinspect.encoders import LabelSpaceEncoder
+from captum_neuroinspect.experiments.soft_wpmi import soft_wpmi
 from captum_neuroinspect.models import imagenet_class_names, load_efficientnet_lite, load_minilm
 
 SIDE, BATCH, N_OF_SCENE = 224, 32, 60
@@ -79,20 +83,39 @@ def photos_of(folder: Path, n: int | None) -> list[Tensor]:
     ]
 
 
-def measured(photos: list[Tensor], encoder: LabelSpaceEncoder) -> dict[str, Tensor]:
-    """Lite1's logits, the encoder's embeddings and the attributes of photos."""
-    judge = load_efficientnet_lite(1)
-    logits, embeddings = [], []
+def groups_of(n_photos: int) -> Tensor:
+    """``(N,)`` which of the photos of :func:`photos_of` belong together: crops of one photo."""
+    n_single = n_photos - N_OF_SCENE * len(SCENES)
+    of_scenes = torch.arange(len(SCENES)).repeat_interleave(N_OF_SCENE)
+    return torch.cat([torch.arange(n_single), n_single + of_scenes])
+
+
+def measured(photos: list[Tensor]) -> dict[str, Tensor]:
+    """Of photos: Lite0's and Lite1's features and logits, embeddings and attributes."""
+    encoder = LabelSpaceEncoder.pretrained()
+    networks = {variant: load_efficientnet_lite(variant) for variant in (0, 1)}
+    found: dict[str, list[Tensor]] = {}
     for start in range(0, len(photos), BATCH):
         batch = torch.stack(photos[start : start + BATCH])
+        part = {"attributes": attribute_scores(batch).scores}
         with torch.no_grad():
-            logits.append(judge(batch))
-            embeddings.append(F.normalize(encoder.encode_image(batch), dim=1))
-    return {
-        "logits": torch.cat(logits),
-        "embeddings": torch.cat(embeddings),
-        "attributes": attribute_scores(photos).scores,
-    }
+            part["embeddings"] = F.normalize(encoder.encode_image(batch), dim=1)
+        for variant, network in networks.items():
+            unlabelled = torch.zeros(len(batch), dtype=torch.int64)
+            collected = collect_features(network, (batch, unlabelled), progress=False)
+            part[f"features{variant}"] = collected.features
+            part[f"logits{variant}"] = collected.logits
+        for name, values in part.items():
+            found.setdefault(name, []).append(values)
+    return {name: torch.cat(values) for name, values in found.items()}
+
+
+def kept_measures(keep: Path, data: Path, n_photos: int | None = None) -> dict[str, Tensor]:
+    """What :func:`measured` says of the photos, from ``keep`` where it is there already."""
+    if not keep.exists():
+        keep.parent.mkdir(parents=True, exist_ok=True)
+        save_file(measured(photos_of(data, n_photos)), keep)
+    return load_file(keep)
 
 
 def synthetic_units(
@@ -154,47 +177,69 @@ def print_rules(units: list[Unit], scores: Tensor, names: list[str]) -> None:
     rows: dict[str, list[list[str]]] = {}
     rng = random.Random(0)
     rows["a random word"] = [rng.sample(names, 5) for _ in units]
-    counts = {name: sum(name in unit.right for unit in units) for name in names}
+    counts = {name: sum(is_right(name, unit) for unit in units) for name in names}
     constant = sorted(names, key=lambda name: -counts[name])[:5]
     rows["the best constant five"] = [constant for _ in units]
     for method, agreement in METHODS.items():
         order = agreement(activations, scores).sort(dim=1, descending=True, stable=True).indices
         rows[method] = [[names[p] for p in best[:5].tolist()] for best in order]
-    found = describe_units(activations, scores, names)
+    groups = groups_of(len(activations))
+    found = describe_units(activations, scores, names, together=groups)
+    alone = describe_units(activations, scores, names)
     rows["describe_units"] = [list(d.phrases) for d in found]
+    rows["describe_units, crops taken for photos"] = [list(d.phrases) for d in alone]
     print(
         f"{len(units)} units, {len(activations)} photos, {len(names)} phrases; one of five right, %"
     )
     print(f"\n| method | all: first right | all: one of five | {' | '.join(kinds)} |")
     print("| --- " * (3 + len(kinds)) + "|")
     for method, said in rows.items():
-        first = [words[0] in u.right for words, u in zip(said, units, strict=True)]
-        five = [bool(u.right & set(words)) for words, u in zip(said, units, strict=True)]
+        first = [is_right(words[0], u) for words, u in zip(said, units, strict=True)]
+        five = [
+            any(is_right(word, u) for word in words) for words, u in zip(said, units, strict=True)
+        ]
         of_kind = [
             f"{100 * np.mean([h for h, u in zip(five, units, strict=True) if u.kind == kind]):.0f}"
             for kind in kinds
         ]
         print(f"| {method} | {interval(first)} | {interval(five)} | {' | '.join(of_kind)} |")
-    _print_certain(units, found)
-
-
-def _print_certain(units: list[Unit], found: list) -> None:
-    near = _near()
-    print("\n| | units | first right, % | right or a near word, % |\n| --- | --- | --- | --- |")
-    for word, wanted in (("certain", True), ("uncertain", False)):
-        of_kind = [(d, u) for d, u in zip(found, units, strict=True) if d.is_certain is wanted]
-        hits = [d.phrases[0] in u.right for d, u in of_kind]
-        nearly = [any(near(d.phrases[0], right) for right in u.right) for d, u in of_kind]
-        kinds = Counter(u.kind for _, u in of_kind)
-        if hits:
-            told = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
-            print(f"| {word} | {len(hits)}: {told} | {interval(hits)} | {interval(nearly)} |")
+    print("\n| | units | first right, % | or a near word, % | words alone: units, first right, % |")
+    print("| --- | --- | --- | --- | --- |")
+    _print_certain("together, ", units, found)
+    _print_certain("crops taken for photos, ", units, alone)
     parts = [
         {p for sign, p in d.combination if sign > 0} >= u.right
         for d, u in zip(found, units, strict=True)
         if u.kind in ("A or B", "A only with B")
     ]
-    print(f"| combination holds A and B | {len(parts)} | {interval(parts)} | |")
+    print(f"\ncombination holds A and B: {interval(parts)} % of {len(parts)}")
+    print("\nwrong, though certain:")
+    for d, u in zip(found, units, strict=True):
+        if d.is_certain and not is_right(d.phrases[0], u):
+            print(f"- {u.kind} {sorted(u.right)}: {d.text()}")
+
+
+def is_right(phrase: str, unit: Unit) -> bool:
+    return phrase.casefold() in {name.casefold() for name in unit.right}
+
+
+def _print_certain(case: str, units: list[Unit], found: Sequence[UnitDescription]) -> None:
+    near = _near()
+    for word, wanted in (("certain", True), ("uncertain", False)):
+        of_kind = [(d, u) for d, u in zip(found, units, strict=True) if d.is_certain is wanted]
+        hits = [is_right(d.phrases[0], u) for d, u in of_kind]
+        nearly = [any(near(d.phrases[0], right) for right in u.right) for d, u in of_kind]
+        words = [
+            hit for hit, (d, _) in zip(hits, of_kind, strict=True) if d.phrases[0] not in ATTRIBUTES
+        ]
+        kinds = Counter(u.kind for _, u in of_kind)
+        told = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        cells = [f"{len(hits)} of {len(units)}: {told}", _share(hits), _share(nearly)]
+        print(f"| {case}{word} | {' | '.join(cells)} | {len(words)}, {_share(words)} |")
+
+
+def _share(hits: list[bool]) -> str:
+    return interval(hits) if hits else ""
 
 
 def _near() -> Callable[[str, str], bool]:
@@ -286,7 +331,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, help="of the folder, at most")
     parser.add_argument("--causes", type=int, default=0, help="photos for the planted causes")
     parser.add_argument("--seed", type=int, default=0, help="of the rules")
-    parser.add_argument("--keep", type=Path, default=Path("describe_units.safetensors"))
+    parser.add_argument("--keep", type=Path, default=Path("describe_kept.safetensors"))
     options = parser.parse_args()
     if options.speed:
         print_speed()
@@ -294,9 +339,7 @@ def main() -> None:
     if options.data is None:
         parser.error("--data is needed, or --speed")
     encoder = LabelSpaceEncoder.pretrained()
-    if not options.keep.exists():
-        save_file(measured(photos_of(options.data, options.photos), encoder), options.keep)
-    kept = load_file(options.keep)
+    kept = kept_measures(options.keep, options.data, options.photos)
     classes = list(dict.fromkeys(imagenet_class_names()))
     words = word_list(class_names=classes)
     start = time.perf_counter()
@@ -305,7 +348,9 @@ def main() -> None:
     scores = torch.cat([kept["attributes"], kept["embeddings"] @ texts.T], 1)
     names = _different([*ATTRIBUTES, *words])
     print_rules(
-        synthetic_units(kept["logits"], kept["attributes"], ATTRIBUTES, options.seed), scores, names
+        synthetic_units(kept["logits1"], kept["attributes"], ATTRIBUTES, options.seed),
+        scores,
+        names,
     )
     if options.causes:
         print_causes(photos_of(options.data, options.causes)[: options.causes], encoder, words)

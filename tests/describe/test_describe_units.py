@@ -148,6 +148,50 @@ def test_a_direction_is_named_by_the_positions_of_photos(scores: Tensor) -> None
     assert "grass" not in found[1].phrases
 
 
+def test_what_one_photo_shows_is_not_certain_by_its_crops() -> None:
+    """A unit and a wrong phrase that agree on the crops of one photo alone."""
+    rng = torch.Generator().manual_seed(5)
+    together = torch.cat([torch.arange(300), torch.full((100,), 300)])
+    is_crop = (together == 300).float()[:, None]
+    units = is_crop + 0.3 * torch.rand(N, 1, generator=rng)
+    scores = torch.rand(N, 5, generator=rng)
+    scores[:, 2:3] += is_crop
+    alone = describe_units(units, scores, NAMES)[0]
+    assert alone.phrases[0] == "dog"
+    assert alone.is_certain
+    for seed in range(4):
+        told = describe_units(
+            units, scores, NAMES, together=together, options=DescribeOptions(seed=seed)
+        )[0]
+        assert not told.is_certain
+
+
+def test_groups_choose_or_judge_as_a_whole(scores: Tensor) -> None:
+    # Copies of a photo add nothing: the numbers are those of the photos themselves.
+    photos, copies = torch.arange(100), torch.arange(100).repeat_interleave(4)
+    units = scores[:100, :2] + 0.2 * scores[:100, 2:4]
+    once = describe_units(units, scores[:100], NAMES, together=photos)
+    four_times = describe_units(units[copies], scores[copies], NAMES, together=copies)
+    for one, of_copies in zip(once, four_times, strict=True):
+        assert of_copies.correlations == pytest.approx(one.correlations, abs=1e-5)
+        assert of_copies.could_be == one.could_be
+
+
+def test_a_certain_phrase_comes_first_on_the_photos_that_judge(scores: Tensor) -> None:
+    rng = torch.Generator().manual_seed(DescribeOptions().seed)
+    judges = torch.zeros(N, dtype=torch.bool)
+    judges[torch.randperm(N, generator=rng)[: N // 2]] = True
+    # "grass" goes with the unit everywhere; "sky" more, but only where it cannot be chosen.
+    unit = scores[:, 0]
+    given = scores.clone()
+    given[:, 0] = unit + 0.3 * scores[:, 2]
+    given[judges, 1] = unit[judges]
+    found = describe_units(unit[:, None], given, NAMES)[0]
+    assert found.phrases[0] == "grass"
+    assert found.correlations[0] > 0.8
+    assert not found.is_certain
+
+
 def test_silent_units_and_twins_are_named(scores: Tensor) -> None:
     rare = torch.zeros(N)
     rare[0] = 1
@@ -234,6 +278,9 @@ def test_names_are_shown_safely() -> None:
         ({"activations": torch.rand(N, 2).to(torch.complex64)}, TypeError, "real numbers"),
         ({"units": [0.5, 1.5]}, TypeError, r"units has dtype torch\.float32"),
         ({"options": {"seed": 1}}, TypeError, "options is dict, expected DescribeOptions"),
+        ({"together": [0.5] * N}, TypeError, r"together has dtype torch\.float32"),
+        ({"together": [1] * 9}, ValueError, "together has 9 numbers, expected 400, one a photo"),
+        ({"together": [1, 2] * 200}, ValueError, "together has 2 different numbers, expected at"),
         ({"units": [1]}, ValueError, "units has 1 numbers, 1 of them different, expected 2"),
         ({"units": [1, 1]}, ValueError, "units has 2 numbers, 1 of them different"),
     ],

@@ -73,6 +73,7 @@ def describe_with_language_model(
     *,
     start: ConceptScores | None = None,
     units: Sequence[int] | None = None,
+    together: Sequence[int] | Tensor | None = None,
     domain: str = "photos",
     class_names: Sequence[str] = (),
     n_rounds: int = 3,
@@ -103,6 +104,7 @@ def describe_with_language_model(
         language_model: such as :class:`OpenAIModel`.
         start: concepts that are there already, on the same photos.
         units: the K units' numbers; ``None``: 0 to K - 1.
+        together: which photos belong together, as in :func:`describe_units`.
         domain: what the photos are of, in a few words.
         class_names: of the classifier.
         n_rounds: of revision, 0 to 3; fewer when a round improves no unit.
@@ -119,9 +121,9 @@ def describe_with_language_model(
             :func:`describe_units` refuses.
     """
     _check(language_model, scorer, activations, n_rounds, n_proposed, images, send_images)
-    check_given(activations, start, units)  # before the language model costs anything
+    check_given(activations, start, units, together)  # before the language model costs anything
     asker = Asker(language_model, KeptAnswers(None if keep is None else Path(keep)))
-    work = _Work(activations, scorer, start, units, options or DescribeOptions())
+    work = _Work(activations, scorer, start, units, together, options or DescribeOptions())
     pictures = images if send_images else None
     notes: list[str] = []
     with tqdm(desc="rounds", total=n_rounds + 2, disable=not progress) as bar:
@@ -164,10 +166,12 @@ class _Work:
         scorer: Callable[[Sequence[str]], ConceptScores],
         start: ConceptScores | None,
         units: Sequence[int] | None,
+        together: Sequence[int] | Tensor | None,
         options: DescribeOptions,
     ) -> None:
         self.activations, self.scores, self.proposed = activations, start, list[str]()
         self._scorer, self._units, self._options = scorer, units, options
+        self._together = together
 
     def add(self, phrases: Sequence[str]) -> bool:
         """Score phrases that are not there yet; whether there were any."""
@@ -183,7 +187,11 @@ class _Work:
     def described(self) -> Descriptions:
         assert self.scores is not None
         return describe_units(
-            self.activations, self.scores, units=self._units, options=self._options
+            self.activations,
+            self.scores,
+            units=self._units,
+            together=self._together,
+            options=self._options,
         )
 
     def revised(self, asker: Asker, images: Sequence[Tensor] | None) -> bool:
