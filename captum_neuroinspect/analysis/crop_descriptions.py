@@ -33,6 +33,7 @@ def describe_crops(
     head: nn.Linear | None = None,
     preprocess: Preprocess | None = None,
     options: DescribeOptions | None = None,
+    together: Sequence[int] | Tensor | None = None,
     batch_size: int = 8,
     progress: bool = False,
 ) -> Descriptions:
@@ -59,6 +60,7 @@ def describe_crops(
         head: the decision layer, for ``layer=None``; found when not given.
         preprocess: from images to the model's input.
         options: as for :func:`describe_units`.
+        together: groups of photos, as for :func:`describe_units`.
         batch_size: crops of one size that are embedded at a time.
         progress: show bars.
 
@@ -111,6 +113,7 @@ def describe_crops(
             ConceptScores(scores, concepts.phrases),
             units=[unit],
             options=options,
+            together=together,
         )
         for k, (unit, scores) in enumerate(
             zip(numbers, concepts.scores.split(len(images)), strict=True)
