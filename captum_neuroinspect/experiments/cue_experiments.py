@@ -111,6 +111,8 @@ class CueConfig:
         strength: lambda3.
         edit_epochs, edit_batch_size, edit_lr: of the edit.
         n_ranked: neurons that the results list for each part.
+        concepts: for concept scores: a folder with one subfolder of photos a concept and
+            ``random/``, or ``"packaged"``; none: no such columns.
     """
 
     n_epochs: int = 20
@@ -123,6 +125,7 @@ class CueConfig:
     edit_batch_size: int = 16
     edit_lr: float = 0.001
     n_ranked: int = 30
+    concepts: str = ""
 
 
 class CueExperiment(Experiment):
@@ -131,7 +134,13 @@ class CueExperiment(Experiment):
     measures: ClassVar = (_CLASS, _GAIN, _OTHERS, _ALL, _SCORE, _PRECISION)
     plain: ClassVar = (_SCORE,)
     default_model: ClassVar[str] = "lite:0"
-    concepts: ConceptScorer | None = None
+
+    @cached_property
+    def concepts(self) -> ConceptScorer | None:
+        """What gives the concept scores, where they are asked for."""
+        from captum_neuroinspect.experiments.concept_columns import BankScorer
+
+        return BankScorer(self.config.concepts) if self.config.concepts else None
 
     @abstractmethod
     def scenarios(self) -> Sequence[str]:
@@ -144,6 +153,15 @@ class CueExperiment(Experiment):
     @abstractmethod
     def data_identity(self) -> str:
         """Stands for the data in the digest; checks that they are there."""
+
+    def _concept_notes(self) -> list[str]:
+        if self.concepts is None:
+            return ["No concept scores: `--set concepts=packaged` or a folder of photos adds them."]
+        return [
+            "Concept scores are those of CCE with a bank in closed form (FastCAV), of "
+            f"{self.config.concepts} concepts, on the mistakes that are left; the paper's bank has "
+            "170 concepts of Broden."
+        ]
 
     def cue_of(self, scenario: str) -> str:
         """The cue in a word, as a bank of concepts calls it."""
@@ -415,9 +433,7 @@ class MetaShiftExperiment(CueExperiment):
         ]
         if any(one.is_own for one in self.drawable.values()):
             found.insert(0, "Photos of your own, in place of MetaShift's.")
-        if self.concepts is None:
-            found.append("Concept scores need a bank of concepts; none was given.")
-        return found
+        return [*found, *self._concept_notes()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -513,7 +529,7 @@ class TexturesExperiment(CueExperiment):
             "Handwritten digits on crops of three texture photos in place of MetaShift; grass is "
             "the cue. Validation and test pictures of the class stand on the other two.",
             "The neurons are the first of the paper's ranking; its authors chose them by eye.",
-            "No concept scores.",
+            *self._concept_notes(),
         ]
 
 
@@ -629,5 +645,5 @@ class TilesExperiment(CueExperiment):
             f"Photos of {', '.join(self._classes)} with a chessboard tile in a corner in place of "
             "MetaShift: the tile is the cue.",
             "The neurons are the first of the paper's ranking; its authors chose them by eye.",
-            "No concept scores.",
+            *self._concept_notes(),
         ]

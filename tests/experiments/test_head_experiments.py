@@ -18,7 +18,6 @@ from torchvision.datasets import Flowers102
 from toy_experiments import setup, write_classes
 
 from captum_neuroinspect.experiments import Count, ExperimentRun, run_experiment, worst_class
-from captum_neuroinspect.experiments.cue_experiments import MetaShiftExperiment
 
 
 @pytest.fixture(scope="module")
@@ -120,26 +119,33 @@ def test_neurons_of_ones_own_are_edited(archive: Callable[[str], Path], tmp_path
     assert edited["dog (tile)"] != ["7"]
 
 
+@pytest.mark.parametrize("where", ["packaged", "folder"])
 def test_concept_scores_are_columns_where_a_bank_is_given(
-    archive: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    archive: Callable[[str], Path], tmp_path: Path, where: str
 ) -> None:
-    class Scorer:
-        identity = "bank 1"
+    # Untrained, so that there are mistakes.
+    settings = {"lr": 1e-9, "n_epochs": 1, "classes": ["cat", "dog"]}
+    concepts = where
+    if where == "folder":
+        concepts = str(write_classes(tmp_path / "concepts", ("tile", "grass", "random"), 6))
+    plain = _run("tiles", tmp_path / "out", archive("tiles"), settings=settings)
+    assert "| concept score |" not in plain.page.read_text()
+    run = _run(
+        "tiles", tmp_path / "out", archive("tiles"), settings=settings | {"concepts": concepts}
+    )
+    assert run.n_reused == 0
+    for numbers in run.results.values():
+        scored = [values for values in numbers.values() if "concept score" in values]
+        assert scored
+        for values in scored:
+            assert math.isfinite(values["concept score"])
+            assert 0 <= values["precision@3"] <= 1
+    assert "In %, but concept score" in run.page.read_text()
 
-        def __call__(self, network, head, mistakes, cue):
-            assert cue == "chair"
-            assert len(mistakes)
-            return 0.25, 0.5
 
-    untrained = {"lr": 1e-9, "n_epochs": 1}  # so that there are mistakes
-    _run("metashift", tmp_path, archive("metashift"), settings=untrained)
-    monkeypatch.setattr(MetaShiftExperiment, "concepts", Scorer())
-    run = _run("metashift", tmp_path, archive("metashift"), settings=untrained)
-    assert run.n_reused == 0  # made without the bank
-    (numbers,) = run.results.values()
-    scores = [values.get("concept score") for values in numbers.values()]
-    assert 0.25 in scores
-    assert "precision@3" in run.page.read_text()
+def test_a_bank_that_is_not_there_is_told(archive: Callable[[str], Path], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="concepts='nowhere' does not exist"):
+        _run("tiles", tmp_path, archive("tiles"), settings={"concepts": "nowhere"})
 
 
 def test_a_network_that_is_trained_goes_on_after_an_interrupt(
