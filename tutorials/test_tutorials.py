@@ -14,6 +14,7 @@ NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
 REPLACEMENTS = {
     "02_what_a_neuron_sees_in_a_class": {"SIZE, STEPS = 192, 150": "SIZE, STEPS = 96, 10"},
     "03_mending_a_false_correlation": {"SIZE, STEPS = 160, 250": "SIZE, STEPS = 96, 10"},
+    "08_neurons_in_words": {"N_CROPS = 24": "N_CROPS = 8"},
 }
 
 
