@@ -1,4 +1,4 @@
-"""Errors, explanations, top photos and comparisons, computed from collected features."""
+"""Activations of any layer; errors, explanations, top photos and comparisons from features."""
 
 from captum_neuroinspect.analysis.activations import collect_activations
 from captum_neuroinspect.analysis.class_errors import (

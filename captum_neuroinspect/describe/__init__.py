@@ -1,11 +1,7 @@
 """Neurons, and any other units, in words, with the evidence for them."""
 
-from captum_neuroinspect.describe.ablation import (
-    AblationEffect,
-    AblationEffects,
-    ClassEffect,
-    ablation_effects,
-)
+from captum_neuroinspect.describe.ablation import AblationEffects, ablation_effects
+from captum_neuroinspect.describe.ablation_effect import AblationEffect, ClassEffect
 from captum_neuroinspect.describe.attributes import ATTRIBUTES, attribute_scores
 from captum_neuroinspect.describe.concept_scores import (
     ConceptScores,
@@ -15,7 +11,8 @@ from captum_neuroinspect.describe.concept_scores import (
 from captum_neuroinspect.describe.finding import FoundUnit, FoundUnits, find_units
 from captum_neuroinspect.describe.neurons import describe_neurons
 from captum_neuroinspect.describe.seen_photos import SeenPhotos
-from captum_neuroinspect.describe.senses import Sense, find_senses
+from captum_neuroinspect.describe.sense import Sense
+from captum_neuroinspect.describe.senses import find_senses
 from captum_neuroinspect.describe.unit_description import Descriptions, UnitDescription
 from captum_neuroinspect.describe.units import LEAST_PHOTOS, DescribeOptions, describe_units
 from captum_neuroinspect.describe.vocabulary import word_list

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -15,57 +15,16 @@ from captum_neuroinspect._core.head import check_head, head_tensors
 from captum_neuroinspect._core.modules import as_indices, check_indices
 from captum_neuroinspect._core.ratios import LINKS, Link, log_probabilities, n_classes_of
 from captum_neuroinspect._core.tables import html_table
-from captum_neuroinspect._core.texts import check_texts, shown
+from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect._core.undisturbed import undisturbed
+from captum_neuroinspect.describe.ablation_effect import AblationEffect, ClassEffect
 from captum_neuroinspect.describe.unit_description import Descriptions
 
-__all__ = ["AblationEffect", "AblationEffects", "ClassEffect", "ablation_effects"]
+__all__ = ["AblationEffects", "ablation_effects"]
 
 _MOST_SUMS = 2**24  # units times classes whose sums are held at a time: 128 MB each of float64
 _MOST_LOGITS = 2**22  # photos times classes at a time: 16 MB, some of them beside each other
 _NOTHING = 1e-6  # a change of a probability that is rounding
-
-
-@dataclass(frozen=True)
-class ClassEffect:
-    """What zeroing one unit does to one class, over the photos.
-
-    Attributes:
-        class_index: the class.
-        class_name: its name; the index in words where no names were given.
-        change: mean over the photos of the probability without the unit less that with it.
-        ratio: geometric mean over the photos of the probability with the unit over that without
-            it: the ratio r of equation (7). Above 1: the unit raises the class.
-    """
-
-    class_index: int
-    class_name: str
-    change: float
-    ratio: float
-
-    def __str__(self) -> str:
-        return f"{shown(self.class_name)} ({100 * self.change:+.2g} points)"
-
-
-@dataclass(frozen=True)
-class AblationEffect:
-    """The classes that zeroing a unit moves most.
-
-    Attributes:
-        unit: index of the feature.
-        losing: classes whose probability falls, largest loss first.
-        gaining: classes whose probability rises, largest gain first.
-        n_photos: over how many the means are.
-    """
-
-    unit: int
-    losing: tuple[ClassEffect, ...]
-    gaining: tuple[ClassEffect, ...]
-    n_photos: int
-
-    def __str__(self) -> str:
-        lost, gained = (", ".join(map(str, part)) for part in (self.losing, self.gaining))
-        return f"unit {self.unit} zero: {lost or 'no class'} lose, {gained or 'no class'} gain"
 
 
 class AblationEffects(list[AblationEffect]):

@@ -16,6 +16,7 @@ from captum_neuroinspect._core.optional import DESCRIBE, optional
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe.agreement import most_active, standardised, strengths
 from captum_neuroinspect.describe.concept_scores import ConceptScores
+from captum_neuroinspect.describe.sense import Sense
 from captum_neuroinspect.describe.unit_description import Descriptions
 from captum_neuroinspect.describe.units import (
     DescribeOptions,
@@ -25,7 +26,7 @@ from captum_neuroinspect.describe.units import (
     split_photos,
 )
 
-__all__ = ["Sense", "find_senses"]
+__all__ = ["find_senses"]
 
 _N_EXEMPLARS = 9
 _LEAST_MEMBERS = 5
@@ -33,24 +34,6 @@ _LEAST_SHARE = 0.1  # of the active photos, in each cluster
 _LEAST_CORRELATION = 0.3  # held out, of a sense's first phrase with its own photos
 _MOST_SHOWN = 1 / 3  # how much of one sense's phrase the photos of another may show
 _N_DRAWS, _SURE = 100, 0.95
-
-
-@dataclass(frozen=True)
-class Sense:
-    """One of the things that a unit answers to; the phrases and their numbers run in parallel.
-
-    Attributes:
-        phrases: best first, of the cluster's photos against those on which the unit is silent.
-        correlations: with the unit's squared activation on the held-out photos, without those of
-            the other clusters.
-        exemplars: rows of the photos nearest to the cluster's centre, of both parts, nearest first.
-        share: of the unit's most active held-out photos, in 0..1.
-    """
-
-    phrases: tuple[str, ...]
-    correlations: tuple[float, ...]
-    exemplars: tuple[int, ...]
-    share: float
 
 
 @undisturbed()
@@ -77,8 +60,9 @@ def find_senses(
     * the largest of the senses' first phrases goes with the unit better than the best single phrase
       does, on 95 of 100 resampled sets of these photos; three senses, better than two.
 
-    Otherwise the unit has one sense. On units whose rule is known, about four of ten that answer to
-    either of two concepts are found, and one of twenty others is split (docs/measurements.md).
+    Otherwise the unit has one sense. Of units that answer to either of two concepts by their rule a
+    third were found by an encoder's embeddings, and one of sixteen others was split
+    (``docs/measurements.md``).
 
     Args:
         descriptions: of K units, by :func:`describe_units` with the same options.

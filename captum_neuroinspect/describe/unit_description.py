@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import shown
-
-if TYPE_CHECKING:
-    from captum_neuroinspect.describe.ablation import AblationEffect
-    from captum_neuroinspect.describe.senses import Sense
+from captum_neuroinspect.describe.ablation_effect import AblationEffect
+from captum_neuroinspect.describe.sense import Sense
 
 _MANY = 20  # units that an error does not list
 
@@ -197,6 +194,7 @@ class Descriptions(list[UnitDescription]):
                 "correlation": _at(d.correlations, rank),
                 "average_precision": _at(d.average_precisions, rank),
                 "chance": _at(d.chances, rank),
+                "area": _at(d.areas, rank),
                 "is_certain": d.is_certain and rank == 1,
                 "n_images": d.n_images,
                 "n_held_out": d.n_held_out,
@@ -224,6 +222,7 @@ class Descriptions(list[UnitDescription]):
                 "correlation": _at(d.correlations, 1),
                 "average_precision": _at(d.average_precisions, 1),
                 "chance": _at(d.chances, 1),
+                "area": _at(d.areas, 1),
                 "could_be": "; ".join(d.could_be),
                 "n_images": d.n_images,
                 "n_held_out": d.n_held_out,

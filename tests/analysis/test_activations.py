@@ -144,7 +144,22 @@ def test_photos_in_any_form_give_the_same(model: ConvNet, photos: Tensor) -> Non
                 raise IndexError
             return {"pixel_values": photos[index], "labels": 0}
 
+    class Misjudged:
+        """Gives more photos than its length says."""
+
+        def __init__(self, n: int) -> None:
+            self.n = n
+
+        def __len__(self) -> int:
+            return self.n
+
+        def __iter__(self) -> Iterator[Tensor]:
+            return iter(photos)
+
     forms: dict[str, Any] = {
+        "longer than told": Misjudged(3),
+        "shorter than told": Misjudged(9),
+        "part of a data set": DataLoader(Listed(items * 2), batch_size=2, sampler=range(7)),
         "list": list(photos),
         "dataset": Listed(items),
         "loader": DataLoader(Listed(items), batch_size=3),

@@ -1,7 +1,8 @@
 """Whether scores of the part of a photo in which a unit is active name it better than whole photos.
 
-*Mosaics*: four photos in one. A unit looks at each of the four with a rule of ``describe_units.py``
-and answers with the largest, so that what it answers to fills a quarter. Its crop is that quarter.
+*Mosaics*: four photos of 224 pixels in one of 448, which the encoder sees at 224. A unit looks at
+each of the four with a rule of ``describe_units.py`` and answers with the largest, so that what it
+answers to fills a quarter. Its crop is that quarter at 224 pixels, whose numbers are kept.
 *Causes*: photos, half of them with text, stripes, blur, dots, fog or a frame, and the neuron of
 EfficientNet-Lite0 that the cause moves most. Its crops are those of ``analysis.crops``.
 
@@ -15,12 +16,14 @@ Run after ``describe_units.py``:
 from __future__ import annotations
 
 import argparse
+import random
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from describe import read
 from describe_offered import Offered
-from describe_units import CAUSE_NAMES, SIDE, interval, photos_of, planted
+from describe_units import CAUSE_NAMES, SIDE, interval, planted
 from torch import Tensor
 
 from captum_neuroinspect import collect_activations
@@ -41,7 +44,12 @@ class Scorer:
         self._encoder, self._texts = LabelSpaceEncoder.pretrained(), offered.texts
 
     def __call__(self, photos: list[Tensor]) -> Tensor:
-        resized = [F.interpolate(p[None], (SIDE, SIDE), mode="bilinear")[0] for p in photos]
+        resized = [
+            p
+            if p.shape[1:] == (SIDE, SIDE)
+            else F.interpolate(p[None], (SIDE, SIDE), mode="bilinear", antialias=True)[0]
+            for p in photos
+        ]
         parts = []
         for start in range(0, len(resized), BATCH):
             with torch.no_grad():
@@ -55,17 +63,22 @@ def by_ways(whole: Tensor, cropped: Tensor) -> dict[str, Tensor]:
     return dict(zip(WAYS, (whole, cropped, one + other, one.maximum(other)), strict=True))
 
 
+def first_photos(folder: Path, n: int) -> list[Tensor]:
+    """The first of those that ``describe_units.py`` keeps the numbers of, in their order."""
+    paths = sorted(folder.glob("*/*/*.jpg"))
+    random.Random(0).shuffle(paths)
+    return [F.interpolate(read(p)[None], (SIDE, SIDE), mode="area")[0] for p in paths[:n]]
+
+
 def print_mosaics(offered: Offered, photos: list[Tensor], score: Scorer, seed: int) -> None:
     """Four photos that follow each other are a mosaic."""
-    tiles = [F.interpolate(p[None], (SIDE // 2, SIDE // 2), mode="area")[0] for p in photos]
-    n = len(tiles) // 4
-    rows = [torch.stack(tiles[4 * i : 4 * i + 4]) for i in range(n)]
-    mosaics = [torch.cat([torch.cat([*r[:2]], 2), torch.cat([*r[2:]], 2)], 1) for r in rows]
-    whole, of_tiles = score(mosaics), score(tiles[: 4 * n])
+    n = len(photos) // 4
+    fours = [photos[4 * i : 4 * i + 4] for i in range(n)]
+    mosaics = [torch.cat([torch.cat(p[:2], 2), torch.cat(p[2:], 2)], 1) for p in fours]
+    whole, of_tiles = score(mosaics), offered.scores[: 4 * n]
     hits: dict[str, list[tuple[bool, bool, bool]]] = {way: [] for way in WAYS}
     for unit in offered.units(seed):
-        quarters = unit.values[: 4 * n].view(n, 4)
-        values, where = quarters.max(1)
+        values, where = unit.values[: 4 * n].view(n, 4).max(1)
         cropped = of_tiles.view(n, 4, -1)[torch.arange(n), where]
         for way, scores in by_ways(whole, cropped).items():
             (said,) = describe_units(values[:, None], scores, offered.names)
@@ -82,7 +95,9 @@ def print_mosaics(offered: Offered, photos: list[Tensor], score: Scorer, seed: i
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
-def print_causes(offered: Offered, photos: list[Tensor], score: Scorer) -> None:
+def print_causes(
+    offered: Offered, photos: list[Tensor], score: Scorer, n_variants: int | None
+) -> None:
     model = load_efficientnet_lite(0)
     clean = torch.stack(photos)
     first, second = clean.chunk(2)
@@ -92,7 +107,7 @@ def print_causes(offered: Offered, photos: list[Tensor], score: Scorer) -> None:
     print("| --- " * (2 + len(WAYS)) + "|")
     before = _features(model, clean)
     for name, variants in planted().items():
-        for variant, cause in variants.items():
+        for variant, cause in list(variants.items())[:n_variants]:
             shown = cause(second)
             changed = _features(model, shown)
             values = torch.cat([before[: len(first)], changed])
@@ -122,14 +137,15 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, required=True, help="written by describe_units.py")
     parser.add_argument("--mosaics", type=int, default=400)
     parser.add_argument("--causes", type=int, default=120, help="photos for the planted causes")
+    parser.add_argument("--variants", type=int, help="of each cause, at most")
     parser.add_argument("--seed", type=int, default=0, help="of the rules")
     options = parser.parse_args()
     offered = Offered(options.keep)
     score = Scorer(offered)
     n = max(4 * options.mosaics, options.causes)
-    photos = photos_of(options.data, n)[:n]
-    print_causes(offered, photos[: options.causes], score)
+    photos = first_photos(options.data, n)
     print_mosaics(offered, photos[: 4 * options.mosaics], score, options.seed)
+    print_causes(offered, photos[: options.causes], score, options.variants)
 
 
 if __name__ == "__main__":

@@ -34,30 +34,49 @@ from captum_neuroinspect.describe.matching import TEMPLATES, contrasted
 from captum_neuroinspect.encoders import LabelSpaceEncoder
 from captum_neuroinspect.models import imagenet_class_names, load_efficientnet_lite
 
-# Scores (J, M, P) of J neurons in M classes -> how they are contrasted: (J, M, P).
-Contrast = Callable[[Tensor], Tensor]
+# Embeddings (J, M, D) of J neurons in M classes, and texts (P, D) -> scores (J, M, P).
+Contrast = Callable[[Tensor, Tensor], Tensor]
 
 
-def alone(cosines: Tensor) -> Tensor:
-    return cosines
+def alone(embeddings: Tensor, texts: Tensor) -> Tensor:
+    return embeddings @ texts.T
 
 
-def of_other_neurons(cosines: Tensor) -> Tensor:
-    """Less the mean of the other neurons' illusions of the same class."""
-    n = len(cosines)
-    return cosines - (cosines.sum(0) - cosines) / (n - 1)
+def half_of_all(embeddings: Tensor, texts: Tensor) -> Tensor:
+    """What `describe_neurons` does without a background: less half of the others' mean."""
+    return contrasted(embeddings.flatten(0, 1), texts).unflatten(0, embeddings.shape[:2])
 
 
-def usual(cosines: Tensor) -> Tensor:
-    """Half of the mean of all other illusions, whatever their class: without a background."""
-    flat = cosines.flatten(0, 1)
-    return (flat - (flat.sum(0) - flat) / (len(flat) - 1) / 2).view_as(cosines)
+def others_of_the_class(embeddings: Tensor) -> Tensor:
+    """``(J, M, D)`` mean of the other neurons' illusions of the same class."""
+    return (embeddings.sum(0) - embeddings) / (len(embeddings) - 1)
+
+
+def less_others(embeddings: Tensor, texts: Tensor) -> Tensor:
+    return (embeddings - others_of_the_class(embeddings)) @ texts.T
+
+
+def projected(embeddings: Tensor, texts: Tensor) -> Tensor:
+    """Without the direction of the others' mean, and then less the mean of all."""
+    direction = F.normalize(others_of_the_class(embeddings), dim=2)
+    left = F.normalize(
+        embeddings - (embeddings * direction).sum(2, keepdim=True) * direction, dim=2
+    )
+    return (left - left.mean((0, 1))) @ texts.T
+
+
+def over_classes(embeddings: Tensor, texts: Tensor) -> Tensor:
+    """The neuron's mean over its classes, less the other neurons' mean over theirs."""
+    means = embeddings.mean(1, keepdim=True)
+    return less_others(means, texts).expand(-1, embeddings.shape[1], -1)
 
 
 CONTRASTS: dict[str, Contrast] = {
     "nothing": alone,
-    "half of all others": usual,
-    "the other neurons' illusions of the class": of_other_neurons,
+    "half of all others": half_of_all,
+    "the others of the class": less_others,
+    "projected on the others of the class": projected,
+    "mean over the classes, less the others": over_classes,
 }
 
 
@@ -116,8 +135,8 @@ def main() -> None:
     model = load_efficientnet_lite(0)
     pairs = [(j, c) for j in neurons for c in classes]
 
-    def cosines(with_class: bool, guide: LabelSpaceEncoder | None) -> Tensor:
-        """``(J, M, P)``; without a class the same illusion stands for all of them."""
+    def embeddings(with_class: bool, guide: LabelSpaceEncoder | None) -> Tensor:
+        """``(J, M, D)``; without a class the same illusion stands for all of them."""
         made = render_illusions(
             model,
             [j for j, _ in pairs] if with_class else neurons,
@@ -130,9 +149,7 @@ def main() -> None:
             progress=False,
         )
         embedded = embed_images(list(made.images), encoder, 8, progress=False)
-        found = contrasted(embedded, texts, torch.zeros(1, texts.shape[1]))
-        found = found.view(len(neurons), -1, len(words))
-        return found.expand(-1, len(classes), -1)
+        return embedded.view(len(neurons), -1, embedded.shape[1]).expand(-1, len(classes), -1)
 
     photos = from_photos(kept, neurons, texts) if kept else None
     n = len(pairs)
@@ -147,10 +164,10 @@ def main() -> None:
         "no class, no encoder": (False, None),
     }.items():
         start = time.perf_counter()
-        found = cosines(*arguments)
+        found = embeddings(*arguments)
         seconds = time.perf_counter() - start
         for contrast, of in CONTRASTS.items():
-            scores = of(found)
+            scores = of(found, texts)
             told = cells(scores, classes, names, words)
             print(f"| {way} | {contrast} | {' | '.join(told)} | {likeness(scores, photos)} |")
         print(f"<!-- {seconds:.0f} s -->", flush=True)

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 
+from captum_neuroinspect._core.kinds import as_plain, check_kinds, from_plain
 from captum_neuroinspect.describe import (
     ConceptScores,
     DescribeOptions,
     Descriptions,
+    UnitDescription,
+    ablation_effects,
     describe_units,
     find_senses,
 )
@@ -115,6 +119,17 @@ def test_everything_else_of_a_description_stays(photos: Photos) -> None:
     assert after[0].correlations == before[0].correlations
     assert after[1] == before[1]  # the same on all photos
     assert [d.unit for d in after] == [d.unit for d in before]
+
+
+def test_a_description_with_all_its_evidence_is_kept_and_read_again(photos: Photos) -> None:
+    found = described(photos, photos.unit(2, 3)[:, None])
+    head = torch.nn.Linear(1, 3)
+    found = ablation_effects(head, photos.unit(2, 3)[:, None]).beside(found)
+    again = from_plain(json.loads(json.dumps(as_plain(found[0]))), UnitDescription)
+    assert again == found[0]
+    assert again.senses
+    assert again.ablation.losing
+    check_kinds(vars(again), UnitDescription)
 
 
 @pytest.mark.parametrize(
