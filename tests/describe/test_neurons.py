@@ -18,7 +18,7 @@ from captum_neuroinspect.describe import (
 )
 from captum_neuroinspect.features import FeatureSet
 
-_N = 200
+_N = 100
 _PHRASES = ("crimson red", "azure blue")
 
 
@@ -41,9 +41,9 @@ def test_one_line_is_describe_units_with_all_concepts(photos: Tensor, features: 
     concepts = concepts.joined(phrase_scores(photos, ColourEncoder(), phrases=_PHRASES))
     assert found == describe_units(features.features, concepts)
     assert [one.phrases[:1] for one in found] == [("crimson red",), ("bright",), ("dog",), ()]
-    assert found.rests_on.startswith("200 photos, half of them held out; 22 attributes")
+    assert found.rests_on.startswith("100 photos, half of them held out; 22 attributes")
     assert "2 phrases by the encoder" in found.rests_on
-    assert {(one.n_images, one.n_held_out) for one in found} == {(200, 100)}
+    assert {(one.n_images, one.n_held_out) for one in found} == {(100, 50)}
 
 
 def test_photos_may_come_one_by_one_and_neurons_are_chosen(
@@ -107,7 +107,7 @@ def test_refusals_come_before_any_photo_is_read(features: FeatureSet, photos: Te
         (features, {"images": unreadable(), "together": [1] * _N}, ValueError, "1 different num"),
         (features, {"images": unreadable(), "n_phrases": 0}, ValueError, "n_phrases=0"),
         (features, {"images": unreadable(), "phrases": ["a"]}, ValueError, "and no encoder"),
-        (features, {"images": photos[:30]}, ValueError, "200 rows and there are 30 photos"),
+        (features, {"images": photos[:30]}, ValueError, "100 rows and there are 30 photos"),
         (features, {"images": photos, "background": photos}, ValueError, "background is given"),
         (pictures, {"images": photos, "encoder": ColourEncoder()}, ValueError, "images is given"),
         (pictures, {"neurons": [1], "encoder": ColourEncoder()}, ValueError, "neurons is given"),

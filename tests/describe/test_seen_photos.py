@@ -8,7 +8,7 @@ from torch import Tensor
 from captum_neuroinspect.describe import ATTRIBUTES, SeenPhotos, attribute_scores, phrase_scores
 from captum_neuroinspect.features import FeatureSet
 
-_N = 150  # more than are held at a time
+_N = 100  # more than are held at a time
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_classes_and_groups_are_concepts_where_enough_photos_have_them(photos: T
 
 
 def test_multi_hot_labels_are_concepts(photos: Tensor) -> None:
-    labels = (torch.arange(_N)[:, None] % torch.tensor([2, 3, 1, 140]) == 0).long()
+    labels = (torch.arange(_N)[:, None] % torch.tensor([2, 3, 1, 90]) == 0).long()
     concepts = SeenPhotos.of(photos).concepts(features=_features(labels))
     # All photos have class 2, two have class 3.
     assert concepts.phrases == (*ATTRIBUTES, "class 0", "class 1")
@@ -70,7 +70,7 @@ def test_what_it_rests_on_is_counted(photos: Tensor) -> None:
     seen = SeenPhotos.of(photos, ColourEncoder())
     said = seen.rests_on(seen.concepts(features=data), data)
     assert said == (
-        "150 photos, half of them held out; 22 attributes of the pixels, "
+        "100 photos, half of them held out; 22 attributes of the pixels, "
         "2 labels of the data, no phrases, as there is no encoder"
     )
     concepts = seen.concepts(ColourEncoder(), features=data, phrases=["a", "b", "c"])

@@ -51,9 +51,13 @@ def report_data(
     groups = tuple(group_results(part.features, found.target))
     descriptions = findings.descriptions
     blamed = [neuron for neuron in found.neurons() if neuron in with_card]
+    summary = words_summary(descriptions, blamed)
+    verdict = _verdict(part.features, found, findings.preflight.mistakes) + about_groups(groups)
+    if any(one.is_certain for one in descriptions or () if one.unit in blamed):
+        verdict += f" {summary}"
     return ReportData(
         title=f"Inspection of {names[found.target]}",
-        verdict=_verdict(part.features, found, findings.preflight.mistakes) + about_groups(groups),
+        verdict=verdict,
         run=run,
         target=found.target,
         classes=tuple(_classes(part.features, names)),
@@ -68,7 +72,7 @@ def report_data(
         n_explained=len(found.mistakes),
         neurons=cards,
         words=neuron_words(descriptions),
-        words_summary=words_summary(descriptions, blamed),
+        words_summary=summary,
         words_rest_on="" if descriptions is None else without_paths(descriptions.rests_on),
         cue=cue_card(findings),
         edit=edit_result(findings.comparison, findings.data),

@@ -71,7 +71,8 @@ def test_a_run_is_opened_and_retraced(tmp_path: Path) -> None:
     assert (session.explanation.target, session.explanation.predicted) == (2, 0)
     assert session.illusions is not None
     assert session.illusions.neurons[::2] == session.explanation.neurons(3)
-    assert session.descriptions is None
+    assert session.descriptions is not None  # attributes and classes need no encoder
+    assert len(session.descriptions) == session.head.in_features
     assert (tmp_path / "work" / "features").is_dir()
 
 

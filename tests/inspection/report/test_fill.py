@@ -155,6 +155,7 @@ def test_cards_show_what_was_visualized_and_described() -> None:
     assert [(phrase.text, phrase.score) for phrase in words.phrases] == [("red", 0.5)]
     assert (words.phrases[0].chance, words.rests_on) == (None, "3 pictures, no held-out photos")
     assert data.words_summary == "None of the 2 neurons behind these mistakes has a certain word."
+    assert data.words_summary not in data.verdict
 
 
 def test_words_carry_their_evidence_and_are_counted_only_where_they_are_certain() -> None:
@@ -188,6 +189,7 @@ def test_words_carry_their_evidence_and_are_counted_only_where_they_are_certain(
         "2 of the 6 neurons behind these mistakes answer to “grass”, 1 to “red”; 3 have no "
         "certain word."
     )
+    assert data.verdict.endswith(data.words_summary)
     # Neurons that were looked at beside those behind the mistakes do not count.
     made.visualize([neurons[0], *(n for n in range(16) if n not in neurons)][:2], **QUICK)
     n_blamed = len(set(made.explanation.neurons()) & set(made.illusions.neurons))
