@@ -30,6 +30,7 @@ from captum_neuroinspect.photos import Photos
 ROOT = Path(__file__).parent.parent
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "inspecting-your-photos.md"
 WORDS = ROOT / "docs" / "words-for-units.md"
+CONCEPTS = ROOT / "docs" / "concepts.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
 
@@ -190,6 +191,28 @@ def test_words_for_units_run(
     assert printed.startswith("unit 3: ")
     assert "'watermark': " in printed
     assert len(names["table"]) > 512
+
+
+@pytest.mark.filterwarnings("ignore:numpy.core is deprecated")  # Captum reads its files with it
+@pytest.mark.filterwarnings("ignore:train has samples of")
+def test_concepts_run(
+    stand_ins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    _write_noise(tmp_path / "photos", NAMES[:3], n=6)
+    _write_noise(tmp_path / "concepts", ["grass", "random", "water"], n=4, seed=1)
+    state = _fitted(tmp_path / "photos")
+    monkeypatch.setattr(
+        torchvision.models.ResNet18_Weights, "get_state_dict", lambda *_, **__: state
+    )
+    names: dict[str, Any] = {}
+    for language, block in _blocks(CONCEPTS):
+        if language == "python":
+            exec(compile(block, str(CONCEPTS), "exec"), names)
+    assert names["first"] in ("grass", "water")
+    assert "ConceptChange(" in capsys.readouterr().out
+    for name in ("bank.safetensors", "concept.png", "predictions.csv", "blame.parquet"):
+        assert (tmp_path / name).stat().st_size > 0
+    assert (tmp_path / "for_fiftyone" / "samples.json").is_file()
 
 
 def _tick(report: Path, selection: Path) -> None:

@@ -14,6 +14,13 @@ NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
 REPLACEMENTS = {
     "02_what_a_neuron_sees_in_a_class": {"SIZE, STEPS = 192, 150": "SIZE, STEPS = 96, 10"},
     "03_mending_a_false_correlation": {"SIZE, STEPS = 160, 250": "SIZE, STEPS = 96, 10"},
+    "05_in_a_captum_workflow": {"N_PHOTOS, N_STEPS = 24, 20": "N_PHOTOS, N_STEPS = 6, 4"},
+    "07_reproducing_the_paper": {
+        '\\"size\\": 128, \\"n_steps\\": 80': (
+            '\\"networks\\": \\"tiny\\", \\"size\\": 32, \\"n_steps\\": 4'
+        ),
+        '\\"n_train\\": 40': '\\"n_train\\": 8, \\"n_validation\\": 4, \\"n_test\\": 4',
+    },
     "08_neurons_in_words": {"N_CROPS = 24": "N_CROPS = 8"},
 }
 

@@ -2,6 +2,7 @@
 
 from captum_neuroinspect.attr.direction import Direction, cue_direction
 from captum_neuroinspect.attr.elastic_net import Counterfactual, ElasticNet
+from captum_neuroinspect.attr.feature_mask import feature_mask
 from captum_neuroinspect.attr.fista import FISTA
 from captum_neuroinspect.attr.importance import neuron_importance
 from captum_neuroinspect.attr.neuron_counterfactual import NeuronCounterfactual
@@ -24,6 +25,7 @@ __all__ = [
     "Slice",
     "Slices",
     "cue_direction",
+    "feature_mask",
     "neuron_importance",
     "neuron_saliency",
     "rank_neurons",

@@ -50,8 +50,9 @@ def describe_neurons(
     picture. Without a background, u_p is half of the phrase's mean cosine with the other neurons'
     m, and nothing when there is one neuron only. No photo judges such words: they are never
     *certain*. Illusions that an encoder guided, or that were made in a class, show what they were
-    asked for, and the same encoder reads it back: give illusions made without class and encoder, or
-    those of one class at a time with the illusions of all neurons in this class as ``background``.
+    asked for, and the same encoder reads it back: give illusions made without class and encoder. Of
+    others give each neuron's in several classes, and all of them as ``background``; to take away
+    the other neurons' illusions of a single class is not enough (``docs/measurements.md``).
 
     Args:
         evidence: features of N photos; or for each neuron its pictures, each ``(3, H, W)`` in

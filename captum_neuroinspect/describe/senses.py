@@ -44,6 +44,7 @@ def find_senses(
     phrases: Sequence[str] | None = None,
     *,
     vectors: Tensor | None = None,
+    together: Sequence[int] | Tensor | None = None,
     most: int = 3,
     options: DescribeOptions | None = None,
     progress: bool = False,
@@ -71,6 +72,7 @@ def find_senses(
         phrases: the P names; ``None`` with :class:`ConceptScores`.
         vectors: ``(N, D)`` by which photos are alike, such as an encoder's embeddings; ``None``:
             the concept scores, in standard deviations.
+        together: photos that belong together, as :func:`describe_units` was told.
         most: how many senses a unit may have.
         options: the split of the photos, ``n_phrases`` and ``top_share`` count here.
         progress: show a bar.
@@ -109,7 +111,7 @@ def find_senses(
     check_at_least("most", most, 2)
     # Of concept scores as of describe_units: deviations count, not the level.
     likeness = standardised(scores) if vectors is None else _checked_vectors(vectors, len(values))
-    choosing, judging, _ = split_photos(len(values), options)
+    choosing, judging, _ = split_photos(len(values), options, together)
     parts = [_Photos.of(rows, values, scores) for rows in (choosing, judging)]
     directions = F.normalize(likeness, dim=1)
     found = Descriptions(rests_on=descriptions.rests_on)

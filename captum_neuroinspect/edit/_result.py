@@ -511,11 +511,12 @@ def _check_results(record: dict[str, Any]) -> None:
         "class_samples": n_classes,
         "group_accuracy": n_groups,
         "group_samples": n_groups,
+        "group_names": n_groups,
     }
     for name, n in expected.items():
         values = getattr(before, name), getattr(after, name)
         if any(value is not None and len(value) != n for value in values):
-            raise ValueError(f"`{name}` before and after are {values}, expected {n} numbers each")
+            raise ValueError(f"`{name}` before and after are {values}, expected {n} each")
     for one in (before, after):
         _check_shares("accuracy", (one.accuracy,), (one.n_samples,))
         _check_shares("class_accuracy", one.class_accuracy, one.class_samples)

@@ -69,7 +69,7 @@ def rows_of(edit: HeadEdit) -> Iterator[Row]:
         yield Row(name, before.class_accuracy[index], after.class_accuracy[index], counts)
     groups = list(zip(before.group_accuracy or (), after.group_accuracy or (), strict=True))
     for number, (old, new) in enumerate(groups[:_MAX_ROWS]):
-        yield Row(f"group {number}", old, new, _twice(before.group_samples, number))
+        yield Row(before.group_name(number), old, new, _twice(before.group_samples, number))
     ratios = list(edit.neuron_ratios().items())
     for (target, neuron), (old, new) in ratios[:_MAX_ROWS]:
         yield Row(f"ratio of neuron {neuron}, {edit.class_name(target)}", old, new)

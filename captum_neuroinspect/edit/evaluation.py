@@ -39,6 +39,7 @@ class Evaluation:
         class_samples: how many are of each class; ``None`` for multi-hot labels.
         group_samples: how many are of each group; ``None`` without group labels, or for
             multi-hot labels.
+        group_names: one a group, where the set names them.
     """
 
     accuracy: float
@@ -50,6 +51,7 @@ class Evaluation:
     n_samples: int = 0
     class_samples: tuple[int, ...] | None = None
     group_samples: tuple[int, ...] | None = None
+    group_names: tuple[str, ...] | None = None
 
     @property
     def worst_group_accuracy(self) -> float | None:
@@ -61,6 +63,9 @@ class Evaluation:
     def worst_class_accuracy(self) -> float:
         """Of the classes that are present; NaN for an empty set."""
         return min((a for a in self.class_accuracy if not math.isnan(a)), default=math.nan)
+
+    def group_name(self, index: int) -> str:
+        return self.group_names[index] if self.group_names else f"group {index}"
 
 
 def evaluate(
@@ -120,7 +125,13 @@ def _evaluation(
         n_samples=len(judged),
         class_samples=counts,
         group_samples=by_group,
+        group_names=None if groups is None else _first(judged.group_names, len(groups)),
     )
+
+
+def _first(names: tuple[str, ...] | None, n: int) -> tuple[str, ...] | None:
+    """Names of the groups that have an accuracy: a set may name some that it does not have."""
+    return names[:n] if names else None
 
 
 def shares_of_groups(train: FeatureSet | None) -> tuple[float, ...] | None:

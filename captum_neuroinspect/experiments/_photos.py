@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
+
+if TYPE_CHECKING:
+    from captum_neuroinspect.photos import View
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
 _SHORT_SIDE = 256 / 224  # shorter side over the central crop, as ImageNet networks see photos
@@ -52,3 +58,45 @@ def with_tile(image: Tensor, tile: float) -> Tensor:
     stop = image.shape[-1] - image.shape[-1] // 28
     image[..., stop - side : stop, stop - side : stop] = (index[:, None] + index) % 2
     return image
+
+
+class ViewedPhotos(Dataset[tuple[Tensor, int]]):
+    """Photos as a network's library shows them to it, in 0..1, each with its label.
+
+    Args:
+        paths: of the photos.
+        view: of the network.
+        labels: of each; ``None``: 0.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], view: View, labels: Sequence[int] | None = None
+    ) -> None:
+        self.paths, self.view = paths, view
+        self.labels = [0] * len(paths) if labels is None else labels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        from PIL import Image
+        from torchvision.transforms.v2 import functional as vision
+
+        with Image.open(self.paths[index]) as photo:
+            picture = vision.pil_to_tensor(photo.convert("RGB"))
+        return self.view.of_picture(picture), self.labels[index]
+
+
+class TiledPhotos(Dataset[tuple[Tensor, int]]):
+    """Photos, each with or without a tile."""
+
+    def __init__(self, pictures: Sequence[tuple[Path, bool]], size: int, tile: float) -> None:
+        self.pictures, self.size, self.tile = pictures, size, tile
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path, has_tile = self.pictures[index]
+        image = load_photo(path, self.size)
+        return (with_tile(image, self.tile) if has_tile else image), 0

@@ -25,9 +25,7 @@ import torch
 from blame_cases import (
     TRAINING_PHOTOS_A_CLASS,
     Case,
-    crops_of_packaged_photos,
     digit_sets,
-    folder_photos,
     judged,
     learned_cues,
     learned_texture,
@@ -41,6 +39,7 @@ from tqdm import tqdm
 
 from captum_neuroinspect import collect_features, find_head
 from captum_neuroinspect.experiments.digits_on_textures import DigitsOnTexturesConfig
+from captum_neuroinspect.experiments.packaged_photos import crops_of_packaged_photos, folder_photos
 from captum_neuroinspect.models import load_efficientnet_lite, train_decision_layer
 
 CUES = ("tile/chessboard", "tile/brick", "tile/dots", "text/watermark")

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
 from blame_causes import Cause
-from PIL import Image
 from torch import Tensor, nn
-from torchvision.datasets import ImageFolder
-from torchvision.transforms.v2 import functional as vision
 
 from captum_neuroinspect import FeatureSet, collect_features
 from captum_neuroinspect.experiments.digits_on_textures import (
@@ -24,9 +19,7 @@ from captum_neuroinspect.models import train_decision_layer
 
 N_TRUE = 20
 MIN_MISTAKES = 10
-CROPS_A_PHOTO = 45
 TRAINING_PHOTOS_A_CLASS = 100
-SIZE = 224
 
 Features = dict[str, Tensor]  # "clean" or "cause/variant" -> (N, F)
 
@@ -143,46 +136,6 @@ def moved_features(
     return {"clean": features_of(photos)} | {
         key: features_of(plant(photos)) for key, plant in wanted.items()
     }
-
-
-def crops_of_packaged_photos() -> Tensor:
-    """Random square crops of eight photos inside scikit-image, scikit-learn and matplotlib."""
-    rng = torch.Generator().manual_seed(0)
-    return torch.stack([crop(p, rng) for p in packaged_photos() for _ in range(CROPS_A_PHOTO)])
-
-
-def crop(photo: Tensor, rng: torch.Generator) -> Tensor:
-    height, width = photo.shape[1:]
-    side = int(min(height, width) * (0.4 + 0.6 * torch.rand(1, generator=rng).item()))
-    top = int(torch.randint(height - side + 1, (1,), generator=rng))
-    left = int(torch.randint(width - side + 1, (1,), generator=rng))
-    small = vision.resized_crop(photo, top, left, side, side, [SIZE, SIZE], antialias=True)
-    return small.flip(-1) if torch.rand(1, generator=rng) < 0.5 else small
-
-
-def packaged_photos() -> list[Tensor]:
-    import matplotlib
-    from skimage import data
-    from sklearn.datasets import load_sample_images
-
-    hopper = Path(matplotlib.__file__).parent / "mpl-data/sample_data/grace_hopper.jpg"
-    photos = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket()]
-    photos += [data.stereo_motorcycle()[0], *load_sample_images().images]
-    photos.append(np.array(Image.open(hopper).convert("RGB")))
-    return [torch.tensor(photo).permute(2, 0, 1).float() / 255 for photo in photos]
-
-
-def folder_photos(folder: Path, a_class: int | None = None) -> tuple[Tensor, Tensor]:
-    """Photos (N, 3, 224, 224) and labels of a folder with one subfolder a class."""
-    data = ImageFolder(str(folder))
-    rows = [
-        row.item()
-        for label in range(len(data.classes))
-        for row in (torch.tensor(data.targets) == label).nonzero()[:a_class]
-    ]
-    photos = [vision.center_crop(vision.resize(data[i][0], [256]), [SIZE, SIZE]) for i in rows]
-    stacked = torch.stack([vision.to_dtype(vision.to_image(p), scale=True) for p in photos])
-    return stacked, torch.tensor([data.targets[i] for i in rows])
 
 
 def digit_sets(

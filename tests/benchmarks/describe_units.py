@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from blame_causes import Cause, causes, frame, unseen_causes
 from describe import SCENES, read, scene_crops
-from describe_references import mean_cosine, rank_correlation, soft_wpmi, strong_correlation
+from describe_references import mean_cosine, rank_correlation, strong_correlation
 from large_edit import peak
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -47,6 +47,7 @@ from captum_neuroinspect.describe import (
 from captum_neuroinspect.describe._embedding import embed_phrases
 from captum_neuroinspect.describe.matching import TEMPLATES
 from captum_neuroinspect.encoders import LabelSpaceEncoder
+from captum_neuroinspect.experiments.soft_wpmi import soft_wpmi
 from captum_neuroinspect.models import imagenet_class_names, load_efficientnet_lite, load_minilm
 
 SIDE, BATCH, N_OF_SCENE = 224, 32, 60

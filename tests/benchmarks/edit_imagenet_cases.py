@@ -12,14 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from blame_cases import (
-    CROPS_A_PHOTO,
-    Features,
-    crops_of_packaged_photos,
-    folder_photos,
-    judged,
-    moved_features,
-)
+from blame_cases import Features, judged, moved_features
 from blame_causes import causes
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -32,6 +25,11 @@ from captum_neuroinspect import (
     rank_neurons,
 )
 from captum_neuroinspect.edit.baselines import with_mistakes
+from captum_neuroinspect.experiments.packaged_photos import (
+    CROPS_A_PHOTO,
+    crops_of_packaged_photos,
+    folder_photos,
+)
 from captum_neuroinspect.models import load_efficientnet_lite
 
 MARKS = ("text/watermark", "text/one line", "tile/chessboard")

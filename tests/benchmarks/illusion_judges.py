@@ -1,23 +1,18 @@
-"""Networks that took no part in an illusion say whether they see its class and its neuron in it."""
+"""What Lite1 and Lite2 answer of an illusion that they took no part in."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
-from blame_cases import crops_of_packaged_photos, folder_photos
-from illusion_draws import GROUP, N_CANDIDATES, Draw
-from illusion_scores import near_classes, neurons_told, standard, told_among, translation
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from captum_neuroinspect import collect_features
 from captum_neuroinspect.encoders import LabelSpaceEncoder, class_embeddings
+from captum_neuroinspect.experiments.illusion_draws import Draw
+from captum_neuroinspect.experiments.illusion_judges import IllusionJudge, resized, shown
+from captum_neuroinspect.experiments.packaged_photos import crops_of_packaged_photos, folder_photos
 from captum_neuroinspect.models import imagenet_class_names, load_efficientnet_lite, load_minilm
 
-N_NEAR = 20  # classes beside the true one
-N_OF_CLASS = 10  # neurons of a class, the drawn ones among them
 LITE2_SIZE = 260  # pixels that it was trained at
 # What is asked of an image, in the order of the table. Lite2 does not judge what it guided.
 OF_LITE1 = ("top-1", "top-5", "similarity", "neuron identified")
@@ -40,60 +35,6 @@ def natural_features(folder: Path | None, kept: Path | None) -> list[Tensor]:
     return features
 
 
-def shown(network: nn.Module, images: Tensor) -> Any:
-    labels = torch.zeros(len(images), dtype=torch.int64)
-    return collect_features(network, (images, labels), progress=False)
-
-
-def resized(images: Tensor, side: int | None) -> Tensor:
-    if side is None:
-        return images
-    return F.interpolate(images, (side, side), mode="bilinear", antialias=True).clamp(0, 1)
-
-
-class Judge:
-    """One network, and what natural photos say of it and of the inspected network.
-
-    Args:
-        network: of the same classes as the inspected one.
-        ours: features of photos, of the inspected network.
-        theirs: of the same photos, of ``network``.
-        head: of the inspected network.
-        size: pixels at which images are judged, or ``None`` for their own.
-    """
-
-    def __init__(
-        self, network: nn.Module, ours: Tensor, theirs: Tensor, head: nn.Linear, size: int | None
-    ) -> None:
-        self.network, self.theirs, self.size = network, theirs, size
-        self.translation = translation(ours, theirs)
-        self.near = near_classes(head.weight, N_NEAR)
-        self.best = head.weight.detach().topk(N_CANDIDATES, dim=1).indices
-
-    def __call__(self, draw: Draw, images: Tensor) -> dict[str, Tensor]:
-        """An answer for each image, of each question."""
-        seen, truth = shown(self.network, resized(images, self.size)), torch.tensor(draw.classes)
-        hit = seen.logits.topk(5).indices == truth.unsqueeze(1)
-        return {
-            "top-1": hit[:, 0],
-            "top-5": hit.any(1),
-            "near": told_among(seen.logits, truth, self.near[truth]),
-            "neuron": self.told(seen.features, draw, GROUP),
-            "ten": self.told(seen.features, draw, N_OF_CLASS),
-        }
-
-    def told(self, features: Tensor, draw: Draw, n: int) -> Tensor:
-        """Where an image excites its own translated neuron most, of n of its class."""
-        excited = standard(features, self.theirs)
-        found = []
-        for start in range(0, len(draw.neurons), GROUP):
-            own = draw.neurons[start : start + GROUP]
-            others = [j for j in self.best[draw.classes[start]].tolist() if j not in own]
-            columns = self.translation[:, [*own, *others][:n]]
-            found.append(neurons_told(excited[start : start + GROUP] @ columns))
-        return torch.cat(found)
-
-
 class Jury:
     """Lite1 judges everything, Lite2 what it did not guide.
 
@@ -107,7 +48,7 @@ class Jury:
         ours, *theirs = photos
         sizes = (size, LITE2_SIZE)
         self.judges = [
-            Judge(load_efficientnet_lite(n), ours, seen, head, sizes[n - 1])
+            IllusionJudge(load_efficientnet_lite(n), ours, seen, head, sizes[n - 1])
             for n, seen in enumerate(theirs, 1)
         ]
         self.names = imagenet_class_names()

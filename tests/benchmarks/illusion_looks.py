@@ -10,10 +10,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from blame_cases import crops_of_packaged_photos, folder_photos
 from torch import Tensor
 from torch.nn import functional as F
 
+from captum_neuroinspect.experiments.packaged_photos import crops_of_packaged_photos, folder_photos
 from captum_neuroinspect.optvis import Illusions
 
 _LUMINANCE = (0.299, 0.587, 0.114)

@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from illusion_draws import GROUP, Draw, draw_pairs, joined, plain, rendered
 from illusion_judges import QUESTIONS, Jury, natural_features
 from illusion_looks import LOOKS, cells
 from torch import Tensor
@@ -39,6 +38,14 @@ from torch import Tensor
 from captum_neuroinspect import find_head
 from captum_neuroinspect._core.shares import share_interval
 from captum_neuroinspect.encoders import LabelSpaceEncoder
+from captum_neuroinspect.experiments.illusion_draws import (
+    GROUP,
+    Draw,
+    draw_pairs,
+    joined,
+    plain,
+    rendered,
+)
 from captum_neuroinspect.models import imagenet_class_names, load_efficientnet_lite
 from captum_neuroinspect.optvis import (
     Guidance,

@@ -24,12 +24,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from blame_cases import crops_of_packaged_photos
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captum_neuroinspect import collect_features, render_illusions
 from captum_neuroinspect.analysis import core_relevance
+from captum_neuroinspect.experiments.packaged_photos import crops_of_packaged_photos
 from captum_neuroinspect.models import load_efficientnet_lite
 from captum_neuroinspect.optvis import activation_mask
 

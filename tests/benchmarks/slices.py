@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from blame_cases import crop, folder_photos, judged, margin, packaged_photos
+from blame_cases import judged, margin
 from blame_causes import Cause, causes
 from safetensors.torch import load_file, save_file
 from sklearn.cluster import KMeans
@@ -41,6 +41,7 @@ from captum_neuroinspect import (
     rank_neurons,
 )
 from captum_neuroinspect.attr import Reference, slice_mistakes
+from captum_neuroinspect.experiments.packaged_photos import crop, folder_photos, packaged_photos
 from captum_neuroinspect.models import load_efficientnet_lite, train_decision_layer
 
 N_TRUE, N_JUDGED = 20, 10

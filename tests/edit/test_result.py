@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -305,6 +306,17 @@ def test_summary_shows_before_and_after():
         assert name in rows
     assert any(line.startswith("ratio of neuron 4, bee") for line in lines)
     assert "HeadEdit(targets [1]" in repr(edit)
+
+
+def test_groups_carry_their_names(tmp_path):
+    head, data = _case()
+    data = replace(data, group_names=("on <land>", "on water", "in neither"))
+    edit = compare_heads(head, nn.Linear(6, 3), data, {1: [0, 4]})
+    assert edit.before.group_names == ("on <land>", "on water")
+    kept = HeadEdit.load(edit.save(tmp_path / "edit.safetensors"))
+    for one in (edit, kept):
+        assert "\non water " in one.summary()
+        assert "on &lt;land&gt;" in one._repr_html_()
 
 
 def test_summary_of_many_classes_is_cut_short():

@@ -1,4 +1,4 @@
-"""The benchmark's reader of the published Waterbirds, on a small archive of the same layout."""
+"""The benchmark's cases of the published Waterbirds, on a small archive of the same layout."""
 
 from __future__ import annotations
 
@@ -88,17 +88,3 @@ def test_both_kinds_are_scenarios_and_groups_tell_the_cue(waterbirds, archive: P
         "waterbirds-deployment",
         "waterbirds-test",
     ]
-
-
-def test_an_archive_that_is_not_whole_is_told(waterbirds, archive: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="expected the unpacked archive waterbird_comp"):
-        waterbirds.read_metadata(tmp_path / "elsewhere")
-    (archive / "001.Bird" / "2_1.jpg").unlink()
-    with pytest.raises(ValueError, match=r"1 of 128 photos are missing, such as .*2_1.jpg"):
-        waterbirds.read_metadata(archive)
-    _write(archive, ["img_filename", "y", "split"], [["a.jpg", 0, 0]])
-    with pytest.raises(ValueError, match=r"lacks the columns \['place'\]"):
-        waterbirds.read_metadata(archive)
-    _write(archive, ["img_filename", "y", "split", "place"], [["a.jpg", 0, 3, 1]])
-    with pytest.raises(ValueError, match="y=0, split=3, place=1"):
-        waterbirds.read_metadata(archive)

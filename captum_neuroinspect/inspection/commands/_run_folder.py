@@ -26,6 +26,7 @@ from captum_neuroinspect.inspection.commands._run_lock import (
     writing_together,
 )
 from captum_neuroinspect.inspection.report.edit_notes import notes_of, with_notes
+from captum_neuroinspect.inspection.session.arguments import class_index, n_classes_of
 from captum_neuroinspect.inspection.session.session import NeuroInspect
 from captum_neuroinspect.models._known_code import watch
 from captum_neuroinspect.models.load import load_model
@@ -135,6 +136,7 @@ def open_session(
 
     Raises:
         RuntimeError: for a Python file that is neither trusted nor remembered.
+        ValueError: for a class that the model does not know, before its photos are read.
     """
     watch(settings.model, trusted=trust)
     loaded = load_model(
@@ -153,6 +155,7 @@ def open_session(
         fresh=fresh,
         progress=progress,
     )
+    _check_classes(session, settings)
     session.load(
         settings.data,
         train=settings.train,
@@ -169,6 +172,16 @@ def open_session(
             text = f"{shown(name)}{of_set} is left out, as it cannot be read: {shown(reason)}"
             warnings.warn(text, stacklevel=2)
     return session
+
+
+def _check_classes(session: NeuroInspect, settings: RunSettings) -> None:
+    """Refuse an unknown class while nothing was computed. Without names the photos bring them."""
+    names = session.model.class_names
+    if names is None or settings.by_position:
+        return
+    for given in (settings.target, settings.predicted):
+        if given is not None:
+            class_index(given, names, n_classes_of(session.model, session.head))
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from captum_neuroinspect.inspection.commands.demo import demo
 from captum_neuroinspect.inspection.commands.describe import describe
 from captum_neuroinspect.inspection.commands.doctor import doctor
 from captum_neuroinspect.inspection.commands.edit import edit
+from captum_neuroinspect.inspection.commands.experiment import experiment
 from captum_neuroinspect.inspection.commands.inspect import inspect
+from captum_neuroinspect.inspection.commands.questionnaire import app as questionnaire
 from captum_neuroinspect.inspection.commands.report import report
 from captum_neuroinspect.inspection.commands.visualize import visualize
 
@@ -24,8 +26,9 @@ app = typer.Typer(
     help="Find the neurons behind a classifier's mistakes, see what activates them, edit the head.",
 )
 
-for command in (demo, inspect, describe, edit, report, visualize, doctor):
+for command in (demo, inspect, describe, edit, report, visualize, experiment, doctor):
     app.command()(command)
+app.add_typer(questionnaire, name="questionnaire")
 
 
 def _version(wanted: bool) -> None:

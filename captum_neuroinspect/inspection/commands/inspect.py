@@ -120,6 +120,7 @@ def inspect(
         # Imported here: --help must not wait for torch.
         from captum_neuroinspect.inspection.commands import _run_folder as runs
 
+        runs.check_place_of_report(out)
         settings = runs.RunSettings(
             model=_absolute_model(model),
             weights=_absolute_weights(weights),

@@ -669,6 +669,48 @@ class NeuroInspect:
         name = run or path.resolve().parent.name
         return write_report(report_data(self.findings(), name, tuple(command), inspection), path)
 
+    @undisturbed()
+    def export(
+        self, folder: str | PathLike[str], *, table: str = "csv", fiftyone: bool = False
+    ) -> list[Path]:
+        """Write what was found so far for other tools, as tables and heat maps.
+
+        ``predictions`` of all photos, ``blame`` of the neurons, ``slices`` of the mistakes,
+        ``words`` (after :meth:`describe`), and ``heat_maps``, a table with a folder of pictures.
+        Names of photos are relative to the data; in CSV no text is a formula.
+
+        Args:
+            folder: made if need be; files of these names in it are replaced.
+            table: ``"csv"`` or ``"parquet"``.
+            fiftyone: also the folder ``fiftyone``, which holds a copy of the inspected photos:
+                :func:`~captum_neuroinspect.export.to_fiftyone`.
+
+        Returns:
+            The tables, and the folder for FiftyOne.
+
+        Raises:
+            ImportError: for Parquet, when pyarrow is not installed.
+            ValueError: when there are no mistakes to explain, labels are multi-hot, or for another
+                kind of table.
+            OSError: when a file cannot be written.
+        """
+        from captum_neuroinspect.inspection.session.exporting import check_format, export_found
+
+        check_format(table)
+        found = self._explained()
+        # An inner layer's illusions are of other units than the decision layer's inputs.
+        illusions = self.illusions if self.layer is None else None
+        return export_found(
+            Path(folder).expanduser(),
+            self.data,
+            found,
+            neuron_evidence(self.source, self.data, found, illusions),
+            self.descriptions or (),
+            table=table,
+            fiftyone=fiftyone,
+            progress=self.progress,
+        )
+
     def _rendering(
         self,
         neurons: Sequence[int] | None,

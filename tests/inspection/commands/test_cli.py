@@ -40,7 +40,10 @@ from captum_neuroinspect.optvis import Illusions
 from captum_neuroinspect.photos import Photos
 
 runner = CliRunner()
-COMMANDS = ("demo", "inspect", "describe", "edit", "report", "visualize", "doctor")
+COMMANDS = (
+    *("demo", "inspect", "describe", "edit", "report", "visualize", "experiment", "doctor"),
+    *("questionnaire make", "questionnaire read"),
+)
 
 
 def _run(*arguments: object) -> Result:
@@ -104,7 +107,8 @@ def test_help_names_every_option_and_does_not_load_torch() -> None:
         "from typer.testing import CliRunner\n"
         "from captum_neuroinspect.inspection.commands.cli import app\n"
         f"for command in {COMMANDS}:\n"
-        "    result = CliRunner().invoke(app, [command, '--help'], env={'COLUMNS': '200'})\n"
+        "    result = CliRunner().invoke(app, [*command.split(), '--help'], "
+        "env={'COLUMNS': '200'})\n"
         "    assert result.exit_code == 0, result.stderr\n"
         "    print(result.stdout)\n"
         "assert 'torch' not in sys.modules\n"

@@ -133,3 +133,24 @@ def test_a_folder_in_the_place_of_the_report_is_refused_at_once(tmp_path: Path) 
     (tmp_path / "report.html").mkdir()
     with pytest.raises(IsADirectoryError, match=r"report\.html is a folder"):
         check_place_of_report(tmp_path)
+
+
+def test_an_unknown_class_is_refused_before_photos_are_read(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), "
+        "nn.Linear(4, 2))\n"
+    )
+    settings = replace(
+        SETTINGS,
+        model=f"{tmp_path}/net.py:net",
+        weights=None,
+        data=str(tmp_path / "no photos"),
+        class_names=("cat", "dog"),
+        device="cpu",
+        encoder="none",
+    )
+    for name in ("target", "predicted"):
+        with pytest.raises(ValueError, match=r"class 'fox' is unknown: expected one of cat, dog"):
+            open_session(replace(settings, **{name: "fox"}), tmp_path / "run", trust=True)

@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from captum_neuroinspect import render_illusions
-from captum_neuroinspect.optvis import Illusions
+from captum_neuroinspect.optvis import Illusions, neurons_of_classes, render_illusions
 
 GROUP = 4  # neurons of one class
 N_CANDIDATES = 20  # a class's neurons are drawn from those with the largest weights
@@ -43,9 +42,17 @@ def draw_pairs(head: nn.Linear, n_pairs: int, seed: int) -> Draw:
     rng = torch.Generator().manual_seed(seed)
     neurons, classes = [], []
     for label in torch.randperm(head.out_features, generator=rng)[: n_pairs // GROUP].tolist():
-        best = head.weight[label].topk(N_CANDIDATES).indices
-        neurons += best[torch.randperm(N_CANDIDATES, generator=rng)[:GROUP]].tolist()
+        best = head.weight[label].topk(min(N_CANDIDATES, head.in_features)).indices
+        neurons += best[torch.randperm(len(best), generator=rng)[:GROUP]].tolist()
         classes += [label] * GROUP
+    return Draw(seed, neurons, classes)
+
+
+def strongest_pairs(head: nn.Linear, n: int, seed: int) -> Draw:
+    """Classes at random, each with the neuron of its largest weight."""
+    order = torch.randperm(head.out_features, generator=torch.Generator().manual_seed(seed))
+    classes = order[:n].tolist()
+    neurons, _ = neurons_of_classes(head, classes, n=1)
     return Draw(seed, neurons, classes)
 
 
@@ -55,29 +62,47 @@ def rendered(
     folder: Path | None,
     name: str,
     is_neuron_alone: bool = False,
+    progress: bool = False,
     **arguments: Any,
 ) -> Illusions:
     """The illusions of a draw; what ``folder`` already has is read from there.
 
-    ``settings`` of the result say how many seconds and seconds of the processor they took, when
-    they were rendered.
+    Args:
+        model: whose neurons are shown.
+        draw: the pairs, and the seed.
+        folder: that keeps finished illusions, or ``None``. A damaged file is made again.
+        name: of the row; part of a file's name.
+        is_neuron_alone: without the classes.
+        progress: show a bar over the steps.
+        arguments: of :func:`~captum_neuroinspect.render_illusions`.
+
+    Returns:
+        Illusions whose ``settings`` say how many seconds and seconds of the processor they took,
+        when they were rendered.
 
     Raises:
+        KeyboardInterrupt: when it came while illusions were rendered; unfinished ones are not kept.
         ValueError: when what is kept has another size, number of steps or gamma.
     """
     parts = []
     for start in range(0, len(draw.neurons), TOGETHER):
         part = slice(start, start + TOGETHER)
         classes = None if is_neuron_alone else draw.classes[part]
-        seed = draw.seed + start
         file = None if folder is None else folder / f"{plain(name)}-{draw.seed}-{start}.safetensors"
-        if file is not None and file.exists():
-            parts.append(same_settings(Illusions.load(file), file, arguments))
+        if file is not None and (kept := _read(file)) is not None:
+            parts.append(same_settings(kept, file, arguments))
             continue
         wall, cpu = time.perf_counter(), time.process_time()
         made = render_illusions(
-            model, draw.neurons[part], classes, seed=seed, progress=False, **arguments
+            model,
+            draw.neurons[part],
+            classes,
+            seed=draw.seed + start,
+            progress=progress,
+            **arguments,
         )
+        if made.settings.get("interrupted"):
+            raise KeyboardInterrupt
         took = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         made = replace(made, settings=made.settings | took)
         if file is not None:
@@ -85,6 +110,14 @@ def rendered(
             made.save(file)
         parts.append(made)
     return joined(parts)
+
+
+def _read(file: Path) -> Illusions | None:
+    """What a file keeps; nothing of one that is not there, or damaged."""
+    try:
+        return Illusions.load(file) if file.exists() else None
+    except ValueError:
+        return None
 
 
 def same_settings(found: Illusions, file: Path, arguments: dict[str, Any]) -> Illusions:
