@@ -21,6 +21,7 @@ REPLACEMENTS = {
         ),
         '\\"n_train\\": 40': '\\"n_train\\": 8, \\"n_validation\\": 4, \\"n_test\\": 4',
     },
+    "08_neurons_in_words": {"N_CROPS = 24": "N_CROPS = 8"},
 }
 
 

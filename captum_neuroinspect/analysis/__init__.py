@@ -11,6 +11,7 @@ from captum_neuroinspect.analysis.class_errors import (
 )
 from captum_neuroinspect.analysis.comparison import Comparison, compare_photos
 from captum_neuroinspect.analysis.core_relevance import class_representatives, core_relevance
+from captum_neuroinspect.analysis.crop_descriptions import describe_crops
 from captum_neuroinspect.analysis.explanation import Explanation, explain_mistakes, mistakes_about
 from captum_neuroinspect.analysis.top_photos import Crops, TopPhotos, crops, top_photos
 
@@ -29,6 +30,7 @@ __all__ = [
     "confusions",
     "core_relevance",
     "crops",
+    "describe_crops",
     "explain_mistakes",
     "mistakes_about",
     "top_photos",

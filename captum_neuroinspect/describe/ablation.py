@@ -103,9 +103,10 @@ def ablation_effects(
     with :math:`p = softmax(Wz + b)` and :math:`m_j` the mask that zeroes unit j by itself. It says
     what the decision layer makes of the unit on these photos, not what makes the unit active.
 
-    Time grows with photos x classes x units. Memory beside the features: two sums of float64 for
-    each unit and class, of at most 16.8 million pairs at a time (268 MB), and half a dozen blocks
-    of logits of 16 MB; units that do not fit wait for the next pass.
+    Time grows with photos x classes x units. Memory beside the features and the head: a copy of the
+    head, two sums of float64 for each unit and class, of at most 16.8 million pairs at a time (268
+    MB; units that do not fit wait for the next pass), and blocks of logits of 16 to 32 MB: below
+    1 GiB with 21,843 classes and 1,280 units (``tests/benchmarks/describe_ablation.py``).
 
     Args:
         head: the decision layer, F features to C classes.

@@ -24,6 +24,7 @@ def describe_neurons(
     *,
     images: Iterable[Tensor] | None = None,
     neurons: Sequence[int] | None = None,
+    together: Sequence[int] | Tensor | None = None,
     phrases: Sequence[str] | None = None,
     class_names: Sequence[str] = (),
     n_phrases: int = 5,
@@ -49,8 +50,9 @@ def describe_neurons(
     picture. Without a background, u_p is half of the phrase's mean cosine with the other neurons'
     m, and nothing when there is one neuron only. No photo judges such words: they are never
     *certain*. Illusions that an encoder guided, or that were made in a class, show what they were
-    asked for, and the same encoder reads it back: give illusions made without class and encoder, or
-    those of one class at a time with the illusions of all neurons in this class as ``background``.
+    asked for, and the same encoder reads it back: give illusions made without class and encoder. Of
+    others give each neuron's in several classes, and all of them as ``background``; to take away
+    the other neurons' illusions of a single class is not enough (``docs/measurements.md``).
 
     Args:
         evidence: features of N photos; or for each neuron its pictures, each ``(3, H, W)`` in
@@ -59,6 +61,8 @@ def describe_neurons(
         images: with features: their N photos ``(3, H, W)`` in 0..1, in the same order. They are
             read one after the other.
         neurons: with features: which are described; ``None``: all.
+        together: with features: ``(N,)`` which photos belong together, such as crops of one photo;
+            see :func:`describe_units`.
         phrases: what may be said by the encoder; ``None`` for the built-in :func:`word_list`.
         class_names: may be said by the encoder as well.
         n_phrases: how many a neuron, at most.
@@ -110,12 +114,14 @@ def describe_neurons(
     }
     if isinstance(evidence, FeatureSet):
         _check_not_given("pictures, not with features", background=background)
-        return _by_photos(evidence, images, neurons, **of_both)
+        return _by_photos(evidence, images, neurons, together, **of_both)
     if not isinstance(evidence, Mapping):
         raise TypeError(
             f"evidence is {type(evidence).__name__}, expected a FeatureSet or pictures by neuron"
         )
-    _check_not_given("features, not with pictures", images=images, neurons=neurons)
+    _check_not_given(
+        "features, not with pictures", images=images, neurons=neurons, together=together
+    )
     if encoder is None:
         raise ValueError("encoder is None, expected one that compares the pictures with phrases")
     return describe_pictures(evidence, background=background, **of_both)
@@ -125,6 +131,7 @@ def _by_photos(
     features: FeatureSet,
     images: Iterable[Tensor] | None,
     neurons: Sequence[int] | None,
+    together: Sequence[int] | Tensor | None,
     *,
     encoder: ImageTextEncoder | None,
     phrases: Sequence[str] | None,
@@ -145,7 +152,7 @@ def _by_photos(
         indices = as_indices("neurons", neurons)
         check_indices("neuron", indices, values.shape[1], f"{values.shape[1]} features")
         chosen, values = indices.tolist(), values[:, indices]
-    check_given(values, None, chosen)
+    check_given(values, None, chosen, together)
     n = len(features)
     seen = SeenPhotos.of(images, encoder, batch_size=batch_size, progress=progress, n_images=n)
     concepts = seen.concepts(
@@ -156,7 +163,9 @@ def _by_photos(
         templates=templates,
         progress=progress,
     )
-    found = describe_units(values, concepts, units=chosen, options=options, progress=progress)
+    found = describe_units(
+        values, concepts, units=chosen, together=together, options=options, progress=progress
+    )
     return Descriptions(found, seen.rests_on(concepts, features, "the encoder"))
 
 

@@ -107,8 +107,8 @@ def describe_units(
 
     All of this takes photos for independent. Crops of one photo, frames of a film or photos of one
     person are not: what chose on some of them is found again on the others, whatever it is. Say
-    which belong ``together``; in the project's measurements all wrong *certain* phrases came from
-    crops of which this had not been said.
+    which belong ``together``; in the project's measurements nearly all wrong *certain* phrases came
+    from crops of which this had not been said.
 
     Args:
         activations: ``(N, K)`` of K units on N photos.

@@ -137,8 +137,8 @@ class QuestionnaireAnswers:
         """Both tables, and what they do not say."""
         chance = f"{1 / len(self.conditions):.0%}"
         lines = [
-            f"{len(self.chosen)} participants, {sum(map(len, self.chosen.values()))} answers, "
-            f"{self.n_untold} of them 'I cannot tell'. Chance: {chance}.",
+            f"Participants: {len(self.chosen)}. Answers: {sum(map(len, self.chosen.values()))}, of "
+            f"which 'I cannot tell': {self.n_untold}. Chance: {chance}.",
             "",
             "| group | condition | chosen | share | 95 % interval | p against chance |",
             "| --- | --- | --- | --- | --- | --- |",

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from describe_references import mean_cosine, soft_wpmi
+from describe_references import mean_cosine
 from describe_units import groups_of, kept_measures
 from safetensors.torch import load_file, save_file
 from scipy.stats import rankdata
@@ -39,6 +39,7 @@ from captum_neuroinspect.describe import describe_units
 from captum_neuroinspect.describe._embedding import embed_phrases
 from captum_neuroinspect.describe.matching import TEMPLATES, contrasted
 from captum_neuroinspect.encoders import LabelSpaceEncoder
+from captum_neuroinspect.experiments.soft_wpmi import soft_wpmi
 from captum_neuroinspect.models import imagenet_class_names, load_efficientnet_lite
 from captum_neuroinspect.optvis import IllusionOptions
 

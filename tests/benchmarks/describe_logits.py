@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from describe_references import mean_cosine, soft_wpmi
+from describe_references import mean_cosine
 from describe_units import _different, groups_of, interval, kept_measures
 from imagenet_superclasses import superclasses
 from torch import Tensor
@@ -33,6 +33,7 @@ from captum_neuroinspect.describe import ATTRIBUTES, describe_units, word_list
 from captum_neuroinspect.describe._embedding import embed_phrases
 from captum_neuroinspect.describe.matching import TEMPLATES, contrasted
 from captum_neuroinspect.encoders import LabelSpaceEncoder
+from captum_neuroinspect.experiments.soft_wpmi import soft_wpmi
 from captum_neuroinspect.models import imagenet_class_names, load_minilm
 
 _NEEDED = 15

@@ -62,6 +62,14 @@ def test_photos_may_come_one_by_one_and_neurons_are_chosen(
     )
 
 
+def test_photos_that_belong_together_are_passed_on(photos: Tensor, features: FeatureSet) -> None:
+    pairs = torch.arange(_N) // 2
+    concepts = SeenPhotos.of(photos).concepts(features=features)
+    found = describe_neurons(features, images=photos, together=pairs)
+    assert found == describe_units(features.features, concepts, together=pairs)
+    assert found != describe_units(features.features, concepts)
+
+
 def test_class_names_may_be_said_by_the_encoder_too(photos: Tensor, features: FeatureSet) -> None:
     found = describe_neurons(
         features,
@@ -96,12 +104,14 @@ def test_refusals_come_before_any_photo_is_read(features: FeatureSet, photos: Te
         (features, {"images": unreadable(), "neurons": [4]}, ValueError, "neuron=4 is out of"),
         (features, {"images": unreadable(), "neurons": [1, 1]}, ValueError, "different"),
         (features, {"images": unreadable(), "neurons": []}, ValueError, "number of columns"),
+        (features, {"images": unreadable(), "together": [1] * _N}, ValueError, "1 different num"),
         (features, {"images": unreadable(), "n_phrases": 0}, ValueError, "n_phrases=0"),
         (features, {"images": unreadable(), "phrases": ["a"]}, ValueError, "and no encoder"),
         (features, {"images": photos[:30]}, ValueError, "100 rows and there are 30 photos"),
         (features, {"images": photos, "background": photos}, ValueError, "background is given"),
         (pictures, {"images": photos, "encoder": ColourEncoder()}, ValueError, "images is given"),
         (pictures, {"neurons": [1], "encoder": ColourEncoder()}, ValueError, "neurons is given"),
+        (pictures, {"together": [1], "encoder": ColourEncoder()}, ValueError, "together is given"),
         (pictures, {}, ValueError, "encoder is None"),
         (photos, {}, TypeError, "evidence is Tensor, expected a FeatureSet or pictures"),
     ):

@@ -65,8 +65,16 @@ def hashes_of_small_files(archive: Callable[[str], Path], monkeypatch: pytest.Mo
     monkeypatch.setattr(worst_class, "FLOWERS", checked)
 
 
-def _run(name: str, out: Path, data: Path | None, **others: Any) -> ExperimentRun:
-    return run_experiment(name, setup(out, data), seeds=(0,), quick=True, **others)
+def _run(
+    name: str,
+    out: Path,
+    data: Path | None,
+    *,
+    settings: dict[str, Any] | None = None,
+    model: str = "torchvision:resnet18",
+) -> ExperimentRun:
+    given = setup(out, data, model=model)
+    return run_experiment(name, given, seeds=(0,), quick=True, settings=settings)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +127,7 @@ def test_neurons_of_ones_own_are_edited(archive: Callable[[str], Path], tmp_path
     assert edited["dog (tile)"] != ["7"]
 
 
-@pytest.mark.parametrize("where", ["packaged", "folder"])
+@pytest.mark.parametrize("where", [pytest.param("packaged", marks=pytest.mark.slow), "folder"])
 def test_concept_scores_are_columns_where_a_bank_is_given(
     archive: Callable[[str], Path], tmp_path: Path, where: str
 ) -> None:
@@ -155,8 +163,8 @@ def test_a_network_that_is_trained_goes_on_after_an_interrupt(
 
     # Twelve photos: the last batch would have one, and BatchNorm no spread.
     settings = {"trains": "network", "n_epochs": 3, "most_photos": 4, "batch_size": 11}
-    data = archive("clothing")
-    whole = _run("clothing", tmp_path / "whole", data, settings=settings)
+    data, small = archive("clothing"), "torchvision:shufflenet_v2_x0_5"
+    whole = _run("clothing", tmp_path / "whole", data, settings=settings, model=small)
     save, n_saved = fine_tuning._save_state, []
 
     def interrupted(*arguments: Any) -> None:
@@ -167,8 +175,8 @@ def test_a_network_that_is_trained_goes_on_after_an_interrupt(
 
     monkeypatch.setattr(fine_tuning, "_save_state", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        _run("clothing", tmp_path / "torn", data, settings=settings)
-    torn = _run("clothing", tmp_path / "torn", data, settings=settings)
+        _run("clothing", tmp_path / "torn", data, settings=settings, model=small)
+    torn = _run("clothing", tmp_path / "torn", data, settings=settings, model=small)
     assert len(n_saved) == 3
     assert torn.results == whole.results
     assert not list((tmp_path / "torn/kept").glob("*.state"))

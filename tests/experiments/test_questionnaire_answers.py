@@ -90,7 +90,7 @@ def test_who_could_tell_nothing_is_counted_and_tests_nothing(tmp_path: Path) -> 
     found = read_answers(KEY, written(tmp_path, text(1, "none none none")))
     assert found.n_untold == 3
     assert {(row.n, row.low, row.high, row.p) for row in found.shares()} == {(0, 0.0, 1.0, 1.0)}
-    assert "3 of them 'I cannot tell'" in found.markdown()
+    assert "Answers: 3, of which 'I cannot tell': 3." in found.markdown()
 
 
 def test_the_page_has_both_tables_and_escapes_names(tmp_path: Path) -> None:

@@ -454,7 +454,7 @@ class NeuroInspect:
 
         Concepts are attributes measured on the pixels, the classes and groups of the photos, and,
         with an encoder, phrases and the names of other classes. Half of the photos choose the
-        words, half judge them; of few photos nothing is certain. All neurons are described at
+        words, half judge them; of few photos little is certain. All neurons are described at
         once: :attr:`descriptions` has them, and a report can be searched for them. Illusions
         choose no words: they were made in a class.
 

@@ -261,6 +261,7 @@ def test_bad_arguments_are_told(units: Tensor, truth: Tensor, change, error, mes
     [
         ({"activations": torch.full((N, 2), torch.nan)}, "activations has NaN"),
         ({"units": [3]}, "units has 1 numbers"),
+        ({"together": [1]}, "together has 1 numbers, expected 200"),
         ({"start": ConceptScores(torch.rand(N - 1, 1), ("a",))}, "concept_scores 199"),
     ],
 )
