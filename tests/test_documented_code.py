@@ -242,6 +242,23 @@ def test_every_link_of_the_docs_leads_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def _anchors(page: Path) -> set[str]:
+    """The names that GitHub gives a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)
+    headings = re.findall(r"^#+ +(.+?) *$", text, re.M)
+    bare = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", one).lower() for one in headings]
+    return {re.sub(r"[^\w\- ]", "", one).replace(" ", "-") for one in bare}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_heading_finds_it(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target, heading in re.findall(r"\]\(((?!https:)[^)#]*)#([^)]+)\)", text):
+        there = page.parent / target if target else page
+        if there.suffix == ".md":
+            assert heading in _anchors(there), f"{page.name}: {target}#{heading}"
+
+
 def test_the_readme_has_the_two_commands() -> None:
     text = README.read_text(encoding="utf-8")
     assert 'pip install ".[demo]" && neuroinspect demo' in text

@@ -30,6 +30,7 @@ from captum_neuroinspect.experiments.experiment import (
     Results,
     ResultTable,
     over_scenarios,
+    scenarios_of,
 )
 from captum_neuroinspect.experiments.judging import (
     Fit,
@@ -53,7 +54,7 @@ _CLASS, _GAIN = "class without the cue", "its gain"
 _OTHERS, _ALL = "change of the others", "all photos"
 _SCORE, _PRECISION = "concept score", "precision@3"
 _TABLE_2 = ResultTable(
-    "Table II: five scenarios of MetaShift, ResNet-18; changes in points",
+    "Table II of the paper: five scenarios of MetaShift, ResNet-18; changes in points",
     (
         "class (cue)",
         *("% Acc", "CON", "Ours"),
@@ -249,14 +250,17 @@ class CueExperiment(Experiment):
         return found
 
     def tables(self, results: Results) -> list[ResultTable]:
-        """All scenarios together, each by itself, and the neurons."""
+        """All scenarios together where there are several, each by itself, and the neurons."""
+        single = [*super().tables(results), neuron_table(results)]
+        if len(scenarios_of(results)) == 1:
+            return single
         measures = self.measures_of(results.values())
         cells: list[tuple[Cell, ...]] = [
             (row, *(over_scenarios(results, row, measure) for measure in measures))
             for row in self.rows_of(results.values())
         ]
         overall = ResultTable("All scenarios", ("", *measures), tuple(cells), plain=self.plain)
-        return [overall, *super().tables(results), neuron_table(results)]
+        return [overall, *single]
 
 
 class _Edits:

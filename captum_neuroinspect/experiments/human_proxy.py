@@ -61,7 +61,7 @@ class HumanProxyExperiment(IllusionExperiment):
     """A network chooses the picture that says most of the class, as people did in the paper."""
 
     name = "human-proxy"
-    summary = "which of FV, no CLIP and CLIP-Illusion networks understand; makes a questionnaire"
+    summary = "which of FV, no CLIP and CLIP-Illusion networks understand, in place of people"
     source = "Table I"
     Config = HumanProxyConfig
     quick: ClassVar[Mapping[str, Any]] = {**QUICK, "n_classes": 2, "n_questions": 3}
@@ -98,7 +98,7 @@ class HumanProxyExperiment(IllusionExperiment):
             ("20 non-practitioners", "17.42", "39.89", "42.70"),
             ("8 practitioners", "3.75", "16.25", "80.0"),
         )
-        return ResultTable("Table I, selected, %", ("", FV, NO_CLIP, GUIDED), rows)
+        return ResultTable("Table I of the paper: selected, in %", ("", FV, NO_CLIP, GUIDED), rows)
 
     def tables(self, results: Results) -> list[ResultTable]:
         return [*super().tables(results), self._pairs(results)]

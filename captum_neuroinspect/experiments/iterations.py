@@ -68,7 +68,7 @@ class IterationsExperiment(IllusionExperiment):
         )
         columns = ("visualization", "iterations", "average activation", "average time")
         note = "ResNet-18 on an A6000; activations of another network cannot be compared in size."
-        return ResultTable("Table V", columns, rows, note)
+        return ResultTable("Table V of the paper", columns, rows, note)
 
     def _alone(self) -> dict[str, object]:
         return {"is_neuron_alone": True, "n_steps": self.config.steps[-1]}

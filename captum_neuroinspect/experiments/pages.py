@@ -97,17 +97,33 @@ def markdown(table: ResultTable) -> str:
     if photos:
         least, most = min(photos), max(photos)
         said.append(f"Each seed judges {least if least == most else f'{least} to {most}'} photos")
+    if _goes_beyond_shares(table):
+        said.append("An interval that goes beyond 100 % rests on too few to tell anything")
     if said or table.note:
-        unit = [_unit(table)] if estimates else []
+        unit = [_unit(table)] if estimates and _has_shares(table) else []
         text = "".join(f"{one}. " for one in unit + said) + table.note
         lines += ["", text.strip()]
     return "\n".join(lines)
 
 
+def _has_shares(table: ResultTable) -> bool:
+    return not set(table.columns[1:]) <= set(table.plain)
+
+
+def _goes_beyond_shares(table: ResultTable) -> bool:
+    """Whether a Student's t, which does not know that shares end, goes where no share is."""
+    return any(
+        isinstance(cell, MeanWithInterval)
+        and cell.basis == "t"
+        and column not in table.plain
+        and (cell.high > 1 or cell.low < -1)
+        for row in table.rows
+        for cell, column in zip(row, table.columns, strict=True)
+    )
+
+
 def _unit(table: ResultTable) -> str:
     plain = [column for column in table.columns if column in table.plain]
-    if len(plain) >= len(table.columns) - 1:
-        return "Plain numbers"
     return f"In %, but {', '.join(plain)}" if plain else "In %"
 
 

@@ -214,4 +214,6 @@ class WaterbirdsExperiment(PhotoExperiment):
             ("ERM+Ours", "91.35", "81.31", "68.38"),
             ("ERM+Ours (C)", "90.65", "83.88", "72.43"),
         )
-        return ResultTable("Table III: ResNet-50, in %", ("", _ALL, _CLASS, _GROUP), rows)
+        return ResultTable(
+            "Table III of the paper: ResNet-50, in %", ("", _ALL, _CLASS, _GROUP), rows
+        )

@@ -207,7 +207,9 @@ class WorstClassExperiment(PhotoExperiment):
             *(f"Food101: {one}" for one in of_each),
         )
         return ResultTable(
-            "Table IV: ResNet-50, in %; the index of the class in brackets", columns, rows
+            "Table IV of the paper: ResNet-50, in %; the index of the class in brackets",
+            columns,
+            rows,
         )
 
 

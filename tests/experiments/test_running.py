@@ -9,6 +9,9 @@ import pytest
 from toy_experiments import ToyExperiment
 
 from captum_neuroinspect.experiments import NAMES, Part, Setup, find_experiment, run_experiment
+from captum_neuroinspect.experiments.experiment import ResultTable
+from captum_neuroinspect.experiments.pages import markdown
+from captum_neuroinspect.experiments.values import MeanWithInterval
 
 PAGES = ("results.json", "results.md", "results.png")
 
@@ -98,6 +101,24 @@ def test_the_page_escapes_names_and_says_what_numbers_rest_on(tmp_path: Path) ->
     record = json.loads((tmp_path / "results.json").read_text())
     assert record["parts"][0]["numbers"]["neurons"] == {"1": 1.0}
     assert record["made_with"]["config"]["n"] == 10
+
+
+def test_an_interval_that_no_share_reaches_is_said_to_rest_on_too_few() -> None:
+    def page(high: float, plain: tuple[str, ...] = (), basis: str = "t") -> str:
+        cell = MeanWithInterval(0.7, 0.4, high, 3, 8, basis)
+        return markdown(ResultTable("T", ("", "right"), (("ours", cell),), plain=plain))
+
+    said = "An interval that goes beyond 100 % rests on too few"
+    assert said in page(1.2)
+    assert said not in page(1.0)
+    assert said not in page(1.2, plain=("right",))
+    assert page(1.2, plain=("right",)).endswith("over 3 seeds. Each seed judges 8 photos.")
+
+
+def test_a_small_version_says_so_on_its_page(tmp_path: Path) -> None:
+    said = "Its numbers say nothing"
+    assert said in run_experiment("toy", Setup(tmp_path), quick=True).page.read_text()
+    assert said not in run_experiment("toy", Setup(tmp_path)).page.read_text()
 
 
 def test_wrong_arguments_are_told_before_any_work(tmp_path: Path, toy: type[ToyExperiment]) -> None:
