@@ -17,7 +17,15 @@ from fake_archives import write_flowers, write_food, write_metashift, write_wate
 from torchvision.datasets import Flowers102
 from toy_experiments import setup, write_classes
 
-from captum_neuroinspect.experiments import Count, ExperimentRun, run_experiment, worst_class
+from captum_neuroinspect.experiments import (
+    Count,
+    ExperimentRun,
+    Part,
+    Setup,
+    run_experiment,
+    worst_class,
+)
+from captum_neuroinspect.experiments.running import make_experiment
 
 
 @pytest.fixture(scope="module")
@@ -299,3 +307,17 @@ def test_other_photos_are_other_parts(archive: Callable[[str], Path], tmp_path: 
     identity = json.loads((tmp_path / "out/results.json").read_text())["made_with"]
     assert identity["weights"] == "random"
     assert not math.isnan(len(identity["data"]))
+
+
+def test_one_scenario_stands_in_one_table_and_several_in_a_mean_too(tmp_path: Path) -> None:
+    experiment = make_experiment("textures", Setup(tmp_path), quick=True)
+    numbers = {
+        "before": {"all photos": Count(5, 10)},
+        "neurons": {"1": 7.0},
+        "edited": {"7": 7.0},
+    }
+    one = {Part("digit 4 (grass)", seed): numbers for seed in (0, 1)}
+    titles = [table.title for table in experiment.tables(one)]
+    assert titles == ["digit 4 (grass)", "Neurons"]
+    titles = [table.title for table in experiment.tables({**one, Part("digit 1", 0): numbers})]
+    assert titles == ["All scenarios", "digit 4 (grass)", "digit 1", "Neurons"]

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _SHOWN = 20  # neurons in print
 _IN_BRACKETS = "in brackets: correlation with the activation on the photos that judge"
 _NOTHING_CERTAIN = (
-    "the words of all neurons are in the table, and --neurons 3,17 prints those of some; more "
-    "photos make words certain, of a few dozen hardly any is"
+    "the words of all neurons are guesses and stand in the table, --neurons 3,17 prints those of "
+    "some; of a few dozen photos hardly any is certain, of thousands some are"
 )
 
 
