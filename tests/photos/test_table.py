@@ -147,7 +147,8 @@ def test_tables_that_cannot_be_read(folder: Path, monkeypatch) -> None:
     with pytest.raises(ValueError, match=r"line \d: unexpected end of data"):
         Photos.of(folder / "x.csv")
     (folder / "x.parquet").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for name in ("pyarrow", "pyarrow.parquet"):  # which another test may have loaded
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"pip install \"captum-neuroinspect\[tables\]\""):
         Photos.of(folder / "x.parquet")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,13 @@ _NOTHING_CERTAIN = (
     "the words of all neurons are guesses and stand in the table, --neurons 3,17 prints those of "
     "some; of a few dozen photos hardly any is certain, of thousands some are"
 )
+
+
+class Reduced(str, Enum):
+    """As :func:`collect_activations` has it."""
+
+    mean = "mean"
+    max = "max"
 
 
 def describe(
@@ -63,6 +71,21 @@ def describe(
         str | None,
         typer.Option(metavar="PHRASE", help="Print the neurons that answer to this, best first."),
     ] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Describe the outputs of this layer, such as layer3.1.conv2, instead of the "
+            "inputs of the decision layer.",
+        ),
+    ] = None,
+    reduce: Annotated[
+        Reduced,
+        typer.Option(
+            help="With --layer: what stands for a unit with positions; max tells what fills a "
+            "small part of a photo."
+        ),
+    ] = Reduced.mean,
     phrases: Annotated[
         Path | None,
         typer.Option(
@@ -105,6 +128,8 @@ def describe(
         from captum_neuroinspect.inspection.commands.visualize import whole_numbers
 
         wanted = None if neurons is None else whole_numbers(neurons)
+        if layer is not None and find is not None:
+            raise ValueError("--layer and --find are both given, expected one of them")
         words = file_of_names(phrases, "--phrases")
         of_model: dict[str, Any] = {
             "model": model,
@@ -124,12 +149,22 @@ def describe(
             others = {"encoder": encoder, "seed": seed, "fresh": fresh, "progress": not quiet}
             session = _session(folder, device, others, **of_model)
         options_of_words: dict[str, Any] = {"phrases": words, "n_phrases": n_phrases}
-        described = session.describe(
-            range(session.head.in_features) if wanted is None else wanted, **options_of_words
-        )
-        found = None if find is None else session.find_units(find)
-        assert session.descriptions is not None
-        table, record = _write(session.descriptions, _layer(session), folder)
+        found = None
+        if layer is not None:
+            everything = session.describe_layer(layer, reduce=reduce.value, **options_of_words)
+            place = layer
+        else:
+            # All 1,280 with 1,000 classes take a minute; those that were asked for a moment.
+            everything = session.describe(
+                range(session.head.in_features) if wanted is None else wanted,
+                ablation=wanted is not None,
+                **options_of_words,
+            )
+            found = None if find is None else session.find_units(find)
+            assert session.descriptions is not None
+            everything, place = session.descriptions, _layer(session)
+        described = everything if wanted is None else _only(everything, wanted)
+        table, record = _write(everything, place, folder)
         lines = _lines(described, found, asked_for=wanted is not None)
         finish(
             _record(described, found, table, record),
@@ -215,6 +250,18 @@ def _table_of(data: Path, folder: Path) -> Path:
     rows.writerow(("path", "label"))
     rows.writerows((str(path), 0) for path in found)
     return write_text(folder / "work" / "unlabelled.csv", text.getvalue())
+
+
+def _only(everything: Descriptions, wanted: list[int]) -> Descriptions:
+    """Those that were asked for.
+
+    Raises:
+        ValueError: when the layer has no such unit.
+    """
+    missing = [unit for unit in wanted if not 0 <= unit < len(everything)]
+    if missing:
+        raise ValueError(f"--neurons has {missing[0]}, expected 0 to {len(everything) - 1}")
+    return everything.only(wanted)
 
 
 def _layer(session: NeuroInspect) -> str:

@@ -160,6 +160,8 @@ def _cue_numbers(data: ReportData) -> Iterator[tuple[str, float]]:
 def _word_numbers(words: NeuronWords) -> Iterator[tuple[str, float]]:
     if words.combination_correlation is not None:
         yield f"`combination_correlation` of {words.neuron}", words.combination_correlation
+    for name, change in (*words.losing, *words.gaining):
+        yield f"the change of {name!r} without {words.neuron}", change
     for phrase in words.phrases:
         yield f"`score` of {phrase.text!r}", phrase.score
         for name in ("average_precision", "chance"):

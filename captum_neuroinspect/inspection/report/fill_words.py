@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from captum_neuroinspect.inspection.report.report_data import NeuronWords, Phrase
 
 if TYPE_CHECKING:
-    from captum_neuroinspect.describe import Descriptions, UnitDescription
+    from captum_neuroinspect.describe import ClassEffect, Descriptions, UnitDescription
 
 
 def neuron_words(descriptions: Descriptions | None) -> tuple[NeuronWords, ...]:
@@ -73,4 +73,10 @@ def _words(one: UnitDescription) -> NeuronWords:
         combination_correlation=one.combination_correlation if len(one.combination) > 1 else None,
         rests_on=one.rests_on,
         note=one.note,
+        losing=_changes(one.ablation.losing if one.ablation else ()),
+        gaining=_changes(one.ablation.gaining if one.ablation else ()),
     )
+
+
+def _changes(effects: Sequence[ClassEffect]) -> tuple[tuple[str, float], ...]:
+    return tuple((effect.class_name, effect.change) for effect in effects)

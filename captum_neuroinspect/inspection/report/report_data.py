@@ -240,6 +240,9 @@ class NeuronWords:
         combination_correlation: with the neuron; None without one.
         rests_on: how many photos.
         note: why nothing is said, or that it equals another neuron.
+        losing: classes whose probability falls when the neuron is zero, in the mean over the
+            photos; the change is in -1..1.
+        gaining: classes whose probability rises then.
     """
 
     neuron: int
@@ -250,6 +253,8 @@ class NeuronWords:
     combination_correlation: float | None = None
     rests_on: str = ""
     note: str = ""
+    losing: tuple[tuple[str, float], ...] = ()
+    gaining: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from captum_neuroinspect._core.fingerprint import tensor_fingerprint
 from captum_neuroinspect._core.kinds import as_plain, check_kinds, from_plain
 from captum_neuroinspect._core.texts import check_texts
+from captum_neuroinspect.analysis.activations import Reduction, collect_activations
 from captum_neuroinspect.analysis.explanation import Explanation
 from captum_neuroinspect.describe import (
     ATTRIBUTES,
@@ -25,6 +26,7 @@ from captum_neuroinspect.describe import (
     FoundUnits,
     SeenPhotos,
     UnitDescription,
+    ablation_effects,
     describe_units,
     find_units,
     word_list,
@@ -110,11 +112,7 @@ class WordSource:
         """
         features, encoder = self.part.features, self.encoder
         options = DescribeOptions(n_phrases=n_phrases, seed=seed)
-        if len(features) < LEAST_PHOTOS:
-            raise ValueError(
-                f"there are {len(features)} photos, and words need at least {LEAST_PHOTOS}: half "
-                "of them choose the words, half judge them"
-            )
+        self._check_enough()
 
         def make() -> dict[str, Any]:
             seen = self.seen()
@@ -144,6 +142,57 @@ class WordSource:
         return _restored(
             self.source.work.json("descriptions", key, make, check=check, fresh=self.source.fresh)
         )
+
+    def with_ablation(self, descriptions: Descriptions, neurons: Sequence[int]) -> Descriptions:
+        """Those of some neurons with the classes that lose probability without them."""
+        features = self.part.features
+        effects = ablation_effects(
+            self.source.head,
+            features.features,
+            list(dict.fromkeys(neurons)),
+            class_names=self.class_names or None,
+            link="sigmoid" if features.is_multi_hot else "softmax",
+            progress=self.progress,
+        )
+        return effects.beside(descriptions)
+
+    def activations(self, layer: str, reduce: Reduction) -> Tensor:
+        """``(N, K)`` of a layer's units on the photos, kept."""
+        indices, model = self.part.features.indices, self.source.model
+
+        def make() -> dict[str, Tensor]:
+            photos = (self.part.photos.image(index) for index in indices.tolist())
+            found = collect_activations(
+                model.model,
+                photos,
+                layer,
+                reduce=reduce,
+                preprocess=model.preprocess,
+                progress=self.progress,
+            )
+            return {"activations": found}
+
+        key = {**self._key(indices), "encoder": None, "layer": layer, "reduce": reduce}
+        shapes = {"activations": (len(indices), None)}
+        return self.source.kept("activations", key, make, shapes)["activations"]
+
+    def described(self, activations: Tensor, n_phrases: int, seed: int) -> Descriptions:
+        """Units of another layer, by the same photos and concepts."""
+        options = DescribeOptions(n_phrases=n_phrases, seed=seed)
+        self._check_enough()
+        seen = self.seen()
+        concepts = self.concepts(seen)
+        found = describe_units(activations, concepts, options=options, progress=self.progress)
+        name = "" if self.encoder is None else self.encoder.name
+        return Descriptions(found, seen.rests_on(concepts, self.part.features, name))
+
+    def _check_enough(self) -> None:
+        n = len(self.part.features)
+        if n < LEAST_PHOTOS:
+            raise ValueError(
+                f"there are {n} photos, and words need at least {LEAST_PHOTOS}: half "
+                "of them choose the words, half judge them"
+            )
 
     def found(self, phrase: str, found: Explanation | None, seed: int) -> FoundUnits[FoundNeuron]:
         """All neurons by how they answer to a phrase.

@@ -59,6 +59,7 @@ from captum_neuroinspect.inspection.session.fitting import METHODS, Fitting, Met
 from captum_neuroinspect.models.load import LoadedModel
 
 if TYPE_CHECKING:
+    from captum_neuroinspect.analysis.activations import Reduction
     from captum_neuroinspect.attr import Direction
     from captum_neuroinspect.describe import Descriptions, FoundUnits
     from captum_neuroinspect.edit import HeadEdit
@@ -449,6 +450,7 @@ class NeuroInspect:
         *,
         phrases: Sequence[str] | None = None,
         n_phrases: int = 5,
+        ablation: bool = True,
     ) -> Descriptions:
         """Words for neurons, from all of the photos: :func:`describe_units`.
 
@@ -463,6 +465,9 @@ class NeuroInspect:
                 else the first six of the explanation.
             phrases: what the encoder may say; ``None``: the built-in :func:`word_list`.
             n_phrases: for each neuron, at most.
+            ablation: tell also which classes lose probability without each of ``neurons``, in the
+                mean over the photos: :func:`ablation_effects`. Its time grows with neurons x
+                classes x photos.
 
         Returns:
             Those of ``neurons``; ``rests_on`` says how many photos and which concepts.
@@ -473,11 +478,7 @@ class NeuroInspect:
                 encoder, or no phrases.
             RuntimeError: before :meth:`load`.
         """
-        if phrases is not None and self._encoder is None:
-            raise ValueError(
-                "phrases are given and encoder=None, expected an encoder that scores them, such "
-                "as NeuroInspect(..., encoder='label-space'), which downloads nothing"
-            )
+        self._check_scored(phrases)
         # An inner layer's illusions are of other units than the decision layer's inputs.
         made = self.illusions if self.layer is None else None
         if neurons is None and made is not None:
@@ -485,8 +486,47 @@ class NeuroInspect:
         words, wanted = self._words(phrases), self._neurons(neurons)
         n = self.head.in_features
         check_indices("neuron", as_indices("neurons", wanted), n, f"{n} features")
-        self.descriptions = words.descriptions(n_phrases, self.seed)
-        return self.descriptions.only(wanted)
+        described = words.descriptions(n_phrases, self.seed)
+        if ablation:
+            described = words.with_ablation(described, wanted)
+        self.descriptions = described
+        return described.only(wanted)
+
+    @undisturbed()
+    def describe_layer(
+        self,
+        layer: nn.Module | str,
+        units: Sequence[int] | None = None,
+        *,
+        reduce: Reduction = "mean",
+        phrases: Sequence[str] | None = None,
+        n_phrases: int = 5,
+    ) -> Descriptions:
+        """Words for the units of any layer: its outputs, as :func:`collect_activations` reads them.
+
+        The concepts and the photos are those of :meth:`describe`. The report does not show them.
+
+        Args:
+            layer: a module of the model, or its dotted name.
+            units: which of its units; ``None``: all.
+            reduce: what stands for a unit with positions: the ``"mean"`` over them or the
+                ``"max"``, which tells what fills a small part of a photo.
+            phrases: what the encoder may say; ``None``: the built-in :func:`word_list`.
+            n_phrases: for each unit, at most.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: as :func:`collect_activations` and
+                :meth:`describe`.
+        """
+        self._check_scored(phrases)
+        words, place = self._words(phrases), layer_name(self.model.model, layer)
+        assert place is not None
+        activations = words.activations(place, reduce)
+        n = activations.shape[1]
+        wanted = list(range(n)) if units is None else unit_indices(units)
+        check_indices("unit", as_indices("units", wanted), n, f"{n} units")
+        # All of them: a unit that equals an earlier one is told as such.
+        return words.described(activations, n_phrases, self.seed).only(wanted)
 
     @undisturbed()
     def find_units(self, phrase: str) -> FoundUnits[FoundNeuron]:
@@ -783,6 +823,13 @@ class NeuroInspect:
                 f"slice={place}, expected 1..{len(parts)}: the mistakes are in so many slices"
             )
         return list(parts[place - 1].neurons(n_neurons))
+
+    def _check_scored(self, phrases: Sequence[str] | None) -> None:
+        if phrases is not None and self._encoder is None:
+            raise ValueError(
+                "phrases are given and encoder=None, expected an encoder that scores them, such "
+                "as NeuroInspect(..., encoder='label-space'), which downloads nothing"
+            )
 
     def _words(self, phrases: Sequence[str] | None) -> WordSource:
         # Imported here: it takes a while, and only those who want words need it.

@@ -99,6 +99,21 @@ def test_classes_that_are_none_of_the_models(place: Path, tmp_path: Path) -> Non
     assert result.exit_code == 0, result.stderr
 
 
+def test_another_layer(place: Path, tmp_path: Path) -> None:
+    more = ("--layer", "backbone.0", "--reduce", "max")
+    found = _json(*_arguments(place, tmp_path, *more))
+    record = json.loads(Path(found["evidence"]).read_text("utf-8"))
+    assert record["layer"] == "backbone.0"
+    assert len(record["units"]) == found["n_described"] > 0
+    lines = _run(*_arguments(place, tmp_path, *more, "--neurons", "1")).stdout.splitlines()
+    assert lines[0].startswith("unit 1:")
+    refused = _run(*_arguments(place, tmp_path, *more, "--neurons", "999"))
+    assert_one_sentence(refused, "--neurons has 999, expected 0 to")
+    refused = _run(*_arguments(place, tmp_path, *more, "--find", "red"))
+    assert_one_sentence(refused, "--layer and --find are both given")
+    assert_one_sentence(_run(*_arguments(place, tmp_path, "--layer", "nowhere")), "nowhere")
+
+
 def test_a_run_brings_its_model_photos_and_mistakes(place: Path, tmp_path: Path) -> None:
     inspected = _json(*inspect_arguments(place, tmp_path / "run"))
     found = _json("describe", "--run", tmp_path / "run", "--find", "green", "--quiet")

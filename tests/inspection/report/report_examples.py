@@ -158,6 +158,8 @@ def _words(i: int) -> NeuronWords:
         combination=f"{phrases[0]} - {phrases[1]}",
         combination_correlation=0.71,
         rests_on=rests_on,
+        losing=(("reed warbler", -0.031), ("<b>b</b>", -0.002)),
+        gaining=(("bittern", 0.012),),
     )
 
 

@@ -11,9 +11,12 @@ from helpers import left_unchanged
 from session_examples import NAMES, QUICK, loaded, photos
 from torch import Tensor, nn
 
+from captum_neuroinspect.analysis import collect_activations
+from captum_neuroinspect.analysis.activations import Reduction
 from captum_neuroinspect.describe import (
     DescribeOptions,
     SeenPhotos,
+    ablation_effects,
     describe_units,
     find_units,
     phrase_scores,
@@ -48,7 +51,7 @@ def _with_groups() -> Any:
 def test_words_are_those_of_describe_units_on_all_photos() -> None:
     made = loaded(encoder=Colours(), seed=3)
     images, features = photos()[0], made.data.inspected.features
-    found = made.describe([4, 1], phrases=_PHRASES)
+    found = made.describe([4, 1], phrases=_PHRASES, ablation=False)
     seen = SeenPhotos.of(images[features.indices], Colours())
     concepts = seen.concepts(Colours(), features=features, phrases=_PHRASES)
     expected = describe_units(features.features, concepts, options=DescribeOptions(seed=3))
@@ -62,10 +65,45 @@ def test_words_are_those_of_describe_units_on_all_photos() -> None:
 def test_illusions_choose_which_neurons_but_no_words() -> None:
     made = loaded(encoder=Colours())
     assert [one.unit for one in made.describe(phrases=_PHRASES)] == list(made.explain().neurons(6))
-    before = made.descriptions
+    before = [one.phrases for one in made.descriptions or ()]
     made.visualize([5, 1], [0], guided=False, **QUICK)
     assert [one.unit for one in made.describe(phrases=_PHRASES)] == [5, 1]
-    assert made.descriptions == before
+    assert [one.phrases for one in made.descriptions or ()] == before
+
+
+def test_descriptions_say_which_classes_need_the_neuron() -> None:
+    made = loaded(encoder=Colours())
+    found = made.describe([4, 1, 4], phrases=_PHRASES)
+    features = made.data.inspected.features
+    effects = ablation_effects(
+        made.head, features.features, [4, 1], class_names=features.class_names
+    )
+    assert [one.ablation for one in found] == [effects.of(4), effects.of(1), effects.of(4)]
+    others = [one for one in made.descriptions or () if one.unit not in (1, 4)]
+    assert others
+    assert not any(one.ablation for one in others)
+
+
+@pytest.mark.parametrize("reduce", ["mean", "max"])
+def test_units_of_another_layer(tmp_path: Path, reduce: Reduction) -> None:
+    made = loaded(encoder=Colours(), work=tmp_path)
+    images, features = photos()[0], made.data.inspected.features
+    with left_unchanged(made.model.model):
+        found = made.describe_layer("backbone.0", [2, 0], reduce=reduce, phrases=_PHRASES)
+    shown = images[features.indices]
+    activations = collect_activations(
+        made.model.model, shown, "backbone.0", reduce=reduce, preprocess=made.model.preprocess
+    )
+    seen = SeenPhotos.of(shown, Colours())
+    concepts = seen.concepts(Colours(), features=features, phrases=_PHRASES)
+    assert found == describe_units(activations, concepts).only([2, 0])
+    assert made.descriptions is None
+    again = loaded(encoder=Colours(), work=tmp_path)
+    assert again.describe_layer("backbone.0", reduce=reduce, phrases=_PHRASES).only([2, 0]) == found
+    with pytest.raises(ValueError, match="unit=99 is out of range"):
+        made.describe_layer("backbone.0", [99])
+    with pytest.raises(ValueError, match="nowhere"):
+        made.describe_layer("nowhere")
 
 
 def test_words_are_kept_and_stay_with_another_class(tmp_path: Path) -> None:
