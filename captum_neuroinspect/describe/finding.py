@@ -9,11 +9,13 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from captum_neuroinspect._core.checks import check_seed
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe.agreement import (
     average_precision,
+    in_float32,
     most_active,
     standardised,
     strengths,
@@ -108,7 +110,7 @@ def find_units(
         All units, the largest correlation first.
 
     Raises:
-        TypeError: for values that are no numbers or units that are no whole numbers.
+        TypeError: for values that are no numbers, or units or a seed that are no whole numbers.
         ValueError: for shapes that do not fit, fewer than 20 photos, values that are not finite,
             or a concept that is the same on all photos.
 
@@ -120,6 +122,7 @@ def find_units(
         >>> found.units, [one.is_beyond_chance for one in found]
         ((1, 0), [True, False])
     """
+    check_seed("seed", seed)
     check_given(activations, None, units)
     values = checked_activations(activations)
     numbers = unit_numbers(units, values)
@@ -153,9 +156,11 @@ def _checked_scores(scores: Tensor, n_photos: int) -> Tensor:
             f"scores has shape {tuple(scores.shape)}, expected ({n_photos},): one a photo of "
             "activations"
         )
-    concept = scores.detach().cpu().float()
-    if not bool(concept.isfinite().all()):
+    if scores.is_complex():
+        raise TypeError(f"scores holds {scores.dtype}, expected real numbers")
+    if not bool(scores.isfinite().all()):
         raise ValueError("scores has NaN or infinite values")
+    concept = in_float32(scores.detach().cpu()[:, None])[:, 0]
     if bool((concept == concept[0]).all()):
         raise ValueError("scores are the same on all photos, so they tell no unit from another")
     return concept
