@@ -152,7 +152,8 @@ def _check_order(data: Any) -> None:
 def _check_pixels(images: Tensor, which: str) -> None:
     if not images.is_floating_point():
         raise TypeError(
-            f"data: photos {which} are {images.dtype}, expected floating point, such as photos / 255"
+            f"data: photos {which} are {images.dtype}, expected floating point, "
+            "such as photos / 255"
         )
     if not bool(images.isfinite().all()):
         raise ValueError(f"data: photos {which} have NaN or infinite values")
