@@ -107,7 +107,7 @@ def test_photos_without_labels(place: Path, tmp_path: Path) -> None:
     [
         (["--neurons", "a"], "--neurons='a', expected whole numbers"),
         (["--neurons", "99"], "neuron=99 is out of range"),
-        (["--find", "watermark"], "'watermark' is no attribute, class or group"),
+        (["--find", "watermark"], "'watermark' is no attribute, and no class or group"),
         (["--phrases", "nowhere.txt"], "--phrases='nowhere.txt': there is no such file"),
         (["--run", "run"], "--run and --model are both given"),
     ],
