@@ -39,3 +39,11 @@ def check_between(name: str, value: float, low: float, high: float) -> None:
     """Refuse a number outside ``low..high`` (or NaN)."""
     if not low <= value <= high:
         raise ValueError(f"{name}={value}, expected {low}..{high}")
+
+
+def check_seed(name: str, value: object) -> None:
+    """Refuse what no generator takes: seeds are whole numbers of 64 bits."""
+    check_whole(name, value)
+    assert isinstance(value, Integral)
+    if not -(2**63) <= int(value) < 2**63:
+        raise ValueError(f"{name}={value}, expected a number of at most 64 bits, such as 0")

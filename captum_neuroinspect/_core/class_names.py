@@ -242,7 +242,7 @@ def find_class(name: str, names: Sequence[str]) -> int | None:
 
 def by_position_note(what: str, names: Sequence[str]) -> str:
     """The warning when the model's names are unknown."""
-    order = ", ".join(f"{i} {name}" for i, name in enumerate(names[:_N_SHOWN]))
+    order = ", ".join(f"{i} {shown(name)}" for i, name in enumerate(names[:_N_SHOWN]))
     more = ", ..." if len(names) > _N_SHOWN else ""
     return (
         f"the model has no class names, so that the classes of {what} are taken in their order "

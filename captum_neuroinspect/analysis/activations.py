@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -9,7 +10,12 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import (
+    DataLoader,
+    RandomSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 from tqdm import tqdm
 
 from captum_neuroinspect._core.checks import check_at_least, check_whole
@@ -31,6 +37,7 @@ from captum_neuroinspect.optvis.units.reader import Preprocess, UnitReader
 __all__ = ["collect_activations"]
 
 Reduction = Literal["mean", "max"]
+_SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
 @undisturbed(keep_autocast=True)
@@ -84,6 +91,9 @@ def collect_activations(
             or an unknown ``reduce``.
         RuntimeError: when the model does not run the layer.
 
+    Warns:
+        UserWarning: when a ``DataLoader`` shuffles: its order is then that of the rows.
+
     Examples::
 
         >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
@@ -106,12 +116,12 @@ def collect_activations(
     chosen = None if units is None else as_indices("units", units)
     if chosen is not None and not len(chosen):
         raise ValueError("units is empty, expected at least one")
+    _check_order(data)
     collected = _Collected(_length(data))
     reader: _Reader | None = None
     with frozen(model), tqdm(desc="activations", total=collected.n, disable=not progress) as bar:
         for images in _batches(data, batch_size):
-            if not bool(images.isfinite().all()):
-                raise ValueError(f"data: photos {_span(bar, images)} have NaN or infinite values")
+            _check_pixels(images, _span(bar, images))
             images = images.to(device_of(model))
             if reader is None:
                 reader = _Reader(model, module, images, reduce, token, preprocess, chosen)
@@ -123,6 +133,30 @@ def collect_activations(
             collected.add(values)
             bar.update(len(images))
     return collected.whole()
+
+
+def _check_order(data: Any) -> None:
+    """Rows are told apart by their place alone."""
+    if isinstance(data, DataLoader) and isinstance(data.sampler, _SHUFFLING):
+        warnings.warn(
+            "data is a DataLoader that shuffles: rows come in its order, which may not be that of "
+            "other results. Expected shuffle=False",
+            stacklevel=4,
+        )
+    if _is_pair(data) and len({len(part) for part in data}) > 1:
+        raise ValueError(
+            f"data has {len(data[0])} photos and {len(data[1])} labels, expected one a photo"
+        )
+
+
+def _check_pixels(images: Tensor, which: str) -> None:
+    if not images.is_floating_point():
+        raise TypeError(
+            f"data: photos {which} are {images.dtype}, expected floating point, "
+            "such as photos / 255"
+        )
+    if not bool(images.isfinite().all()):
+        raise ValueError(f"data: photos {which} have NaN or infinite values")
 
 
 class _Reader:
@@ -246,12 +280,13 @@ def _length(data: Any) -> int | None:
 
 
 def _is_pair(data: Any) -> bool:
-    """Whether data are photos and labels as two tensors."""
+    """Whether data are photos and labels as two tensors; two batches of photos are none."""
     return (
         isinstance(data, (tuple, list))
         and len(data) in (2, 3)
         and all(isinstance(part, Tensor) for part in data)
         and data[0].ndim == 4
+        and all(part.ndim in (1, 2) for part in data[1:])
     )
 
 

@@ -49,14 +49,18 @@ def feature_mask(
     """
     if not isinstance(maps, Tensor) or not maps.is_floating_point():
         raise TypeError("maps is no tensor of floating point numbers, expected (N, h, w)")
-    if maps.ndim != 3:
+    if maps.ndim != 3 or 0 in maps.shape[1:]:
         raise ValueError(f"maps has shape {tuple(maps.shape)}, expected (N, h, w)")
     if not all_finite(maps):
         raise ValueError("maps has NaN or infinite values")
     check_whole("n_levels", n_levels)
     check_at_least("n_levels", n_levels, 2)
     scaled = F.interpolate(
-        maps.detach().float()[:, None], as_size(size), mode="bilinear", align_corners=False
+        # Not in less than they have: float64 may hold what float32 rounds to one value.
+        maps.detach().to(torch.promote_types(maps.dtype, torch.float32))[:, None],
+        as_size(size),
+        mode="bilinear",
+        align_corners=False,
     )
     masks = [_levels(one[0], n_levels) for one in scaled]
     if connected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +54,9 @@ class ConceptOptions:
         check_at_least("n_steps", self.n_steps, 1)
         for name in ("l1", "l2"):
             check_at_least(name, getattr(self, name), 0)
+        for name in ("l1", "l2", "lr"):
+            if math.isinf(getattr(self, name)):
+                raise ValueError(f"{name}={getattr(self, name)}, expected a finite number")
         if not self.lr > 0:
             raise ValueError(f"lr={self.lr}, expected above 0")
         check_between("momentum", self.momentum, 0, 1)
@@ -179,8 +183,9 @@ def concept_counterfactual(
 
     Raises:
         TypeError: for a bank, mistakes, head or options of another kind.
-        ValueError: for no mistakes, multi-hot labels, a head of one output, features of another
-            number than the bank's or the head's, or of another backbone than the bank's.
+        ValueError: for no mistakes, multi-hot labels, a head of one output or with weights that
+            are not finite, features of another number than the bank's or the head's, or of another
+            backbone than the bank's.
 
     Examples::
 
@@ -200,6 +205,8 @@ def concept_counterfactual(
     options = options if options is not None else ConceptOptions()
     _check(bank, mistakes, head, options)
     weight, bias = (t.double() for t in head_tensors(head))
+    if not (bool(weight.isfinite().all()) and bool(bias.isfinite().all())):
+        raise ValueError("the head has NaN or infinite weights")
     features = mistakes.features.double()
     vectors = bank.vectors.double() * bank.highest.double()[:, None]
     logits, changes = features @ weight.T + bias, vectors @ weight.T

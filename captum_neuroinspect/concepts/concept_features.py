@@ -95,8 +95,8 @@ def _check(what: str, features: Tensor, first: Tensor) -> None:
         )
     if len(features) < _LEAST:
         raise ValueError(f"{what} has {len(features)} photos, expected at least {_LEAST}")
-    if not all_finite(features):
-        raise ValueError(f"{what} has NaN or infinite values")
+    if not all_finite(features.float()):
+        raise ValueError(f"{what} has NaN or infinite values, or some beyond float32")
 
 
 def split_rows(n: int, held_out: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from captum_neuroinspect._core.checks import check_whole
+from captum_neuroinspect._core.checks import check_seed
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.concepts.concept_bank import ConceptBank
 from captum_neuroinspect.concepts.concept_features import ConceptFeatures, split_rows
@@ -58,7 +58,7 @@ def fit_concepts(
     """
     if not isinstance(features, ConceptFeatures):
         raise TypeError(f"features is {type(features).__name__}, expected ConceptFeatures")
-    check_whole("seed", seed)
+    check_seed("seed", seed)
     if not 0 < held_out < 1:
         raise ValueError(f"held_out={held_out}, expected a share above 0 and below 1")
     found = []

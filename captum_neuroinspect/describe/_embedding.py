@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from captum_neuroinspect._core.blocks import all_finite
 from captum_neuroinspect.encoders.prompts import class_embeddings
 from captum_neuroinspect.encoders.protocol import ImageTextEncoder
 
@@ -24,7 +25,8 @@ def embed_phrases(
         for start in range(0, len(phrases), _PHRASES_PER_CALL):
             part = phrases[start : start + _PHRASES_PER_CALL]
             with torch.no_grad():
-                parts.append(class_embeddings(encoder, part, templates).float().cpu())
+                found = class_embeddings(encoder, part, templates).float().cpu()
+            parts.append(_checked(found, len(part), "phrases"))
             bar.update(len(part))
     return torch.cat(parts)
 
@@ -38,9 +40,21 @@ def embed_images(
         for rows in _batches(images, batch_size):
             with torch.no_grad():
                 embeddings = encoder.encode_image(torch.stack([images[row] for row in rows]))
-            row2embedding.update(zip(rows, embeddings.float().cpu(), strict=True))
+            found = _checked(embeddings.float().cpu(), len(rows), "images")
+            row2embedding.update(zip(rows, found, strict=True))
             bar.update(len(rows))
     return F.normalize(torch.stack([row2embedding[row] for row in range(len(images))]), dim=-1)
+
+
+def _checked(embeddings: Tensor, n: int, what: str) -> Tensor:
+    """Refuse what would be taken for words that are merely unlikely."""
+    if embeddings.ndim != 2 or len(embeddings) != n:
+        raise ValueError(
+            f"the encoder gave {tuple(embeddings.shape)} for {n} {what}, expected ({n}, D)"
+        )
+    if not all_finite(embeddings):
+        raise ValueError(f"the encoder gave NaN or infinite embeddings of {what}")
+    return embeddings
 
 
 def _batches(images: Sequence[Tensor], batch_size: int) -> list[list[int]]:

@@ -121,7 +121,8 @@ def ablation_effects(
     Raises:
         TypeError: for a head that is not linear, features that are no tensor, or units that are
             no whole numbers.
-        ValueError: for features that do not fit the head or are not finite, no photos, a unit out
+        ValueError: for features that do not fit the head, features or weights that are not finite
+            or whose logits are not, a head of one output without a sigmoid, no photos, a unit out
             of range or twice, another number of names, or ``n_classes`` below 1.
 
     Examples::
@@ -141,6 +142,12 @@ def ablation_effects(
         raise ValueError(f"link={link!r}, expected one of {LINKS}")
     check_whole("n_classes", n_classes)
     check_at_least("n_classes", n_classes, 1)
+    if head.out_features == 1 and link == "softmax":
+        raise ValueError(
+            "the head has one output, whose softmax is always 1: expected link='sigmoid'"
+        )
+    if not (bool(weight.isfinite().all()) and bool(bias.isfinite().all())):
+        raise ValueError("the head has NaN or infinite weights")
     n = n_classes_of(head.out_features, link)
     names = _names(class_names, n)
     found = AblationEffects()
@@ -148,6 +155,8 @@ def ablation_effects(
     with tqdm(desc="units x photos", total=n_all, disable=not progress) as bar:
         for part in chosen.split(max(1, _MOST_SUMS // n)):
             changes, log_ratios = _means(weight, bias, values, part, n, link, bar)
+            if not bool(changes.isfinite().all()):
+                raise ValueError("logits overflow: expected smaller features or weights")
             for unit, change, log_ratio in zip(part.tolist(), changes, log_ratios, strict=True):
                 losing, gaining = (
                     tuple(

@@ -113,3 +113,32 @@ def standardised(values: Tensor) -> Tensor:
     spread = centred.square().mean(0).sqrt()
     is_flat = spread <= 1e-6 * values.abs().amax(0).double()
     return torch.where(is_flat, 0, centred / torch.where(is_flat, 1, spread)).float()
+
+
+def in_float32(values: Tensor) -> Tensor:
+    """Columns ``(N, K)`` as float32, which keeps what tells their rows apart.
+
+    Only deviations count, in units of their own. So a column of float64 or whole numbers whose
+    deviations float32 would round or lose, such as seconds since 1970, is shifted and scaled.
+
+    Examples::
+
+        >>> seconds = torch.tensor([[1.7e9], [1.7e9 + 3], [1.7e9 + 1]], dtype=torch.float64)
+        >>> in_float32(seconds)[:, 0]
+        tensor([0.0000, 1.0000, 0.3333])
+        >>> in_float32(torch.tensor([[2], [4]]))[:, 0]
+        tensor([2., 4.])
+    """
+    single = values.float()
+    if not len(values) or values.dtype.itemsize <= 2 or values.dtype == torch.float32:
+        return single
+    size, low = values.abs().amax(0).double(), values.amin(0)
+    spread = (values - low).amax(0).double()
+    # Deviations of float64 that are themselves rounding stay out: such a column is constant.
+    is_lost = (spread < 1e-3 * size) & (spread > 1e-13 * size)
+    is_lost |= (spread > 0) & ((size > 1e30) | (size < 1e-30))
+    if not bool(is_lost.any()):
+        return single
+    moved = (values[:, is_lost] - low[is_lost]).double() / spread[is_lost]
+    single[:, is_lost] = moved.float()
+    return single

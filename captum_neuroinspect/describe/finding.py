@@ -9,16 +9,23 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from captum_neuroinspect._core.checks import check_seed
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe.agreement import (
     average_precision,
+    in_float32,
     most_active,
     standardised,
     strengths,
 )
-from captum_neuroinspect.describe.units import check_given, checked_activations, unit_numbers
+from captum_neuroinspect.describe.units import (
+    check_given,
+    checked_activations,
+    checked_groups,
+    unit_numbers,
+)
 
 _UNITS_AT_A_TIME = 256
 _N_SHUFFLES = 200
@@ -90,6 +97,7 @@ def find_units(
     phrase: str = "",
     *,
     units: Sequence[int] | None = None,
+    together: Sequence[int] | Tensor | None = None,
     seed: int = 0,
 ) -> FoundUnits[FoundUnit]:
     """Order units by how they answer to one concept.
@@ -101,15 +109,19 @@ def find_units(
         scores: ``(N,)`` how much each photo shows the concept, such as ``concepts.of("text")``.
         phrase: names it in print.
         units: the K units' numbers; ``None``: 0 to K - 1.
+        together: ``(N,)`` whole numbers, the same for photos that belong together, such as crops
+            of one photo: they change places with groups of the same size. Not told of them, chance
+            is far too low.
         seed: shuffles photos, for chance.
 
     Returns:
         All units, the largest correlation first.
 
     Raises:
-        TypeError: for values that are no numbers or units that are no whole numbers.
-        ValueError: for shapes that do not fit, fewer than 20 photos, values that are not finite,
-            or a concept that is the same on all photos.
+        TypeError: for values that are no numbers, or units, groups or a seed that are no whole
+            numbers.
+        ValueError: for shapes that do not fit, fewer than 20 photos or groups of them, values that
+            are not finite, or a concept that is the same on all photos.
 
     Examples::
 
@@ -119,29 +131,50 @@ def find_units(
         >>> found.units, [one.is_beyond_chance for one in found]
         ((1, 0), [True, False])
     """
-    check_given(activations, None, units)
+    check_seed("seed", seed)
+    check_given(activations, None, units, together)
     values = checked_activations(activations)
     numbers = unit_numbers(units, values)
     concept = _checked_scores(scores, len(values))
     rng = torch.Generator().manual_seed(seed)
     column = standardised(concept[:, None])[:, 0]
-    orders = [torch.randperm(len(column), generator=rng) for _ in range(_N_SHUFFLES)]
-    columns = torch.stack([column, *(column[order] for order in orders)], 1)
-    together = torch.cat(
+    groups = checked_groups(together, len(values))
+    columns = torch.stack(
+        [column, *(_shuffled(column, groups, rng) for _ in range(_N_SHUFFLES))], 1
+    )
+    agreement = torch.cat(
         [strengths(part).T @ columns for part in values.split(_UNITS_AT_A_TIME, dim=1)]
     ) / len(values)
-    limit = float(together[:, 1:].amax(0).quantile(1 - _CHANCE))
+    limit = float(agreement[:, 1:].amax(0).quantile(1 - _CHANCE))
     shows = most_active(concept[:, None], _TOP_SHARE)
-    order = together[:, 0].sort(descending=True, stable=True).indices
+    order = agreement[:, 0].sort(descending=True, stable=True).indices
     precisions = average_precision(shows.expand(-1, len(order)), values[:, order]).tolist()
     chance = float(shows.float().mean())
     found = [
         FoundUnit(
-            numbers[k], float(together[k, 0]), precision, chance, bool(together[k, 0] > limit)
+            numbers[k], float(agreement[k, 0]), precision, chance, bool(agreement[k, 0] > limit)
         )
         for k, precision in zip(order.tolist(), precisions, strict=True)
     ]
     return FoundUnits(found, phrase, f"{len(values):,} photos")
+
+
+def _shuffled(column: Tensor, groups: Tensor, rng: torch.Generator) -> Tensor:
+    """``(N,)`` the concept of other photos: whole groups change places with others of their size.
+
+    A group of a size that no other has stays, which makes chance too high rather than too low.
+    """
+    sizes = groups.bincount()
+    taken_from = torch.arange(len(sizes))
+    for size in sizes.unique():
+        mine = (sizes == size).nonzero()[:, 0]
+        taken_from[mine] = mine[torch.randperm(len(mine), generator=rng)]
+    rows = groups.argsort(stable=True)
+    starts = sizes.cumsum(0) - sizes
+    inside = torch.arange(len(rows)) - starts.repeat_interleave(sizes)
+    shuffled = torch.empty_like(column)
+    shuffled[rows] = column[rows[starts[taken_from].repeat_interleave(sizes) + inside]]
+    return shuffled
 
 
 def _checked_scores(scores: Tensor, n_photos: int) -> Tensor:
@@ -152,9 +185,11 @@ def _checked_scores(scores: Tensor, n_photos: int) -> Tensor:
             f"scores has shape {tuple(scores.shape)}, expected ({n_photos},): one a photo of "
             "activations"
         )
-    concept = scores.detach().cpu().float()
-    if not bool(concept.isfinite().all()):
+    if scores.is_complex():
+        raise TypeError(f"scores holds {scores.dtype}, expected real numbers")
+    if not bool(scores.isfinite().all()):
         raise ValueError("scores has NaN or infinite values")
+    concept = in_float32(scores.detach().cpu()[:, None])[:, 0]
     if bool((concept == concept[0]).all()):
         raise ValueError("scores are the same on all photos, so they tell no unit from another")
     return concept

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_neuroinspect._core.blocks import all_finite
+from captum_neuroinspect._core.checks import check_at_least, check_whole
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect.describe._embedding import embed_images, embed_phrases
 from captum_neuroinspect.describe.unit_description import Descriptions, UnitDescription
@@ -96,8 +98,8 @@ def contrasted(means: Tensor, texts: Tensor, background: Tensor | None = None) -
 
 def _check_numbers(**numbers: int) -> None:
     for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"{name}={value}, expected at least 1")
+        check_whole(name, value)
+        check_at_least(name, value, 1)
 
 
 def _checked_evidence(
@@ -105,6 +107,8 @@ def _checked_evidence(
 ) -> dict[int, list[Tensor]]:
     if not evidence:
         raise ValueError("evidence is empty, expected images of at least one neuron")
+    for neuron in evidence:
+        check_whole("neuron", neuron)
     images = {int(neuron): list(of_neuron) for neuron, of_neuron in evidence.items()}
     for neuron, of_neuron in images.items():
         if not of_neuron:
@@ -127,6 +131,8 @@ def _check_background(background: Tensor | None) -> None:
             f"background has shape {tuple(background.shape)}, expected images (N, 3, H, W) or "
             "embeddings (N, D), N >= 1"
         )
+    elif not all_finite(background):
+        raise ValueError("background has NaN or infinite embeddings")
 
 
 def _check_images(name: str, images: Tensor) -> None:

@@ -77,8 +77,8 @@ def describe_neurons(
         ``n_held_out`` say what it rests on.
 
     Raises:
-        TypeError: for evidence of another kind, images that are no floating-point tensors, or
-            texts that are no strings.
+        TypeError: for evidence or an encoder of another kind, neurons or numbers that are not
+            whole, images that are no floating-point tensors, or texts that are no strings.
         ValueError: for an argument of the other kind of evidence, photos that do not fit the
             features, fewer than 20 of them, a neuron without pictures, images of another shape or
             range, no phrases, pictures or phrases without an encoder, or numbers below 1.
@@ -112,6 +112,11 @@ def describe_neurons(
         "batch_size": batch_size,
         "progress": progress,
     }
+    if encoder is not None and not hasattr(encoder, "encode_image"):
+        raise TypeError(
+            f"encoder is {type(encoder).__name__}, expected an object with encode_image and "
+            "encode_text, such as LabelSpaceEncoder.pretrained()"
+        )
     if isinstance(evidence, FeatureSet):
         _check_not_given("pictures, not with features", background=background)
         return _by_photos(evidence, images, neurons, together, **of_both)

@@ -86,8 +86,19 @@ class SeenPhotos:
 
     @classmethod
     def joined(cls, parts: Sequence[SeenPhotos]) -> SeenPhotos:
-        """Those of several sets of photos, one after the other."""
+        """Those of several sets of photos, one after the other.
+
+        Raises:
+            ValueError: for no parts, or when an encoder looked at some of them only, or another
+                one at some.
+        """
+        if not parts:
+            raise ValueError("parts is empty, expected at least one")
         embeddings = [part.embeddings for part in parts if part.embeddings is not None]
+        if len(embeddings) not in (0, len(parts)) or len({e.shape[1] for e in embeddings}) > 1:
+            raise ValueError(
+                "parts were looked at by different encoders or some by none, expected one encoder"
+            )
         return cls(
             torch.cat([part.attributes for part in parts]),
             torch.cat(embeddings) if embeddings else None,

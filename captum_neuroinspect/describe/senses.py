@@ -23,6 +23,8 @@ from captum_neuroinspect.describe.units import (
     check_same_photos,
     checked_activations,
     checked_concepts,
+    checked_groups,
+    resampled_sets,
     split_photos,
 )
 
@@ -82,7 +84,8 @@ def find_senses(
 
     Raises:
         ImportError: without scikit-learn; says how to install it.
-        TypeError: for tensors that are none, or ``most`` that is not whole.
+        TypeError: for tensors, descriptions or options that are none, or ``most`` that is not
+            whole.
         ValueError: as :func:`describe_units`; for another number of descriptions than units,
             vectors of other photos or not finite, or ``most`` below 2.
 
@@ -98,6 +101,10 @@ def find_senses(
         >>> sorted(sense.phrases[0] for sense in both[0].senses)
         ['grass', 'sky']
     """
+    if not isinstance(descriptions, Descriptions):
+        raise TypeError(f"descriptions is {type(descriptions).__name__}, expected Descriptions")
+    if not (options is None or isinstance(options, DescribeOptions)):
+        raise TypeError(f"options is {type(options).__name__}, expected DescribeOptions")
     options = options or DescribeOptions()
     values = checked_activations(activations)
     scores, names = checked_concepts(concept_scores, phrases)
@@ -112,6 +119,7 @@ def find_senses(
     # Of concept scores as of describe_units: deviations count, not the level.
     likeness = standardised(scores) if vectors is None else _checked_vectors(vectors, len(values))
     choosing, judging, _ = split_photos(len(values), options, together)
+    groups = checked_groups(together, len(values))[judging]
     parts = [_Photos.of(rows, values, scores) for rows in (choosing, judging)]
     directions = F.normalize(likeness, dim=1)
     found = Descriptions(rests_on=descriptions.rests_on)
@@ -119,7 +127,7 @@ def find_senses(
         senses: tuple[Sense, ...] = ()
         if description.phrases:
             chosen, judged = (part.half(k, options.top_share) for part in parts)
-            senses = _Unit(chosen, judged, directions, names, options).senses(most)
+            senses = _Unit(chosen, judged, groups, directions, names, options).senses(most)
         found.append(replace(description, senses=senses))
     return found
 
@@ -209,6 +217,7 @@ class _Unit:
 
     choosing: _Half
     judging: _Half
+    groups: Tensor  # of the photos that judge: which belong together
     vectors: Tensor
     names: tuple[str, ...]
     options: DescribeOptions
@@ -234,7 +243,9 @@ class _Unit:
         if len(given.unique(dim=0)) < n or len(given) < n * _LEAST_MEMBERS:
             return []
         cluster = optional("sklearn.cluster", DESCRIBE)
-        fitted = cluster.KMeans(n, n_init=4, random_state=self.options.seed).fit(given.numpy())
+        fitted = cluster.KMeans(n, n_init=4, random_state=self.options.seed % 2**32).fit(
+            given.numpy()
+        )
         chosen, judged = (torch.from_numpy(fitted.predict(p.numpy())) for p in (given, others))
         found = [
             _Cluster(
@@ -283,9 +294,8 @@ class _Unit:
         """Whether one score ``(n,)`` goes with the unit better than another does."""
         mine, compared = self.judging.strengths[:, None], torch.stack([shown, together], 1)
         rng = torch.Generator().manual_seed(self.options.seed)
-        n = len(compared)
-        drawn = torch.randint(n, (_N_DRAWS, n), generator=rng)
-        shares = torch.zeros(_N_DRAWS, n).scatter_add_(1, drawn, torch.ones(_N_DRAWS, n)) / n
+        draws = resampled_sets(self.groups, rng, _N_DRAWS)
+        shares = draws / draws.sum(1, keepdim=True)
         spreads = (shares @ compared.square() - (shares @ compared).square()).clamp_min(1e-12)
         products = shares @ (mine * compared) - (shares @ mine) * (shares @ compared)
         before, now = (products / spreads.sqrt()).unbind(1)

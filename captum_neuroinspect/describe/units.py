@@ -10,13 +10,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_neuroinspect._core.blocks import all_finite
-from captum_neuroinspect._core.checks import check_between, check_whole
+from captum_neuroinspect._core.checks import check_between, check_seed, check_whole
 from captum_neuroinspect._core.modules import as_indices
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.describe.agreement import (
     area_under_roc,
     average_precision,
+    in_float32,
     most_active,
     standardised,
     strengths,
@@ -64,8 +65,9 @@ class DescribeOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_phrases", "certain_set", "seed"):
+        for name in ("n_phrases", "certain_set"):
             check_whole(name, getattr(self, name))
+        check_seed("seed", self.seed)
         for name in ("n_phrases", "certain_set"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}, expected at least 1")
@@ -154,15 +156,15 @@ def describe_units(
     numbers = unit_numbers(units, activations)
     check_same_photos(activations, scores)
     choosing, judging, rng = split_photos(len(activations), options, together)
-    groups = _checked_groups(together, len(activations))
+    groups = checked_groups(together, len(activations))
     describer = _Describer(
         choosing=_Part.of(activations, scores, choosing),
         judging=_Part.of(activations, scores, judging),
         names=names,
         units=numbers,
         options=options,
-        draws=_draws(groups[choosing], rng),
-        judging_draws=_draws(groups[judging], rng),
+        draws=resampled_sets(groups[choosing], rng),
+        judging_draws=resampled_sets(groups[judging], rng),
     )
     found = []
     with tqdm(desc="units", total=len(numbers), disable=not progress) as bar:
@@ -392,7 +394,7 @@ def split_photos(
         >>> len(choosing), sorted([*choosing.tolist(), *judging.tolist()]) == list(range(40))
         (20, True)
     """
-    groups = _checked_groups(together, n)
+    groups = checked_groups(together, n)
     rng = torch.Generator().manual_seed(options.seed)
     sizes = groups.bincount()
     order = torch.randperm(len(sizes), generator=rng)
@@ -420,7 +422,7 @@ def check_given(
     """
     checked = checked_activations(activations)
     unit_numbers(units, checked)
-    _checked_groups(together, len(checked))
+    checked_groups(together, len(checked))
     if concepts is not None:
         check_same_photos(checked, checked_concepts(concepts, None)[0])
 
@@ -434,11 +436,11 @@ def check_same_photos(activations: Tensor, scores: Tensor) -> None:
         )
 
 
-def _draws(groups: Tensor, rng: torch.Generator) -> Tensor:
+def resampled_sets(groups: Tensor, rng: torch.Generator, n_sets: int = _N_DRAWS) -> Tensor:
     """``(B, n)`` how often each of n photos is in a set drawn with repeats, group by group."""
     names, group_of = groups.unique(return_inverse=True)
-    drawn = torch.randint(len(names), (_N_DRAWS, len(names)), generator=rng)
-    counts = torch.zeros(_N_DRAWS, len(names)).scatter_add_(1, drawn, torch.ones(drawn.shape))
+    drawn = torch.randint(len(names), (n_sets, len(names)), generator=rng)
+    counts = torch.zeros(n_sets, len(names)).scatter_add_(1, drawn, torch.ones(drawn.shape))
     return counts[:, group_of]
 
 
@@ -459,10 +461,10 @@ def _checked(name: str, values: Tensor) -> Tensor:
             f"{name} has {len(values)} photos, expected at least {LEAST_PHOTOS}: one part of "
             "them chooses the phrases, the other judges them"
         )
-    values = values.detach().cpu().float()
+    values = values.detach().cpu()
     if not all_finite(values):
         raise ValueError(f"{name} has NaN or infinite values")
-    return values
+    return in_float32(values)
 
 
 def checked_concepts(
@@ -484,7 +486,7 @@ def checked_concepts(
     return scores, concepts.phrases
 
 
-def _checked_groups(together: Sequence[int] | Tensor | None, n: int) -> Tensor:
+def checked_groups(together: Sequence[int] | Tensor | None, n: int) -> Tensor:
     """``(N,)`` groups 0 to G - 1."""
     given = torch.arange(n) if together is None else as_indices("together", together)
     if len(given) != n:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._core.checks import check_whole
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect.attr import cue_direction
 from captum_neuroinspect.edit import EditOptions, edit_head, mend, remove_cue
@@ -32,6 +33,7 @@ from captum_neuroinspect.experiments.experiment import (
     over_scenarios,
     scenarios_of,
 )
+from captum_neuroinspect.experiments.fine_tuning import check_steps
 from captum_neuroinspect.experiments.judging import (
     Fit,
     change,
@@ -136,6 +138,21 @@ class CueConfig:
     n_ranked: int = 30
     concepts: str = ""
 
+    def __post_init__(self) -> None:
+        check_steps(self, ("batch_size", "edit_batch_size"), ("lr", "edit_lr"))
+        for pair in self.neurons:
+            if not (_is_list(pair) and len(pair) == 2 and _is_list(pair[1])):
+                raise ValueError(
+                    f"neurons holds {pair!r}, expected pairs of a scenario and its neurons, such "
+                    'as [["dog(chair)", [1, 2]]]'
+                )
+            for neuron in pair[1]:
+                check_whole("neuron", neuron)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple)
+
 
 class CueExperiment(Experiment):
     """Train a head on a scenario, explain the class's mistakes, edit, and judge."""
@@ -189,6 +206,9 @@ class CueExperiment(Experiment):
 
     def identity(self) -> dict[str, Any]:
         data = self.data_identity()  # before the model, which takes longer to find
+        known, given = list(self.scenarios()), [name for name, _ in self.config.neurons]
+        if not set(given) <= set(known) or len(set(given)) < len(given):
+            raise ValueError(f"neurons are given for {given}, expected each once of {known}")
         found = {"data": data, **self.network.identity()}
         return found if self.concepts is None else {**found, "concepts": self.concepts.identity}
 

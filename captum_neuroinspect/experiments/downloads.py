@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import tarfile
 import zlib
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from captum_neuroinspect._core.files import partial_folder
 from captum_neuroinspect._core.texts import shown
+
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,8 @@ def _unpack(archive: Archive, root: Path) -> None:
         try:
             with tarfile.open(path) as packed:
                 packed.extractall(folder, filter="data")
-        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+                _check_end(packed)
+        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # such as a full disk
                 raise
             raise ValueError(
@@ -133,10 +137,29 @@ def _unpack(archive: Archive, root: Path) -> None:
                 f"{archive.url} again"
             ) from None
         inner = folder / archive.inner
-        if not inner.is_dir():
+        if inner.is_symlink() or not inner.is_dir():
             there = ", ".join(sorted(shown(p.name) for p in folder.iterdir())[:5]) or "nothing"
             raise ValueError(
                 f"{shown(path)} is another archive: expected a folder {archive.inner}/ in it, "
                 f"found {there}"
             )
-        os.replace(inner, archive.place(root))
+        try:
+            os.replace(inner, archive.place(root))
+        except OSError:
+            if not archive.place(root).is_dir():  # else another process was faster
+                raise
+
+
+def _check_end(packed: tarfile.TarFile) -> None:
+    """Refuse an archive that does not end as one: ``tarfile`` takes damage for the end.
+
+    Raises:
+        tarfile.ReadError: when it is damaged after its first file, or cut off between files.
+        OSError, EOFError: when the checksum of its compression is another.
+    """
+    assert packed.fileobj is not None
+    packed.fileobj.seek(packed.offset)
+    if packed.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError(f"no end after {len(packed.getnames()):,} entries")
+    while packed.fileobj.read(_CHUNK):  # to its end, where the checksum is
+        pass

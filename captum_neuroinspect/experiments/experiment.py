@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
@@ -222,7 +223,8 @@ def changed(config: Any, settings: Mapping[str, Any]) -> Any:
 
     Raises:
         TypeError: for a value of another kind.
-        ValueError: for a name that is not there; lists those that are.
+        ValueError: for a number that is not finite, or a name that is not there; lists those that
+            are.
 
     Examples::
 
@@ -251,6 +253,8 @@ def settings_of(config: Any) -> dict[str, Any]:
 def _of_kind(name: str, value: Any, old: Any) -> Any:
     if isinstance(old, tuple) and isinstance(value, list | tuple):
         return tuple(tuple(one) if isinstance(one, list) else one for one in value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"setting {name}={value}, expected a finite number")
     if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if old is not None and type(value) is not type(old):

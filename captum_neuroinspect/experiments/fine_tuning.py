@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from captum_neuroinspect._core.checks import check_at_least
 from captum_neuroinspect._core.exclusive import generators_forked
 from captum_neuroinspect._core.files import write_atomically
 from captum_neuroinspect._core.kept_file import read_kept, write_kept
@@ -47,6 +48,24 @@ class NetworkRecipe:
     weight_decay: float = 0.0
     turns: float = 0.0
     moves: float = 0.0
+
+
+def check_steps(config: object, sizes: Iterable[str], rates: Iterable[str]) -> None:
+    """Refuse settings with which nothing is trained.
+
+    Args:
+        config: of an experiment.
+        sizes: names of numbers that are at least 1, where it has them.
+        rates: of numbers above 0.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    for name in sizes:
+        check_at_least(name, getattr(config, name, 1), 1)
+    for name in rates:
+        if not (value := getattr(config, name, 1)) > 0:
+            raise ValueError(f"{name}={value}, expected a number above 0")
 
 
 class Turned(Dataset[tuple[Tensor, int]]):

@@ -14,11 +14,12 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._core.checks import check_whole
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import head_tensors
 from captum_neuroinspect.experiments._photos import ViewedPhotos
 from captum_neuroinspect.experiments.experiment import Experiment, Part
-from captum_neuroinspect.experiments.fine_tuning import NetworkRecipe, fine_tuned
+from captum_neuroinspect.experiments.fine_tuning import NetworkRecipe, check_steps, fine_tuned
 from captum_neuroinspect.experiments.networks import (
     Network,
     files_identity,
@@ -91,6 +92,9 @@ class PhotoConfig:
     def __post_init__(self) -> None:
         if self.trains not in ("network", "head"):
             raise ValueError(f"trains={self.trains!r}, expected 'network' or 'head'")
+        check_steps(self, ("batch_size", "edit_batch_size"), ("lr", "head_lr", "edit_lr"))
+        for neuron in self.neurons:
+            check_whole("neuron", neuron)
 
     @property
     def recipe(self) -> NetworkRecipe:

@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from captum_neuroinspect._core.checks import check_whole
 from captum_neuroinspect._core.files import read_text, write_text
 from captum_neuroinspect._core.kept_file import reading
 from captum_neuroinspect._core.texts import shown
@@ -26,6 +27,7 @@ LETTERS = "ABCDEF"
 NONE = "none"  # the answer of who cannot tell
 _SIDE = 288  # pixels of a picture in the page
 _KIND = "captum_neuroinspect questionnaire key"
+_MODES = ("RGB", "L", "P", "1", "RGBA", "LA")
 _ID = re.compile(r"[0-9a-f]{16}")
 _DEFAULT_TITLE = "Which picture is easiest to understand?"
 
@@ -147,9 +149,10 @@ def write_questionnaire(
         The key.
 
     Raises:
-        TypeError: for a picture that is no PIL image.
-        ValueError: for no questions, conditions that differ or are too few or many, pictures
-            of one question that differ in size, or a key at the place of the page.
+        TypeError: for a picture that is no PIL image, or a seed that is not whole.
+        ValueError: for no questions, conditions that differ or are too few or many or called
+            "none", pictures of one question that differ in size or have more than 8 bits, or a
+            key at the place of the page.
         OSError: when a file cannot be written.
 
     Examples::
@@ -164,6 +167,7 @@ def write_questionnaire(
         (('blue', 'red'), 'fox')
     """
     page, key = Path(page), Path(key)
+    check_whole("seed", seed)
     conditions = _checked(questions)
     if page.resolve() == key.resolve():
         raise ValueError(f"page and key are both {shown(page)}, expected two files")
@@ -190,7 +194,9 @@ def _checked(questions: Sequence[Question]) -> tuple[str, ...]:
     """The conditions that all questions have, sorted."""
     if not questions:
         raise ValueError("questions is empty, expected at least one")
-    conditions = tuple(sorted(questions[0].pictures))
+    conditions = tuple(sorted(map(str, questions[0].pictures)))
+    if NONE in conditions:
+        raise ValueError(f"a condition is called {NONE!r}, which is the answer of who cannot tell")
     if not 2 <= len(conditions) <= len(LETTERS):
         raise ValueError(
             f"questions[0] has {len(conditions)} conditions, expected 2 to {len(LETTERS)}"
@@ -207,6 +213,12 @@ def _checked(questions: Sequence[Question]) -> tuple[str, ...]:
                 raise TypeError(
                     f"questions[{number}].pictures[{condition!r}] is "
                     f"{type(picture).__name__}, expected a PIL image"
+                )
+            if picture.mode not in _MODES:
+                # What is converted would be cut off at 255.
+                raise ValueError(
+                    f"questions[{number}].pictures[{condition!r}] has the mode {picture.mode!r}, "
+                    f"expected one of 8 bits: {', '.join(_MODES)}"
                 )
         sizes = {picture.size for picture in question.pictures.values()}
         if len(sizes) > 1:
@@ -253,6 +265,10 @@ def _check_key(key: QuestionnaireKey) -> None:
     conditions = sorted(key.rows[0].conditions.values())
     if any(sorted(row.conditions.values()) != conditions for row in key.rows):
         raise ValueError("its questions differ in their conditions")
+    if len(set(conditions)) < len(conditions) or NONE in conditions:
+        raise ValueError(f"its conditions are {conditions}, expected different ones")
+    if any(not set(row.conditions) <= set(LETTERS) for row in key.rows):
+        raise ValueError(f"its letters are others than {LETTERS}")
 
 
 def _page(title: str, questionnaire: str, asked: Sequence[_ShownQuestion]) -> str:

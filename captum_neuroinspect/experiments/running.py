@@ -28,7 +28,7 @@ from captum_neuroinspect.experiments.registry import find_experiment
 from captum_neuroinspect.experiments.values import Numbers, as_json, from_json
 
 SEEDS = (0, 1, 2)
-_FORMAT = 1
+_FORMAT = 2
 _N_DIGITS = 12  # of sha256, in a part's file name
 
 
@@ -161,14 +161,16 @@ def _compute(
 ) -> Numbers:
     start = time.perf_counter()
     found = experiment.run_part(part)
+    numbers = {
+        row: {measure: as_json(value) for measure, value in values.items()}
+        for row, values in found.items()
+    }
     record = {
         "part": {"scenario": part.scenario, "seed": part.seed},
         "made_with": dict(identity),
         "seconds": round(time.perf_counter() - start, 2),
-        "numbers": {
-            row: {measure: as_json(value) for measure, value in values.items()}
-            for row, values in found.items()
-        },
+        "sha256": _digest_of(part, numbers),
+        "numbers": numbers,
     }
     write_text(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
     # As the next run reads it: both write the same page.
@@ -179,10 +181,20 @@ def _read_part(path: Path, part: Part, say: Callable[[str], None]) -> Numbers | 
     if not path.exists():
         return None
     try:
-        return _numbers(json.loads(read_text(path)))
+        record = json.loads(read_text(path))
+        if record["sha256"] != _digest_of(part, record["numbers"]):
+            raise ValueError("its numbers are not those that were kept")
+        return _numbers(record)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         say(f"{path} cannot be read ({error}): {part} is computed again")
         return None
+
+
+def _digest_of(part: Part, numbers: Mapping[str, Any]) -> str:
+    """Tells numbers that were changed, or are of another part, from those that were kept."""
+    # Through JSON, so that a number is written as it is read; in order, which tables follow.
+    text = json.dumps([part.scenario, part.seed, numbers])
+    return hashlib.sha256(json.dumps(json.loads(text)).encode()).hexdigest()
 
 
 def _numbers(record: dict[str, Any]) -> Numbers:

@@ -143,7 +143,8 @@ def from_json(value: Any) -> Value:
     if isinstance(value, float | int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, list) and len(value) in (2, 3) and all(type(i) is int for i in value):
-        return Count(*value) if len(value) == 2 else ShareChange(*value)
+        if min(value) >= 0 and sum(value[:-1]) <= value[-1]:
+            return Count(*value) if len(value) == 2 else ShareChange(*value)
     raise ValueError(f"{value!r} is no number, share or change")
 
 

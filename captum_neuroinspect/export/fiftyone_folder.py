@@ -14,7 +14,7 @@ from tqdm import tqdm
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.files import write_files, write_text
 from captum_neuroinspect.analysis.explanation import Explanation
-from captum_neuroinspect.export.heat_maps import png_of, write_heat_maps
+from captum_neuroinspect.export.heat_maps import check_maps, png_of, write_heat_maps
 from captum_neuroinspect.export.records import (
     HasWords,
     blame_rows,
@@ -67,8 +67,8 @@ def to_fiftyone(
 
     Raises:
         TypeError: for features or an explanation of another kind.
-        ValueError: for multi-hot labels, no samples, or lengths that do not fit; before anything is
-            written.
+        ValueError: for multi-hot labels, no samples, an index twice, maps of other samples, or
+            lengths that do not fit, before anything is written; for a photo outside 0..1.
         OSError: when a file cannot be written.
     """
     rows = prediction_rows(features, photos)
@@ -76,8 +76,15 @@ def to_fiftyone(
         raise ValueError("features has no samples, expected at least one")
     if tags and len(tags) != len(rows):
         raise ValueError(f"{len(tags)} tags for {len(rows)} samples")
+    if len(features.indices.unique()) < len(rows):
+        raise ValueError(
+            "features has an index twice, by which photos are asked for and named: expected a "
+            "number of its own for each sample"
+        )
     if (maps is None) != (map_of is None):
         raise ValueError("maps and map_of belong together, expected both or neither")
+    if map_of is not None and not bool(torch.isin(map_of.indices, features.indices).all()):
+        raise ValueError("map_of has samples that are not in features, expected some of them")
     slices = (
         {} if explanation is None else {r["index"]: r["slice"] for r in slice_rows(explanation)}
     )
@@ -85,7 +92,11 @@ def to_fiftyone(
         "blame": [] if explanation is None else blame_rows(explanation),
         "words": word_rows(descriptions),
     }
+    if maps is not None and map_of is not None:
+        check_maps(maps, neurons, map_of.indices.tolist(), [""] * len(map_of))
     folder = Path(folder).expanduser()
+    # Of an earlier export: beside other photos it would tell of those that were there.
+    (folder / "samples.json").unlink(missing_ok=True)
     heat: dict[int, dict[str, Any]] = {}
     if maps is not None and map_of is not None and len(map_of):
         indices = map_of.indices.tolist()

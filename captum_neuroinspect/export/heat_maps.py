@@ -15,6 +15,7 @@ from torch import Tensor
 from captum_neuroinspect._core.blocks import all_finite
 from captum_neuroinspect._core.files import write_files
 
+_ROUNDING = 1e-3  # of pixels that were resized
 HEAT_MAPS = ("photo", "index", "neuron", "file", "highest")
 
 
@@ -46,23 +47,13 @@ def write_heat_maps(
 
     Raises:
         TypeError: when maps are no tensor of floating point numbers.
-        ValueError: for other shapes, or values that are not finite.
+        ValueError: for other shapes, values that are not finite, or a photo or neuron twice.
         OSError: when a file cannot be written.
     """
-    if not isinstance(maps, Tensor) or not maps.is_floating_point():
-        raise TypeError("maps is no tensor of floating point numbers, expected (M, J, h, w)")
-    if maps.ndim != 4 or tuple(maps.shape[:2]) != (len(photos), len(neurons)):
-        raise ValueError(
-            f"maps has shape {tuple(maps.shape)}, expected ({len(photos)}, {len(neurons)}, h, w) "
-            "for as many photos and neurons"
-        )
-    if len(indices) != len(photos):
-        raise ValueError(f"{len(indices)} indices for {len(photos)} photos")
-    if not all_finite(maps):
-        raise ValueError("maps has NaN or infinite values")
+    check_maps(maps, neurons, indices, photos)
     maps = maps.detach().cpu().float().clamp_min(0)
     highest = maps.flatten(2).amax(2)
-    scaled = maps / highest.clamp_min(1e-12)[:, :, None, None]
+    scaled = maps / highest.where(highest > 0, 1)[:, :, None, None]
     grey = F.interpolate(scaled, size, mode="bilinear", align_corners=False)
     pixels = (grey.clamp(0, 1) * 255).round().byte().numpy()
     rows = []
@@ -83,6 +74,26 @@ def write_heat_maps(
     return rows
 
 
+def check_maps(
+    maps: Tensor, neurons: Sequence[int], indices: Sequence[int], photos: Sequence[str]
+) -> None:
+    """Refuse what :func:`write_heat_maps` would, before anything is written."""
+    if not isinstance(maps, Tensor) or not maps.is_floating_point():
+        raise TypeError("maps is no tensor of floating point numbers, expected (M, J, h, w)")
+    if maps.ndim != 4 or tuple(maps.shape[:2]) != (len(photos), len(neurons)):
+        raise ValueError(
+            f"maps has shape {tuple(maps.shape)}, expected ({len(photos)}, {len(neurons)}, h, w) "
+            "for as many photos and neurons"
+        )
+    if len(indices) != len(photos):
+        raise ValueError(f"{len(indices)} indices for {len(photos)} photos")
+    for name, numbers in (("indices", indices), ("neurons", neurons)):
+        if len(set(map(int, numbers))) < len(numbers):
+            raise ValueError(f"{name} has a number twice: each map is a file of its own")
+    if not all_finite(maps):
+        raise ValueError("maps has NaN or infinite values")
+
+
 def _png(pixels: np.ndarray) -> bytes:
     kept = io.BytesIO()
     Image.fromarray(pixels).save(kept, "PNG")
@@ -90,6 +101,19 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def png_of(image: Tensor) -> bytes:
-    """A picture ``(3, H, W)`` in 0..1 as a PNG file."""
+    """A picture ``(3, H, W)`` in 0..1 as a PNG file.
+
+    Raises:
+        TypeError: when it is no tensor of floating point.
+        ValueError: for another shape, or values outside 0..1: they would be cut off.
+    """
+    if not isinstance(image, Tensor) or not image.is_floating_point():
+        kind = image.dtype if isinstance(image, Tensor) else type(image).__name__
+        raise TypeError(f"a photo is {kind}, expected a tensor of floating point (3, H, W) in 0..1")
+    if image.ndim != 3 or image.shape[0] != 3 or not image.numel():
+        raise ValueError(f"a photo has shape {tuple(image.shape)}, expected (3, H, W)")
+    low, high = float(image.min()), float(image.max())
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # NaN is neither
+        raise ValueError(f"a photo has values in {low:.4g}..{high:.4g}, expected 0..1")
     pixels = (image.detach().cpu().float().clamp(0, 1) * 255).round().byte()
     return _png(pixels.movedim(0, 2).numpy())

@@ -178,7 +178,8 @@ def photo_names(features: FeatureSet, photos: Sequence[str] | None) -> list[str]
 
 
 def _relative(name: str) -> str:
-    if PurePosixPath(name).is_absolute():
+    # What leads out of the data's folder, or to a home, says where on a machine that is.
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "://" in name:
         return PurePosixPath(name).name
     if PureWindowsPath(name).is_absolute():
         return PureWindowsPath(name).name

@@ -53,7 +53,7 @@ def write_table(rows: Sequence[Row], path: str | Path, columns: Sequence[str] = 
         content = _csv(rows, names).encode()
         return write_atomically(path, lambda temporary: temporary.write_bytes(content))
     arrow, parquet = optional("pyarrow", TABLES), optional("pyarrow.parquet", TABLES)
-    table = arrow.table({name: [row[name] for row in rows] for name in names})
+    table = arrow.table({name: [_text(row[name]) for row in rows] for name in names})
     return write_atomically(path, lambda temporary: parquet.write_table(table, str(temporary)))
 
 
@@ -77,6 +77,14 @@ def _csv(rows: Sequence[Row], names: Sequence[str]) -> str:
 
 
 def _cell(value: Any) -> Any:
+    value = _text(value)
     if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
+    return value
+
+
+def _text(value: Any) -> Any:
+    """A file's name may hold bytes that are no text: they are escaped, as no UTF-8 has them."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
     return value

@@ -12,6 +12,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, random_
 from captum_neuroinspect._core.class_names import (
     ClassMatch,
     as_names,
+    by_position_note,
     find_class,
     folded,
     match_names,
@@ -223,3 +224,8 @@ def test_two_steps_are_one() -> None:
     # The same names need no order by position.
     assert not ClassMatch.own(["A", "b"]).onto(("a", "b"), by_position=True).by_position
     assert ClassMatch().onto(("a", "b")) == ClassMatch(None, ("a", "b"))
+
+
+def test_a_note_on_names_steers_no_terminal() -> None:
+    note = by_position_note("data", ["cat\x1b[2J", "dog\nError: no"])
+    assert note.isprintable()

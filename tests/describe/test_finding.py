@@ -86,3 +86,25 @@ def test_in_print_they_stand_in_columns_and_long_lists_are_cut(units: Tensor) ->
     assert len(rows) == 20 + 1  # and what they rest on
     assert len({len(line) for line in (names, *rows[:-1])}) == 1
     assert str(FoundUnits([], "sky")) == "'sky': 0 of 0 units beyond chance"
+
+
+@pytest.mark.parametrize("sizes", [(4,), (1, 2, 3, 6)])
+def test_crops_of_one_photo_make_no_unit_surer(sizes: tuple[int, ...]) -> None:
+    rows = torch.arange(60).repeat_interleave(torch.tensor(sizes * 60)[:60])
+    rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(9))]
+    n_wrong = n_wrong_untold = 0
+    for seed in range(40):
+        rng = torch.Generator().manual_seed(500 + seed)
+        units, concept = torch.randn(60, 10, generator=rng), torch.randn(60, generator=rng)
+        given = units[rows], concept[rows]
+        n_wrong += any(u.is_beyond_chance for u in find_units(*given, together=rows, seed=seed))
+        n_wrong_untold += any(u.is_beyond_chance for u in find_units(*given, seed=seed))
+    assert n_wrong <= 6  # of 40, with 2 expected
+    assert n_wrong_untold > 20
+
+
+def test_each_photo_by_itself_is_the_same_as_no_groups(units: Tensor) -> None:
+    concept = torch.rand(_N, generator=torch.Generator().manual_seed(1))
+    assert find_units(units, concept) == find_units(units, concept, together=range(_N))
+    with pytest.raises(ValueError, match="together has 2 different numbers, expected at least 20"):
+        find_units(units, concept, together=torch.arange(_N) % 2)

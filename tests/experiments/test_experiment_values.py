@@ -65,3 +65,9 @@ def test_other_json_is_refused() -> None:
     for wrong in ("1", [1], [1, 2.5], [1, 2, 3, 4], True, {"a": 1}):
         with pytest.raises(ValueError, match="no number, share or change"):
             from_json(wrong)
+
+
+@pytest.mark.parametrize("value", [[5, 4], [-1, 4], [3, 3, 4], [1, -1, 4]])
+def test_counts_that_cannot_be_are_refused(value: list[int]) -> None:
+    with pytest.raises(ValueError, match="is no number, share or change"):
+        from_json(value)

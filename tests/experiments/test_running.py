@@ -88,6 +88,28 @@ def test_a_damaged_part_is_computed_again(tmp_path: Path, toy: type[ToyExperimen
         assert "cannot be read" in said[0]
 
 
+@pytest.mark.parametrize("change", ["emptied", "number", "swapped"])
+def test_a_part_that_was_changed_is_computed_again(
+    change: str, tmp_path: Path, toy: type[ToyExperiment]
+) -> None:
+    before = run_experiment("toy", Setup(tmp_path), seeds=(0, 1)).results
+    first, second = sorted((tmp_path / "parts").glob("dog*"))
+    record = json.loads(first.read_text())
+    if change == "emptied":
+        record["numbers"] = {}
+    elif change == "number":
+        record["numbers"]["ours"]["right"][0] += 1
+    else:
+        record = json.loads(second.read_text())
+    first.write_text(json.dumps(record))
+    toy.computed.clear()
+    said: list[str] = []
+    run = run_experiment("toy", Setup(tmp_path), seeds=(0, 1), say=said.append)
+    assert run.results == before
+    assert len(toy.computed) == 1
+    assert "its numbers are not those that were kept" in said[0]
+
+
 def test_the_page_escapes_names_and_says_what_numbers_rest_on(tmp_path: Path) -> None:
     page = run_experiment("toy", Setup(tmp_path), seeds=(0, 1)).page.read_text()
     assert "a\\|b &lt;i>" in page
@@ -134,6 +156,8 @@ def test_wrong_arguments_are_told_before_any_work(tmp_path: Path, toy: type[ToyE
         run(settings={"m": 1})
     with pytest.raises(TypeError, match="setting n='x' is a str, expected a int, such as 10"):
         run(settings={"n": "x"})
+    with pytest.raises(ValueError, match="setting share=nan, expected a finite number"):
+        run(settings={"share": float("nan")})
     assert not toy.computed
     assert not list(tmp_path.iterdir())
 

@@ -13,6 +13,7 @@ import typer
 
 from captum_neuroinspect._core.files import write_text
 from captum_neuroinspect._core.kinds import as_plain
+from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect.inspection.commands import _shared_options as options
 from captum_neuroinspect.inspection.commands._output import finish, safely
 
@@ -232,6 +233,7 @@ def _table_of(data: Path, folder: Path) -> Path:
 
     Raises:
         FileNotFoundError: when there is no such folder, or it has no pictures.
+        ValueError: for a file's name that is no UTF-8.
     """
     from captum_neuroinspect.photos._reading import photo_suffixes
 
@@ -245,6 +247,11 @@ def _table_of(data: Path, folder: Path) -> Path:
     )
     if not found:
         raise FileNotFoundError(f"--data={str(data)!r} has no pictures")
+    for path in found:
+        if not _is_text(str(path)):
+            raise ValueError(
+                f"{shown(path)} has a name that is no UTF-8, which no table can hold: rename it"
+            )
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("path", "label"))
@@ -264,6 +271,10 @@ def _only(everything: Descriptions, wanted: list[int]) -> Descriptions:
     return everything.only(wanted)
 
 
+def _is_text(name: str) -> bool:
+    return name == name.encode("utf-8", "replace").decode()
+
+
 def _layer(session: NeuroInspect) -> str:
     from captum_neuroinspect._core.modules import module_name
 
@@ -272,15 +283,13 @@ def _layer(session: NeuroInspect) -> str:
 
 def _write(everything: Descriptions, layer: str, folder: Path) -> tuple[Path, Path]:
     """The table and the evidence of all neurons."""
-    text = io.StringIO()
+    from captum_neuroinspect.export import write_table
+
     rows = everything.cosy_rows(layer)
     columns = list(rows[0]) if rows else ["layer", "unit", "description", "similarity"]
-    table = csv.DictWriter(text, columns, lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
     record = {"layer": layer, "rests_on": everything.rests_on, "units": as_plain(everything)}
     return (
-        write_text(folder / "descriptions.csv", text.getvalue()),
+        write_table(rows, folder / "descriptions.csv", columns),
         write_text(folder / "descriptions.json", json.dumps(record, indent=1) + "\n"),
     )
 

@@ -227,8 +227,9 @@ class WordSource:
             return measured.of(known), by
         if self.encoder is None:
             raise ValueError(
-                f"phrase={phrase!r} is no attribute, class or group of the photos, and there is no "
-                f"encoder to score it: expected one of {', '.join(measured.phrases[:40])}"
+                f"phrase={phrase!r} is no attribute, and no class or group of ten photos or more, "
+                f"and there is no encoder to score it: expected one of "
+                f"{', '.join(measured.phrases[:40])}"
             )
         return seen.scored([phrase], self.encoder).scores[:, 0], f"scored by {self.encoder.name}"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import pytest
 from session_examples import SIZE, assert_one_sentence, inspect_arguments
 from typer.testing import CliRunner, Result
 
-from captum_neuroinspect.describe import ATTRIBUTES
+from captum_neuroinspect.describe import ATTRIBUTES, Descriptions, UnitDescription
 from captum_neuroinspect.inspection.commands.cli import app
+from captum_neuroinspect.inspection.commands.describe import _write
 
 runner = CliRunner()
 
@@ -145,7 +148,7 @@ def test_photos_without_labels(place: Path, tmp_path: Path) -> None:
     [
         (["--neurons", "a"], "--neurons='a', expected whole numbers"),
         (["--neurons", "99"], "neuron=99 is out of range"),
-        (["--find", "watermark"], "'watermark' is no attribute, class or group"),
+        (["--find", "watermark"], "'watermark' is no attribute, and no class or group"),
         (["--phrases", "nowhere.txt"], "--phrases='nowhere.txt': there is no such file"),
         (["--run", "run"], "--run and --model are both given"),
     ],
@@ -163,3 +166,22 @@ def test_phrases_need_an_encoder_and_a_model_needs_photos(place: Path, tmp_path:
     assert_one_sentence(result, "phrases are given and encoder=None")
     assert_one_sentence(_run("describe", "--model", "lite:0"), "--data is missing")
     assert_one_sentence(_run("describe", "--data", "x"), "--model is missing")
+
+
+def test_a_phrase_is_no_formula_in_the_table(tmp_path: Path) -> None:
+    found = Descriptions([UnitDescription(0, ("=cmd|' /C calc'!A0",), (0.5,), could_be=("=1",))])
+    table, _ = _write(found, "fc.input", tmp_path)
+    with table.open(encoding="utf-8", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert row["description"] == "'=cmd|' /C calc'!A0"
+    assert row["could_be"] == "'=1"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_picture_whose_name_is_no_text_is_named(place: Path, tmp_path: Path) -> None:
+    photos = shutil.copytree(place / "photos", tmp_path / "photos")
+    picture = next(photos.rglob("*.png"))
+    picture.rename(os.fsdecode(os.fsencode(picture.parent) + b"/bad\xff.png"))
+    arguments = _arguments(place, tmp_path / "out", "--unlabelled")
+    arguments[4] = photos
+    assert_one_sentence(_run(*arguments), r"bad\udcff.png has a name that is no UTF-8")
