@@ -161,7 +161,7 @@ def test_without_an_encoder_attributes_labels_and_groups_are_said() -> None:
     }  # fmt: skip
     with pytest.raises(ValueError, match="phrases are given and encoder=None"):
         made.describe([0], phrases=["red"])
-    with pytest.raises(ValueError, match=r"'watermelon' is no attribute, class or group .* text"):
+    with pytest.raises(ValueError, match=r"'watermelon' is no attribute, and no class .* text"):
         made.find_units("watermelon")
 
 
