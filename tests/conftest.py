@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,15 @@ settings.load_profile("any speed")
 def _seeded():
     """Give every test the same random weights and pictures, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_watched() -> Iterator[None]:
+    """A run that one test opened without trust must not refuse the model's file of the next."""
+    yield
+    known_code = sys.modules.get("captum_neuroinspect.models._known_code")
+    if known_code is not None:
+        known_code._watcher.folders.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)
