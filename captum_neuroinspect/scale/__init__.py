@@ -1,0 +1,35 @@
+"""Many photos and whole networks, in parts that many processes work on, through faults.
+
+Ray and pyarrow (``pip install "captum-neuroinspect[scale]"``) are imported when they are used.
+"""
+
+from captum_neuroinspect.scale.exact_sum import ExactSum
+from captum_neuroinspect.scale.features import (
+    FeaturePart,
+    FeatureParts,
+    SkippedPhoto,
+    collect_features_at_scale,
+)
+from captum_neuroinspect.scale.options import ScaleOptions
+from captum_neuroinspect.scale.photo_lists import PhotoList, PhotoPlace
+from captum_neuroinspect.scale.reduction import (
+    ChangeTotals,
+    PhotoMoments,
+    TopActivations,
+    combined,
+)
+
+__all__ = [
+    "ChangeTotals",
+    "ExactSum",
+    "FeaturePart",
+    "FeatureParts",
+    "PhotoList",
+    "PhotoMoments",
+    "PhotoPlace",
+    "ScaleOptions",
+    "SkippedPhoto",
+    "TopActivations",
+    "collect_features_at_scale",
+    "combined",
+]
