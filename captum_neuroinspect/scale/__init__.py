@@ -12,6 +12,7 @@ from captum_neuroinspect.scale.features import (
 )
 from captum_neuroinspect.scale.options import ScaleOptions
 from captum_neuroinspect.scale.photo_lists import PhotoList, PhotoPlace
+from captum_neuroinspect.scale.rankings import MistakesToRank, rank_at_scale
 from captum_neuroinspect.scale.reduction import (
     ChangeTotals,
     PhotoMoments,
@@ -24,6 +25,7 @@ __all__ = [
     "ExactSum",
     "FeaturePart",
     "FeatureParts",
+    "MistakesToRank",
     "PhotoList",
     "PhotoMoments",
     "PhotoPlace",
@@ -32,4 +34,5 @@ __all__ = [
     "TopActivations",
     "collect_features_at_scale",
     "combined",
+    "rank_at_scale",
 ]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import pickle
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -67,9 +70,28 @@ class _Worker:
         self._work = make()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        for part in batch["part"].tolist():
+        [part] = batch["part"].tolist()
+        try:
             self._work.do(part)
-        return batch
+            failed = b""
+        # Ray Data would wrap it in its own words, in which a caller finds no OSError.
+        except Exception as error:
+            failed = _packed(error)
+        return {"part": np.array([part]), "failed": np.array([failed], dtype=object)}
+
+
+def _packed(error: Exception) -> bytes:
+    told = "".join(traceback.format_exception(error))
+    try:
+        content = pickle.dumps((error, told))
+        pickle.loads(content)  # some are written and cannot be read
+    except Exception:
+        content = pickle.dumps((RuntimeError(f"{type(error).__name__}: {error}"), told))
+    return content
+
+
+class WorkerTraceback(RuntimeError):
+    """Where in a worker an error was raised, as text."""
 
 
 def _by_ray(
@@ -77,7 +99,7 @@ def _by_ray(
 ) -> Iterable[int]:
     if not parts:
         return
-    with ray_session(options) as ray:
+    with ray_session(options):
         data = optional("ray.data", SCALE)
         _silence(data)
         # One part a block: it is what is handed to a worker, and what a lost one does again.
@@ -91,12 +113,11 @@ def _by_ray(
             num_cpus=options.cpus,
             num_gpus=options.gpus or None,
         )
-        try:
-            for row in done.iter_rows():
-                yield row["part"]
-        except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None)
-            raise (cause if isinstance(cause, Exception) else error) from None
+        for row in done.iter_rows():
+            if row["failed"]:
+                error, told = pickle.loads(row["failed"])
+                raise error from WorkerTraceback(told)
+            yield row["part"]
 
 
 def _silence(data: Any) -> None:

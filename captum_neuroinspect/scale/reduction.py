@@ -321,7 +321,11 @@ def _tensors(partial: Any) -> dict[str, Tensor]:
     for one in fields(partial):
         value = getattr(partial, one.name)
         if isinstance(value, ExactSum):
-            value = torch.from_numpy(value.limbs)
+            # Numbers of like sizes use few of the limbs.
+            used = np.flatnonzero(value.limbs.reshape(len(value.limbs), -1).any(1))
+            low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
+            found[f"{one.name}.lowest"] = torch.tensor(low)
+            value = torch.from_numpy(value.limbs[low:high])
         found[one.name] = torch.as_tensor(value)
     return found
 
@@ -331,7 +335,9 @@ def _fields(kind: Any, kept: Mapping[str, Tensor]) -> dict[str, Any]:
     for one in fields(kind):
         value = kept[one.name]
         if one.type == "ExactSum":  # annotations are texts here
-            found[one.name] = ExactSum(value.numpy())
+            low, limbs = int(kept[f"{one.name}.lowest"]), value.numpy()
+            found[one.name] = ExactSum.zeros(limbs.shape[1:])
+            found[one.name].limbs[low : low + len(limbs)] = limbs
         else:
             found[one.name] = int(value) if one.type == "int" else value
     return found
