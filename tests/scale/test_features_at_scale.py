@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,3 +176,10 @@ def test_the_folder_says_what_it_holds(tmp_path: Path, spec: str) -> None:
 def test_options_are_checked(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ScaleOptions(**settings)  # type: ignore[arg-type]
+
+
+def test_without_ray_it_is_said_how_to_install_it(tmp_path: Path, spec: str, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    source = write_shards(tmp_path / "shards", N)
+    with pytest.raises(ImportError, match=r'pip install "captum-neuroinspect\[scale\]"'):
+        _collect(spec, source, tmp_path / "out", replace(HERE, n_workers=1))

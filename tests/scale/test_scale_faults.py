@@ -16,7 +16,13 @@ from scale_examples import CLASSES, bytes_of, write_net, write_shards
 pytest.importorskip("ray.data")
 pytest.importorskip("pyarrow")
 
-from captum_neuroinspect.scale import FeatureParts, ScaleOptions, collect_features_at_scale
+from captum_neuroinspect.models import load_model
+from captum_neuroinspect.scale import (
+    FeatureParts,
+    ScaleOptions,
+    collect_features_at_scale,
+    rank_at_scale,
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -104,3 +110,26 @@ def fill(path, content):
     write_net(tmp_path)
     collect_features_at_scale(spec, source, out, class_names=CLASSES, options=here)
     assert bytes_of(out) == bytes_of(undisturbed)
+
+
+def test_workers_rank_to_the_bytes_of_one_process(tmp_path: Path) -> None:
+    spec, source = write_net(tmp_path), write_shards(tmp_path / "shards", 47)
+    here = ScaleOptions(n_workers=0, part_size=8, batch_size=4, progress=False)
+    features = collect_features_at_scale(
+        spec, source, tmp_path / "features", class_names=CLASSES, options=here
+    )
+    head = load_model(spec).model.head
+    one = rank_at_scale(features, head, tmp_path / "one", options=here)
+    code = f"""
+from captum_neuroinspect.models import load_model
+from captum_neuroinspect.scale import FeatureParts, ScaleOptions, rank_at_scale
+features = FeatureParts.open({str(features.folder)!r})
+options = ScaleOptions(n_workers=2, progress=False)
+print(rank_at_scale(
+    features, load_model({spec!r}).model.head, {str(tmp_path / "two")!r}, options=options
+))
+"""
+    driver = Driver(code, tmp_path / "log")
+    driver.finished()
+    assert str(one) in (tmp_path / "log").read_text()
+    assert bytes_of(tmp_path / "two") == bytes_of(tmp_path / "one")
