@@ -3,6 +3,12 @@
 Ray and pyarrow (``pip install "captum-neuroinspect[scale]"``) are imported when they are used.
 """
 
+from captum_neuroinspect.scale.atlas import (
+    AtlasSettings,
+    IllusionAtlas,
+    pair_seed,
+    render_atlas,
+)
 from captum_neuroinspect.scale.exact_sum import ExactSum
 from captum_neuroinspect.scale.features import (
     FeaturePart,
@@ -21,10 +27,12 @@ from captum_neuroinspect.scale.reduction import (
 )
 
 __all__ = [
+    "AtlasSettings",
     "ChangeTotals",
     "ExactSum",
     "FeaturePart",
     "FeatureParts",
+    "IllusionAtlas",
     "MistakesToRank",
     "PhotoList",
     "PhotoMoments",
@@ -34,5 +42,7 @@ __all__ = [
     "TopActivations",
     "collect_features_at_scale",
     "combined",
+    "pair_seed",
     "rank_at_scale",
+    "render_atlas",
 ]

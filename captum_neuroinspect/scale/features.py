@@ -21,6 +21,7 @@ from captum_neuroinspect._core.files import read_text, write_atomically, write_t
 from captum_neuroinspect._core.optional import SCALE, optional
 from captum_neuroinspect.features import collect_features
 from captum_neuroinspect.models import LoadedModel, load_model
+from captum_neuroinspect.scale._plan import begin, begun, refuse_pickled
 from captum_neuroinspect.scale._running import run_parts
 from captum_neuroinspect.scale.committed import CommittedParts
 from captum_neuroinspect.scale.options import ScaleOptions
@@ -32,8 +33,7 @@ from captum_neuroinspect.scale.photo_lists import (
     UnreadableError,
 )
 
-_PHOTOS, _PLAN, _INDEX, _PARTS = "photos.parquet", "plan.json", "index.json", "parts"
-_PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".pickle")
+_PHOTOS, _INDEX, _PARTS = "photos.parquet", "index.json", "parts"
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,7 @@ def collect_features_at_scale(
     """
     options = options or ScaleOptions()
     out = Path(out)
-    if weights is not None and Path(weights).suffix.lower() in _PICKLES:
-        raise ValueError(f"weights={str(weights)!r} is a pickled file, expected .safetensors")
+    refuse_pickled(weights)
     if class_names is None:
         class_names = load_model(spec, weights=weights, n_classes=n_classes).class_names
     names = None if class_names is None else as_names(class_names)
@@ -232,17 +231,7 @@ def _plan(
         "n_threads": options.n_threads,
         "class_names": names,
     }
-    text = json.dumps(plan, indent=1) + "\n"
-    path = out / _PLAN
-    if path.exists():
-        begun, wanted = json.loads(read_text(path)), json.loads(text)
-        differs = [name for name in wanted if begun.get(name) != wanted[name]]
-        if differs:
-            raise ValueError(
-                f"{out} was begun with other {', '.join(differs)}: give another folder, or the "
-                "same arguments"
-            )
-    else:
+    if not begun(out, plan):
         columns = {
             name: [getattr(photo, name) for photo in listed.photos]
             for name in PhotoPlace.__dataclass_fields__
@@ -252,7 +241,7 @@ def _plan(
         write_atomically(
             out / _PHOTOS, lambda file: parquet.write_table(table, file, row_group_size=size)
         )
-        write_text(path, text)
+        begin(out, plan)
     return -(-len(listed) // options.part_size)
 
 

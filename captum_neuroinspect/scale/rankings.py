@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from captum_neuroinspect._core.files import read_text, write_text
 from captum_neuroinspect._core.fingerprint import head_fingerprint, tensor_fingerprint
 from captum_neuroinspect._core.head import check_head
 from captum_neuroinspect._core.kept_file import read_kept, write_kept
@@ -29,13 +27,14 @@ from captum_neuroinspect.attr.neuron_ranking import (
     default_share,
     neuron_lists,
 )
+from captum_neuroinspect.scale._plan import begin
 from captum_neuroinspect.scale._running import run_parts
 from captum_neuroinspect.scale.committed import CommittedParts
 from captum_neuroinspect.scale.features import FeatureParts
 from captum_neuroinspect.scale.options import ScaleOptions
 from captum_neuroinspect.scale.reduction import ChangeTotals, combined
 
-_KIND, _PLAN = "ChangeTotals", "plan.json"
+_KIND = "ChangeTotals"
 _VOTES, _CONTRAST_VOTES = 5, 20
 
 
@@ -115,8 +114,10 @@ def rank_at_scale(
         "reference": _named(reference),
         "n_threads": options.n_threads,
     }
-    _begin(out, plan)
+    begin(out, plan)
     parts = CommittedParts(out / "parts", ".safetensors")
+    parts.folder.mkdir(parents=True, exist_ok=True)
+    parts.clear()
     missing = [part for part in range(len(features)) if parts.record(part) is None]
     weight, bias = head.weight.detach().cpu(), head.bias
     work = _MakeRankWork(
@@ -221,22 +222,6 @@ def _check(
     if not 1 <= k <= head.in_features:
         raise ValueError(f"k={k}, expected 1..{head.in_features} (the number of features)")
     return k
-
-
-def _begin(out: Path, plan: dict[str, object]) -> None:
-    """Write what is ranked, or compare it with what was begun."""
-    path = out / _PLAN
-    (out / "parts").mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        write_text(path, json.dumps(plan, indent=1) + "\n")
-        return
-    begun = json.loads(read_text(path))
-    differs = [name for name in plan if begun.get(name) != plan[name]]
-    if differs:
-        raise ValueError(
-            f"{out} was begun with other {', '.join(differs)}: give another folder, or the same "
-            "arguments"
-        )
 
 
 def _named(reference: Reference | None) -> object:

@@ -48,9 +48,7 @@ def sums() -> None:
         "float64, in parts of 1,000": lambda v: sum(part.sum(0) for part in v.split(1000)),
         "ExactSum": lambda v: combined(ExactSum.of(part) for part in v.split(1000)).value(),
     }
-    print(
-        "| 10,000 numbers, 20 orders | different results | ns a number of 2,000 x 2,048 |"
-    )
+    print("| 10,000 numbers, 20 orders | different results | ns a number of 2,000 x 2,048 |")
     print("|---|---|---|")
     for name, add in ways.items():
         found = {float(add(one)) for one in orders}
@@ -86,10 +84,12 @@ def workers(n: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         shard = _shard(place / "photos.tar", n)
-        folder = _folder(shard, place / "folder")
         torch.set_num_threads(1)
         loaded = load_model("lite:0")
-        photos = Photos.of(folder, view=loaded.view).dataset(loaded.preprocess)
+        names = loaded.class_names
+        assert names is not None
+        folder = _folder(shard, place / "folder" / names[0])
+        photos = Photos.of(folder, view=loaded.view, class_names=names).dataset(loaded.preprocess)
         start = time.perf_counter()
         collect_features(loaded.model, photos, progress=False)
         print(f"| {n} photos, EfficientNet-Lite0, one thread | seconds |")
@@ -117,13 +117,14 @@ def _shard(path: Path, n: int) -> Path:
 
 
 def _folder(shard: Path, folder: Path) -> Path:
-    (folder / "noise").mkdir(parents=True)
+    """The shard's photos as the files of one class; the folder above it."""
+    folder.mkdir(parents=True)
     with tarfile.open(shard) as file:
         for member in file:
             content = file.extractfile(member)
             if member.name.endswith(".jpg") and content is not None:
-                (folder / "noise" / member.name).write_bytes(content.read())
-    return folder
+                (folder / member.name).write_bytes(content.read())
+    return folder.parent
 
 
 if __name__ == "__main__":

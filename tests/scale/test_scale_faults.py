@@ -18,10 +18,12 @@ pytest.importorskip("pyarrow")
 
 from captum_neuroinspect.models import load_model
 from captum_neuroinspect.scale import (
+    AtlasSettings,
     FeatureParts,
     ScaleOptions,
     collect_features_at_scale,
     rank_at_scale,
+    render_atlas,
 )
 
 pytestmark = [
@@ -49,36 +51,36 @@ def _wait_for_a_worker(driver: Driver, n_done: Callable[[], int], before: int) -
     wait_for(lambda: bool(driver.workers()) or not driver.is_running())
 
 
+def _run_with_kills(code: str, log: Path, parts: Path, n_all: int) -> None:
+    """Kill workers, each time after a further part, and half way the driver, which starts again."""
+
+    def n_done() -> int:
+        return len(list(parts.glob("*.json")))
+
+    draw, addresses = random.Random(0), set()
+    driver = Driver(code, log, SLOW="0.2")
+    for kill in range(N_KILLS):
+        _wait_for_a_worker(driver, n_done, n_done())
+        assert driver.is_running(), log.read_text()[-3000:]
+        addresses |= listened_addresses(list(driver.descendants()))
+        os.kill(draw.choice(driver.workers()), signal.SIGKILL)
+        if kill == N_KILLS // 2:
+            assert n_done() < n_all
+            driver.kill()
+            driver = Driver(code, log, SLOW="0.2")
+    driver.finished()
+    assert addresses
+    assert addresses <= LOOPBACK
+
+
 def test_kills_change_no_byte(tmp_path: Path) -> None:
     spec, source = write_net(tmp_path), write_shards(tmp_path / "shards", N, 50)
     here = ScaleOptions(n_workers=0, part_size=8, batch_size=4, progress=False)
     undisturbed = tmp_path / "undisturbed"
     collect_features_at_scale(spec, source, undisturbed, class_names=CLASSES, options=here)
 
-    draw, out, log = random.Random(0), tmp_path / "out", tmp_path / "log"
-    n_all, parts = -(-N // 8), out / "parts"
-
-    def n_done() -> int:
-        return len(list(parts.glob("*.json")))
-
-    driver = Driver(_code(spec, source, out), log, SLOW="0.2")
-    n_killed, addresses = 0, set()
-    for kill in range(N_KILLS):
-        _wait_for_a_worker(driver, n_done, n_done())
-        if not driver.is_running():
-            break
-        addresses |= listened_addresses(list(driver.descendants()))
-        os.kill(draw.choice(driver.workers()), signal.SIGKILL)
-        n_killed += 1
-        if kill == N_KILLS // 2:  # the driver too
-            assert n_done() < n_all
-            driver.kill()
-            driver = Driver(_code(spec, source, out), log, SLOW="0.2")
-    driver.finished()
-    assert n_killed == N_KILLS
-    assert addresses
-    assert addresses <= LOOPBACK
-
+    out = tmp_path / "out"
+    _run_with_kills(_code(spec, source, out), tmp_path / "log", out / "parts", -(-N // 8))
     assert bytes_of(out) == bytes_of(undisturbed)
     found = FeatureParts.open(out)
     names = [name for part in found for name in part.photos]
@@ -133,3 +135,18 @@ print(rank_at_scale(
     driver.finished()
     assert str(one) in (tmp_path / "log").read_text()
     assert bytes_of(tmp_path / "two") == bytes_of(tmp_path / "one")
+
+
+def test_kills_change_no_byte_of_an_atlas(tmp_path: Path) -> None:
+    spec = write_net(tmp_path)
+    settings = AtlasSettings(n_steps=3, size=16)
+    here = ScaleOptions(n_workers=0, progress=False)
+    render_atlas(spec, tmp_path / "undisturbed", settings=settings, options=here)
+    out = tmp_path / "out"
+    code = f"""
+from captum_neuroinspect.scale import AtlasSettings, ScaleOptions, render_atlas
+options = ScaleOptions(n_workers=2, progress=False)
+render_atlas({spec!r}, {str(out)!r}, settings={settings!r}, options=options)
+"""
+    _run_with_kills(code, tmp_path / "log", out / "pairs", 32)
+    assert bytes_of(out) == bytes_of(tmp_path / "undisturbed")
