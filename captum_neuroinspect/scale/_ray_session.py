@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,13 @@ from captum_neuroinspect._core.optional import SCALE, optional
 from captum_neuroinspect.scale.options import ScaleOptions
 
 _LOOPBACK = "127.0.0.1"
-# The one switch by which Ray's servers listen on the loopback interface only: without it Ray
-# turns a local `_node_ip_address` into the machine's address in the network, and listens on all.
-_ONLY_LOCAL = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_ENVIRONMENT = {
+    # The one switch by which Ray's servers listen on the loopback interface only: without it Ray
+    # turns a local `_node_ip_address` into the machine's address in the network, and listens on
+    # all. The processes that it starts read it too.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anyone
+}
 
 
 @contextmanager
@@ -27,23 +32,45 @@ def ray_session(options: ScaleOptions) -> Iterator[Any]:
         ImportError: when Ray is missing; says how to install it.
         RuntimeError: when a local Ray would listen to the network.
     """
-    kept = os.environ.get(_ONLY_LOCAL)
-    if options.address is None:
-        os.environ.setdefault(_ONLY_LOCAL, "0")
-    try:
+    with _environment(options.address is None):
         ray = optional("ray", SCALE)
         optional("ray.data", SCALE)
         if ray.is_initialized():
             yield ray
             return
-        _start(ray, options)
+        with _only_local(options.address is None):
+            _start(ray, options)
         try:
             yield ray
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _environment(is_local: bool) -> Iterator[None]:
+    """Ray's settings of a local start; what the user has set himself stays."""
+    added = [name for name in _ENVIRONMENT if is_local and name not in os.environ]
+    os.environ.update((name, _ENVIRONMENT[name]) for name in added)
+    try:
+        yield
     finally:
-        if kept is None:
-            os.environ.pop(_ONLY_LOCAL, None)
+        for name in added:
+            del os.environ[name]
+
+
+@contextmanager
+def _only_local(is_local: bool) -> Iterator[None]:
+    """The same switch where Ray was imported before the environment said so."""
+    constants: Any = sys.modules.get("ray._private.ray_constants")
+    before = getattr(constants, "ENABLE_RAY_CLUSTER", None)
+    if not is_local or before is None:
+        yield
+        return
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 def _start(ray: Any, options: ScaleOptions) -> None:
@@ -51,12 +78,9 @@ def _start(ray: Any, options: ScaleOptions) -> None:
     if options.address is not None:
         ray.init(address=options.address, **quiet)
         return
-    constants = sys.modules.get("ray._private.ray_constants")
-    if constants is not None:  # Ray was imported before the environment said so
-        constants.ENABLE_RAY_CLUSTER = False  # type: ignore[attr-defined]
     ray.init(
-        num_cpus=max(1, round(options.n_workers * options.cpus)) + 1,  # one reads the list
-        num_gpus=None if not options.gpus else -(-options.n_workers * options.gpus // 1),
+        num_cpus=math.ceil(options.n_workers * options.cpus) + 1,  # one hands out the parts
+        num_gpus=math.ceil(options.n_workers * options.gpus) or None,
         include_dashboard=False,
         _node_ip_address=_LOOPBACK,
         **quiet,

@@ -24,7 +24,13 @@ pytest.importorskip("pyarrow")
 from captum_neuroinspect import collect_features
 from captum_neuroinspect.models import load_model
 from captum_neuroinspect.photos import Photos
-from captum_neuroinspect.scale import FeatureParts, ScaleOptions, collect_features_at_scale
+from captum_neuroinspect.scale import (
+    FeatureParts,
+    ScaleOptions,
+    TopActivations,
+    collect_features_at_scale,
+    combined,
+)
 
 N = 47
 HERE = ScaleOptions(n_workers=0, part_size=12, batch_size=4, progress=False)
@@ -183,3 +189,12 @@ def test_without_ray_it_is_said_how_to_install_it(tmp_path: Path, spec: str, mon
     source = write_shards(tmp_path / "shards", N)
     with pytest.raises(ImportError, match=r'pip install "captum-neuroinspect\[scale\]"'):
         _collect(spec, source, tmp_path / "out", replace(HERE, n_workers=1))
+
+
+def test_top_photos_over_parts_are_those_of_all(tmp_path: Path, spec: str) -> None:
+    found = _collect(spec, write_shards(tmp_path / "shards", N), tmp_path / "out")
+    top = combined(TopActivations.of(part.features.features, part.photos, 3) for part in found)
+    names, values = [name for part in found for name in part.photos], found.together().features
+    for unit in range(values.shape[1]):
+        best = sorted((-float(values[i, unit]), names[i]) for i in range(len(names)))[:3]
+        assert [(-value, name) for name, value in top.of_unit(unit)] == best
