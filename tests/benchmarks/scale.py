@@ -79,8 +79,15 @@ def reduction(counts: list[int]) -> None:
         print(f"| {n:,} | {spent:.1f} | {spent / n * 1e6:.0f} | {memory:.0f} |")
 
 
-def workers(n: int) -> None:
-    """The same photos in every way; the second time is without starting up and compiling."""
+def workers(counts: list[int]) -> None:
+    """The same photos in every way; what more of them add is the cost without starting up."""
+    print("| photos, EfficientNet-Lite0, one thread each | way | seconds |")
+    print("|---|---|---|")
+    for n in counts:
+        _ways(n)
+
+
+def _ways(n: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         shard = _shard(place / "photos.tar", n)
@@ -92,15 +99,13 @@ def workers(n: int) -> None:
         photos = Photos.of(folder, view=loaded.view, class_names=names).dataset(loaded.preprocess)
         start = time.perf_counter()
         collect_features(loaded.model, photos, progress=False)
-        print(f"| {n} photos, EfficientNet-Lite0, one thread | seconds |")
-        print("|---|---|")
-        print(f"| collect_features | {time.perf_counter() - start:.1f} |")
+        print(f"| {n} | collect_features | {time.perf_counter() - start:.1f} |")
         for n_workers in (0, 1, 2):
             options = ScaleOptions(n_workers=n_workers, part_size=16, progress=False)
             start = time.perf_counter()
             collect_features_at_scale("lite:0", shard, place / str(n_workers), options=options)
             said = f"{n_workers} worker(s) of Ray" if n_workers else "in parts, without Ray"
-            print(f"| {said} | {time.perf_counter() - start:.1f} |")
+            print(f"| {n} | {said} | {time.perf_counter() - start:.1f} |")
 
 
 def _shard(path: Path, n: int) -> Path:
@@ -130,7 +135,7 @@ def _folder(shard: Path, folder: Path) -> Path:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    parser.add_argument("--workers", type=int, default=0, metavar="PHOTOS")
+    parser.add_argument("--workers", type=int, nargs="+", default=[], metavar="PHOTOS")
     arguments = parser.parse_args()
     sums()
     reduction(arguments.rows)
