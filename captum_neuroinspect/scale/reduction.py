@@ -1,0 +1,350 @@
+"""Partial results over some of the photos that join to the same bits in any order.
+
+Each kind has ``of`` (some photos), ``merged`` (two partial results) and a way to its tensors
+(``tensors``, ``from_tensors``), so that it can be kept in a file. ``merged`` is associative and
+commutative to the last bit: numbers are counted in integers, sums are :class:`ExactSum`, and the
+photos of equal activations are in the order of their identities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import reduce
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_neuroinspect.scale.exact_sum import ExactSum
+
+
+class Partial(Protocol):
+    """What joins with others of its kind."""
+
+    def merged(self: _P, other: _P) -> _P: ...
+
+
+_P = TypeVar("_P", bound=Partial)
+
+
+def combined(partials: Iterable[_P]) -> _P:
+    """All partial results as one.
+
+    Raises:
+        ValueError: when there is none.
+
+    Examples::
+
+        >>> parts = [PhotoMoments.of(torch.rand(4, 2), torch.rand(4, 3)) for _ in range(3)]
+        >>> combined(parts).n
+        12
+    """
+    remaining = iter(partials)
+    first = next(remaining, None)
+    if first is None:
+        raise ValueError("there are no partial results, expected at least one")
+    return reduce(lambda one, other: one.merged(other), remaining, first)
+
+
+@dataclass(frozen=True, eq=False)
+class ChangeTotals:
+    """What many counterfactual changes say of each neuron, added up.
+
+    Attributes:
+        more: sums of the positive changes, and
+        less: of the sizes of the negative ones, each over ``F`` neurons.
+        more_votes: ``(F,)`` int64 changes that have the neuron among their k largest, and
+        less_votes: ``(F,)`` among their k most negative.
+        n_voters: changes that count.
+        n_right: samples without a change, which are right already.
+        n_unfinished: samples whose change does not reach their class; in no sum.
+        k: votes of each change in each direction.
+    """
+
+    more: ExactSum
+    less: ExactSum
+    more_votes: Tensor
+    less_votes: Tensor
+    n_voters: int
+    n_right: int
+    n_unfinished: int
+    k: int
+
+    @classmethod
+    def of(cls, w: Tensor, k: int, unfinished: Tensor | None = None) -> ChangeTotals:
+        """Count the changes ``(N, F)`` of some samples, N >= 0.
+
+        Args:
+            w: the changes.
+            k: votes of each in each direction; equal sizes in the order of ``topk``, as in
+                ``rank_neurons``.
+            unfinished: ``(N,)`` which do not reach their class.
+
+        Raises:
+            ValueError: for another shape, values that are not finite, or a ``k`` outside 1..F.
+        """
+        if w.ndim != 2 or not 1 <= k <= w.shape[1]:
+            raise ValueError(f"w {tuple(w.shape)} and k={k}, expected (N, F) and k in 1..F")
+        if unfinished is None:
+            unfinished = torch.zeros(len(w), dtype=torch.bool)
+        changes = w[~unfinished]
+        n_voters = int(changes.ne(0).any(1).sum())
+        more, less = changes.clamp(min=0), -changes.clamp(max=0)
+        return cls(
+            ExactSum.of(more),
+            ExactSum.of(less),
+            _votes(more, k),
+            _votes(less, k),
+            n_voters,
+            len(changes) - n_voters,
+            len(w) - len(changes),
+            k,
+        )
+
+    def merged(self, other: ChangeTotals) -> ChangeTotals:
+        """Those of both sets of samples.
+
+        Raises:
+            ValueError: when they count other votes, or other neurons.
+        """
+        if self.k != other.k:
+            raise ValueError(f"totals with k={self.k} and k={other.k} votes do not join")
+        return ChangeTotals(
+            self.more.merged(other.more),
+            self.less.merged(other.less),
+            self.more_votes + other.more_votes,
+            self.less_votes + other.less_votes,
+            self.n_voters + other.n_voters,
+            self.n_right + other.n_right,
+            self.n_unfinished + other.n_unfinished,
+            self.k,
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, to be kept."""
+        return _tensors(self)
+
+    @classmethod
+    def from_tensors(cls, kept: Mapping[str, Tensor]) -> ChangeTotals:
+        """Read :meth:`tensors`."""
+        return cls(**_fields(cls, kept))
+
+    def __eq__(self, other: object) -> bool:
+        return _are_equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class TopActivations:
+    """The photos on which each unit is most active: ties by the photo's identity.
+
+    Attributes:
+        values: ``(K, U)`` float32, largest first; -inf behind the last photo.
+        photos: ``(K, U)`` identities; empty behind the last photo.
+    """
+
+    values: np.ndarray
+    photos: np.ndarray
+
+    @classmethod
+    def of(cls, activations: Tensor, photos: Sequence[str], k: int) -> TopActivations:
+        """Those of some photos.
+
+        Args:
+            activations: ``(N, U)``.
+            photos: N identities, each different from all others of the data.
+            k: how many are kept of each unit.
+
+        Raises:
+            ValueError: when lengths differ, an identity is empty or occurs twice, values are
+                not finite, or ``k`` is below 1.
+
+        Examples::
+
+            >>> top = TopActivations.of(torch.tensor([[1.0], [3.0], [3.0]]), ["a", "c", "b"], 2)
+            >>> top.photos[:, 0].tolist()
+            ['b', 'c']
+        """
+        if activations.ndim != 2 or len(activations) != len(photos):
+            raise ValueError(
+                f"activations {tuple(activations.shape)} for {len(photos)} photos, expected (N, U)"
+            )
+        if k < 1:
+            raise ValueError(f"k={k}, expected at least 1")
+        if len(set(photos)) != len(photos) or "" in photos:
+            raise ValueError("photos have an identity twice, or an empty one")
+        if not bool(activations.isfinite().all()):
+            raise ValueError("activations have NaN or infinity")
+        order = sorted(range(len(photos)), key=lambda i: photos[i])
+        rows = activations.detach().cpu().float().numpy()[order]
+        names = np.array([photos[i] for i in order], dtype=object)
+        best = np.argsort(-rows, axis=0, kind="stable")[:k]
+        n_missing = ((0, k - len(best)), (0, 0))
+        return cls(
+            np.pad(np.take_along_axis(rows, best, 0), n_missing, constant_values=-np.inf),
+            np.pad(names[best], n_missing, constant_values=""),
+        )
+
+    def merged(self, other: TopActivations) -> TopActivations:
+        """Those of both sets of photos, which share none.
+
+        Raises:
+            ValueError: when they are of other units or another K.
+        """
+        if self.values.shape != other.values.shape:
+            raise ValueError(f"top photos {self.values.shape} do not fit {other.values.shape}")
+        values = np.concatenate([self.values, other.values])
+        photos = np.concatenate([self.photos, other.photos])
+        place = np.unique(photos.astype(str), return_inverse=True)[1]
+        # The last key sorts first.
+        order = np.lexsort((place.reshape(photos.shape), -values), axis=0)[: len(self.values)]
+        return TopActivations(
+            np.take_along_axis(values, order, 0), np.take_along_axis(photos, order, 0)
+        )
+
+    def of_unit(self, unit: int) -> list[tuple[str, float]]:
+        """Photos and activations of one unit, the most active first."""
+        return [
+            (str(photo), float(value))
+            for photo, value in zip(self.photos[:, unit], self.values[:, unit], strict=True)
+            if photo
+        ]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, TopActivations)
+            and np.array_equal(self.values, other.values)
+            and np.array_equal(self.photos, other.photos)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoMoments:
+    """Sums over photos that correlate units with phrases.
+
+    Activations ``a`` (N, U) and scores ``s`` (N, V) are float32, whose products are exact in
+    float64: so are all the sums.
+
+    Attributes:
+        a: sums over ``(U,)``,
+        a_squared: ``(U,)``,
+        s: ``(V,)``,
+        s_squared: ``(V,)``,
+        a_s: ``(U, V)``.
+        n: photos.
+    """
+
+    a: ExactSum
+    a_squared: ExactSum
+    s: ExactSum
+    s_squared: ExactSum
+    a_s: ExactSum
+    n: int
+
+    @classmethod
+    def of(cls, activations: Tensor, scores: Tensor) -> PhotoMoments:
+        """Those of some photos.
+
+        Raises:
+            TypeError: when either is not float32.
+            ValueError: when the numbers of photos differ.
+        """
+        for name, one in (("activations", activations), ("scores", scores)):
+            if one.dtype != torch.float32:
+                raise TypeError(f"{name} have dtype {one.dtype}, expected float32")
+        if activations.ndim != 2 or scores.ndim != 2 or len(activations) != len(scores):
+            raise ValueError(
+                f"activations {tuple(activations.shape)} and scores {tuple(scores.shape)}, "
+                "expected (N, U) and (N, V)"
+            )
+        a, s = activations.double(), scores.double()
+        # Unit by unit: all products at once would be U times as large as the scores.
+        products = [ExactSum.of(a[:, [unit]] * s).limbs for unit in range(a.shape[1])]
+        both = np.stack(products, 1) if products else ExactSum.zeros((0, s.shape[1])).limbs
+        squares = ExactSum.of(a.square()), ExactSum.of(s.square())
+        return cls(ExactSum.of(a), squares[0], ExactSum.of(s), squares[1], ExactSum(both), len(a))
+
+    def merged(self, other: PhotoMoments) -> PhotoMoments:
+        """Those of both sets of photos."""
+        return PhotoMoments(
+            self.a.merged(other.a),
+            self.a_squared.merged(other.a_squared),
+            self.s.merged(other.s),
+            self.s_squared.merged(other.s_squared),
+            self.a_s.merged(other.a_s),
+            self.n + other.n,
+        )
+
+    def correlation(self) -> Tensor:
+        """``(U, V)`` float64 Pearson correlation; NaN where a unit or a phrase never changes."""
+        n = self.n
+        a, s = self.a.value()[:, None], self.s.value()[None]
+        covariance = n * self.a_s.value() - a * s
+        spreads = [
+            n * square.value() - total.square()
+            for square, total in ((self.a_squared, a[:, 0]), (self.s_squared, s[0]))
+        ]
+        scale = (spreads[0][:, None] * spreads[1][None]).clamp(min=0).sqrt()
+        return torch.where(scale > 0, (covariance / scale).clamp(-1, 1), torch.nan)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, to be kept."""
+        return _tensors(self)
+
+    @classmethod
+    def from_tensors(cls, kept: Mapping[str, Tensor]) -> PhotoMoments:
+        """Read :meth:`tensors`."""
+        return cls(**_fields(cls, kept))
+
+    def __eq__(self, other: object) -> bool:
+        return _are_equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _votes(size: Tensor, k: int) -> Tensor:
+    """``(F,)`` how many changes have the neuron among their k largest; a zero is no vote."""
+    if not len(size):
+        return torch.zeros(size.shape[1], dtype=torch.int64)
+    strongest = size.topk(k, dim=1)
+    votes = torch.zeros(size.shape, dtype=torch.int64)
+    return votes.scatter_(1, strongest.indices, (strongest.values > 0).long()).sum(0)
+
+
+def _tensors(partial: Any) -> dict[str, Tensor]:
+    found = {}
+    for one in fields(partial):
+        value = getattr(partial, one.name)
+        if isinstance(value, ExactSum):
+            # Numbers of like sizes use few of the limbs.
+            used = np.flatnonzero(value.limbs.reshape(len(value.limbs), -1).any(1))
+            low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
+            found[f"{one.name}.lowest"] = torch.tensor(low)
+            value = torch.from_numpy(value.limbs[low:high])
+        found[one.name] = torch.as_tensor(value)
+    return found
+
+
+def _fields(kind: Any, kept: Mapping[str, Tensor]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one in fields(kind):
+        value = kept[one.name]
+        if one.type == "ExactSum":  # annotations are texts here
+            low, limbs = int(kept[f"{one.name}.lowest"]), value.numpy()
+            found[one.name] = ExactSum.zeros(limbs.shape[1:])
+            found[one.name].limbs[low : low + len(limbs)] = limbs
+        else:
+            found[one.name] = int(value) if one.type == "int" else value
+    return found
+
+
+def _are_equal(one: object, other: object) -> bool:
+    if type(one) is not type(other):
+        return False
+    mine, theirs = _tensors(one), _tensors(other)
+    return all(torch.equal(mine[name], theirs[name]) for name in mine)

@@ -1,0 +1,88 @@
+"""Illusions of many pairs in a folder, in this process: without Ray."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from scale_examples import bytes_of, write_net
+
+from captum_neuroinspect import render_illusions
+from captum_neuroinspect.models import load_model
+from captum_neuroinspect.optvis import IllusionOptions, classes_of_neurons
+from captum_neuroinspect.scale import (
+    AtlasSettings,
+    IllusionAtlas,
+    ScaleOptions,
+    pair_seed,
+    render_atlas,
+)
+
+HERE = ScaleOptions(n_workers=0, progress=False)
+SMALL = AtlasSettings(neurons=(3, 9), classes_per_neuron=2, n_steps=3, size=16)
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> str:
+    return write_net(tmp_path)
+
+
+def test_pairs_are_those_of_the_largest_weights(tmp_path: Path, spec: str) -> None:
+    atlas = render_atlas(spec, tmp_path / "atlas", settings=SMALL, options=HERE)
+    expected = classes_of_neurons(load_model(spec).model.head, [3, 9], n=2)
+    assert [(one["neuron"], one["class"]) for one in atlas.pairs] == [*zip(*expected, strict=True)]
+    assert len(atlas) == 4
+    assert 0 <= atlas.top_1 <= 1
+    assert IllusionAtlas.open(tmp_path / "atlas") == atlas
+
+
+def test_a_pair_is_what_its_seed_renders(tmp_path: Path, spec: str) -> None:
+    atlas = render_atlas(spec, tmp_path / "atlas", settings=SMALL, options=HERE)
+    loaded = load_model(spec)
+    for record, illusion in zip(atlas.pairs, atlas, strict=True):
+        neuron, of_class = record["neuron"], record["class"]
+        alone = render_illusions(
+            loaded.model, neuron, of_class, size=16, n_steps=3, progress=False,
+            seed=pair_seed(neuron, of_class), options=IllusionOptions(batch_size=1),
+        )  # fmt: skip
+        assert torch.equal(illusion.images, alone.images)
+        with torch.no_grad():
+            assert record["predicted"] == int(loaded.model(illusion.images).argmax())
+
+
+def test_a_pair_is_the_same_in_another_atlas(tmp_path: Path, spec: str) -> None:
+    few = render_atlas(spec, tmp_path / "few", settings=SMALL, options=HERE)
+    others = replace(SMALL, neurons=(20, 9), classes_per_neuron=1)
+    other = render_atlas(spec, tmp_path / "other", settings=others, options=HERE)
+    assert few.pairs[2]["sha256"] == other.pairs[1]["sha256"]
+    again = replace(others, seed=1)
+    seeded = render_atlas(spec, tmp_path / "seeded", settings=again, options=HERE)
+    assert not torch.equal(seeded.illusion(1).images, other.illusion(1).images)
+
+
+def test_a_restart_goes_on(tmp_path: Path, spec: str) -> None:
+    out = tmp_path / "atlas"
+    render_atlas(spec, out, settings=SMALL, options=HERE)
+    before = bytes_of(out)
+    (out / "pairs" / "part-000000.json").unlink()
+    (out / "pairs" / "part-000001.safetensors").write_bytes(b"half")
+    (out / "index.json").unlink()
+    render_atlas(spec, out, settings=SMALL, options=HERE)
+    assert bytes_of(out) == before
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path, spec: str) -> None:
+    out = tmp_path / "atlas"
+    with pytest.raises(ValueError, match="neuron"):
+        render_atlas(spec, out, settings=AtlasSettings(neurons=(99,)), options=HERE)
+    with pytest.raises(ValueError, match="pickled file"):
+        render_atlas(spec, out, weights="net.pt", options=HERE)
+    assert not out.exists()
+    render_atlas(spec, out, settings=SMALL, options=HERE)
+    with pytest.raises(ValueError, match="begun with other settings"):
+        render_atlas(spec, out, settings=replace(SMALL, n_steps=4), options=HERE)
+    changed = write_net(tmp_path, "1")
+    with pytest.raises(ValueError, match="begun with other fingerprint"):
+        render_atlas(changed, out, settings=SMALL, options=HERE)

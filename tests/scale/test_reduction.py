@@ -1,0 +1,161 @@
+"""Partial results join to the bits of the single pass, in any parts and any order."""
+
+from __future__ import annotations
+
+import math
+import random
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from captum_neuroinspect.scale import (
+    ChangeTotals,
+    ExactSum,
+    PhotoMoments,
+    TopActivations,
+    combined,
+)
+
+MOST = 2.0**1000
+floats = st.floats(-MOST, MOST, allow_nan=False, allow_infinity=False)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def _split(n: int, seed: int) -> list[Tensor]:
+    """Some parts of 0..n-1, some of them empty, each in an order of its own."""
+    draw = random.Random(seed)
+    places = list(range(n))
+    draw.shuffle(places)
+    cuts = sorted(draw.choices(range(n + 1), k=draw.randint(0, 5)))
+    ends = zip([0, *cuts], [*cuts, n], strict=True)
+    parts = [torch.tensor(places[start:stop], dtype=torch.int64) for start, stop in ends]
+    draw.shuffle(parts)
+    return parts
+
+
+def _joined(partials: list, seed: int) -> object:
+    """Join neighbours of a shuffled list, in a tree that the seed draws."""
+    draw = random.Random(seed)
+    while len(partials) > 1:
+        draw.shuffle(partials)
+        partials.append(partials.pop().merged(partials.pop()))
+    return partials[0]
+
+
+def _tied(n: int, width: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Values of very different sizes, many of them equal or zero."""
+    draw = torch.Generator().manual_seed(seed)
+    sizes = torch.randint(-30, 30, (n, width), generator=draw).to(dtype)
+    values = torch.randint(-2, 3, (n, width), generator=draw).to(dtype) * 1.1
+    return values * 2.0**sizes * (torch.rand(n, width, generator=draw) < 0.8)
+
+
+@given(st.lists(floats, max_size=40), seeds)
+@settings(max_examples=60, deadline=None)
+def test_a_sum_is_exact_and_rounded_once(numbers: list[float], seed: int) -> None:
+    values = torch.tensor(numbers, dtype=torch.float64)
+    single = ExactSum.of(values)
+    assert float(single.value()) == math.fsum(numbers)
+    assert (
+        _joined([ExactSum.of(values[part]) for part in _split(len(values), seed)], seed) == single
+    )
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_a_sum_of_any_numbers_is_that_of_fractions(numbers: list[float]) -> None:
+    exact = sum(map(Fraction, numbers))
+    try:
+        expected = float(exact)
+    except OverflowError:
+        expected = math.inf if exact > 0 else -math.inf
+    assert float(ExactSum.of(torch.tensor(numbers, dtype=torch.float64)).value()) == expected
+
+
+@given(st.integers(1, 40), st.integers(1, 6), seeds)
+@settings(max_examples=40, deadline=None)
+def test_changes_join_to_the_single_pass(n: int, k: int, seed: int) -> None:
+    w, unfinished = _tied(n, 6, seed), torch.arange(n) % 5 == 3
+    single = ChangeTotals.of(w, k, unfinished)
+    parts = [ChangeTotals.of(w[part], k, unfinished[part]) for part in _split(n, seed)]
+    found = _joined(parts, seed)
+    assert found == single
+    assert ChangeTotals.from_tensors(single.tensors()) == single
+
+
+@given(st.integers(1, 40), st.integers(1, 7), seeds)
+@settings(max_examples=40, deadline=None)
+def test_top_photos_join_to_the_single_pass(n: int, k: int, seed: int) -> None:
+    activations = _tied(n, 3, seed).sign()  # nearly all are ties
+    names = [f"photo {7 * i % 41:02d}" for i in range(n)]
+    single = TopActivations.of(activations, names, k)
+    parts = [
+        TopActivations.of(activations[part], [names[i] for i in part], k)
+        for part in _split(n, seed)
+    ]
+    assert _joined(parts, seed) == single
+    for unit in range(3):
+        expected = sorted((-float(activations[i, unit]), names[i]) for i in range(n))[:k]
+        assert [(-value, name) for name, value in single.of_unit(unit)] == expected
+
+
+@given(st.integers(1, 30), seeds)
+@settings(max_examples=40, deadline=None)
+def test_moments_join_to_the_single_pass(n: int, seed: int) -> None:
+    activations, scores = _tied(n, 3, seed), _tied(n, 2, seed + 1)
+    single = PhotoMoments.of(activations, scores)
+    parts = [PhotoMoments.of(activations[part], scores[part]) for part in _split(n, seed)]
+    assert _joined(parts, seed) == single
+    assert single.n == n
+    assert PhotoMoments.from_tensors(single.tensors()) == single
+    for unit in range(3):
+        products = [
+            Fraction(float(a)) * Fraction(float(s))
+            for a, s in zip(activations[:, unit], scores[:, 1], strict=True)
+        ]
+        assert float(single.a_s.value()[unit, 1]) == float(sum(products))
+
+
+def test_correlation_is_pearsons() -> None:
+    draw = torch.Generator().manual_seed(0)
+    activations, scores = torch.rand(50, 3, generator=draw), torch.rand(50, 2, generator=draw)
+    scores[:, 1] = 0.5  # a phrase that never changes
+    found = PhotoMoments.of(activations, scores).correlation()
+    both = torch.corrcoef(torch.cat([activations, scores], 1).T.double())
+    torch.testing.assert_close(found[:, 0], both[:3, 3], rtol=1e-12, atol=1e-12)
+    assert found[:, 1].isnan().all()
+
+
+def test_blocks_do_not_change_a_sum(monkeypatch) -> None:
+    values = _tied(100, 3, 5, torch.float64)
+    whole = ExactSum.of(values)
+    monkeypatch.setattr("captum_neuroinspect.scale.exact_sum._N_NUMBERS", 7)
+    assert ExactSum.of(values) == whole
+    assert ExactSum.zeros((3,)).merged(whole) == whole
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_has_no_sum_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        ExactSum.of(torch.tensor([1.0, value]))
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        TopActivations.of(torch.tensor([[value]]), ["a"], 1)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected floating point numbers"):
+        ExactSum.of(torch.arange(3))
+    with pytest.raises(ValueError, match="does not fit"):
+        ExactSum.zeros((2,)).merged(ExactSum.zeros((3,)))
+    with pytest.raises(ValueError, match="k=1 and k=2 votes do not join"):
+        ChangeTotals.of(torch.eye(3), 1).merged(ChangeTotals.of(torch.eye(3), 2))
+    with pytest.raises(ValueError, match="an identity twice"):
+        TopActivations.of(torch.zeros(2, 1), ["a", "a"], 1)
+    with pytest.raises(TypeError, match=r"scores have dtype torch\.float64"):
+        PhotoMoments.of(torch.zeros(2, 1), torch.zeros(2, 1, dtype=torch.float64))
+    with pytest.raises(ValueError, match="no partial results"):
+        combined([])

@@ -1,0 +1,152 @@
+"""Real Ray processes are killed: nothing is lost, nothing is there twice, and no byte differs."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ray_processes import Driver, listened_addresses, wait_for
+from scale_examples import CLASSES, bytes_of, write_net, write_shards
+
+pytest.importorskip("ray.data")
+pytest.importorskip("pyarrow")
+
+from captum_neuroinspect.models import load_model
+from captum_neuroinspect.scale import (
+    AtlasSettings,
+    FeatureParts,
+    ScaleOptions,
+    collect_features_at_scale,
+    rank_at_scale,
+    render_atlas,
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="finds processes through /proc"),
+]
+
+N, N_KILLS = 240, int(os.environ.get("NEUROINSPECT_KILLS", 5))
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+def _code(spec: str, source: Path, out: Path) -> str:
+    return f"""
+from captum_neuroinspect.scale import ScaleOptions, collect_features_at_scale
+collect_features_at_scale(
+    {spec!r}, {str(source)!r}, {str(out)!r}, class_names={CLASSES!r},
+    options=ScaleOptions(n_workers=2, part_size=8, batch_size=4, progress=False),
+)
+"""
+
+
+def _wait_for_a_worker(driver: Driver, n_done: Callable[[], int], before: int) -> None:
+    """Until a further part is there and a worker lives, or all is done."""
+    wait_for(lambda: n_done() > before or not driver.is_running())
+    wait_for(lambda: bool(driver.workers()) or not driver.is_running())
+
+
+def _run_with_kills(code: str, log: Path, parts: Path, n_all: int) -> None:
+    """Kill workers, each time after a further part, and half way the driver, which starts again."""
+
+    def n_done() -> int:
+        return len(list(parts.glob("*.json")))
+
+    draw, addresses = random.Random(0), set()
+    driver = Driver(code, log, SLOW="0.2")
+    for kill in range(N_KILLS):
+        _wait_for_a_worker(driver, n_done, n_done())
+        assert driver.is_running(), log.read_text()[-3000:]
+        addresses |= listened_addresses(list(driver.descendants()))
+        os.kill(draw.choice(driver.workers()), signal.SIGKILL)
+        if kill == N_KILLS // 2:
+            assert n_done() < n_all
+            driver.kill()
+            driver = Driver(code, log, SLOW="0.2")
+    driver.finished()
+    assert addresses
+    assert addresses <= LOOPBACK
+
+
+def test_kills_change_no_byte(tmp_path: Path) -> None:
+    spec, source = write_net(tmp_path), write_shards(tmp_path / "shards", N, 50)
+    here = ScaleOptions(n_workers=0, part_size=8, batch_size=4, progress=False)
+    undisturbed = tmp_path / "undisturbed"
+    collect_features_at_scale(spec, source, undisturbed, class_names=CLASSES, options=here)
+
+    out = tmp_path / "out"
+    _run_with_kills(_code(spec, source, out), tmp_path / "log", out / "parts", -(-N // 8))
+    assert bytes_of(out) == bytes_of(undisturbed)
+    found = FeatureParts.open(out)
+    names = [name for part in found for name in part.photos]
+    names += [one.identity for one in found.skipped]
+    assert len(names) == len(set(names)) == N
+
+
+def test_a_full_disk_is_said_and_the_next_call_goes_on(tmp_path: Path) -> None:
+    spec, source = write_net(tmp_path), write_shards(tmp_path / "shards", 24)
+    here = ScaleOptions(n_workers=0, part_size=8, batch_size=4, progress=False)
+    undisturbed = tmp_path / "undisturbed"
+    collect_features_at_scale(spec, source, undisturbed, class_names=CLASSES, options=here)
+
+    out = tmp_path / "out"
+    full = """
+import captum_neuroinspect.scale.committed as committed
+write = committed.write_atomically
+def fill(path, content):
+    if "part-000001" in str(path):
+        raise OSError(28, "No space left on device", str(path))
+    return write(path, content)
+"""
+    module = tmp_path / "net.py"
+    module.write_text(module.read_text() + full + "committed.write_atomically = fill\n")
+    driver = Driver(_code(spec, source, out), tmp_path / "log")
+    assert driver.process.wait(240) == 1
+    assert "No space left on device" in (tmp_path / "log").read_text().splitlines()[-1]
+    assert not (out / "index.json").exists()
+    write_net(tmp_path)
+    collect_features_at_scale(spec, source, out, class_names=CLASSES, options=here)
+    assert bytes_of(out) == bytes_of(undisturbed)
+
+
+def test_workers_rank_to_the_bytes_of_one_process(tmp_path: Path) -> None:
+    spec, source = write_net(tmp_path), write_shards(tmp_path / "shards", 47)
+    here = ScaleOptions(n_workers=0, part_size=8, batch_size=4, progress=False)
+    features = collect_features_at_scale(
+        spec, source, tmp_path / "features", class_names=CLASSES, options=here
+    )
+    head = load_model(spec).model.head
+    one = rank_at_scale(features, head, tmp_path / "one", options=here)
+    code = f"""
+from captum_neuroinspect.models import load_model
+from captum_neuroinspect.scale import FeatureParts, ScaleOptions, rank_at_scale
+features = FeatureParts.open({str(features.folder)!r})
+options = ScaleOptions(n_workers=2, progress=False)
+print(rank_at_scale(
+    features, load_model({spec!r}).model.head, {str(tmp_path / "two")!r}, options=options
+))
+"""
+    driver = Driver(code, tmp_path / "log")
+    driver.finished()
+    assert str(one) in (tmp_path / "log").read_text()
+    assert bytes_of(tmp_path / "two") == bytes_of(tmp_path / "one")
+
+
+def test_kills_change_no_byte_of_an_atlas(tmp_path: Path) -> None:
+    spec = write_net(tmp_path)
+    settings = AtlasSettings(n_steps=3, size=16)
+    here = ScaleOptions(n_workers=0, progress=False)
+    render_atlas(spec, tmp_path / "undisturbed", settings=settings, options=here)
+    out = tmp_path / "out"
+    code = f"""
+from captum_neuroinspect.scale import AtlasSettings, ScaleOptions, render_atlas
+options = ScaleOptions(n_workers=2, progress=False)
+render_atlas({spec!r}, {str(out)!r}, settings={settings!r}, options=options)
+"""
+    _run_with_kills(code, tmp_path / "log", out / "pairs", 32)
+    assert bytes_of(out) == bytes_of(tmp_path / "undisturbed")
