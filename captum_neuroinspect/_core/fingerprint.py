@@ -1,4 +1,4 @@
-"""Short names for weights: the same values, the same name, on any device."""
+"""Short names for weights and texts: the same values, the same name, on any device."""
 
 from __future__ import annotations
 
@@ -53,6 +53,17 @@ def tensor_fingerprint(tensor: Tensor) -> str:
     digest = hashlib.sha256()
     feed(digest, tensor)
     return digest.hexdigest()[:_N_DIGITS]
+
+
+def text_fingerprint(text: str) -> str:
+    """Name a text, such as settings written as JSON.
+
+    Examples::
+
+        >>> text_fingerprint("a") == text_fingerprint("b")
+        False
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:_N_DIGITS]
 
 
 def feed(digest: hashlib._Hash, tensor: Tensor) -> None:

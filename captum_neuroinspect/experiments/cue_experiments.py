@@ -47,7 +47,7 @@ from captum_neuroinspect.experiments.planted_tile import (
     PlantedTileConfig,
     class_photos,
 )
-from captum_neuroinspect.experiments.tables import neuron_table
+from captum_neuroinspect.experiments.tables import neuron_rows, neuron_table
 from captum_neuroinspect.experiments.values import Numbers, Value
 from captum_neuroinspect.models import train_decision_layer
 
@@ -247,8 +247,7 @@ class CueExperiment(Experiment):
             return self._measures(edited, test, sets, part)
 
         found: dict[str, dict[str, Value]] = outcomes(fits, head, measure)
-        places: dict[str, Value] = {str(i): float(one) for i, one in enumerate(ranked, 1)}
-        return {**found, "neurons": places, "edited": {str(n): float(n) for n in chosen}}
+        return {**found, **neuron_rows(ranked, chosen)}
 
     def _measures(
         self, edited: nn.Linear, test: FeatureSet, sets: CueSets, part: Part

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from captum_neuroinspect._core.feature_set import FeatureSet
-from captum_neuroinspect._core.fingerprint import backbone_fingerprint
+from captum_neuroinspect._core.fingerprint import backbone_fingerprint, text_fingerprint
 from captum_neuroinspect._core.kept_file import read_kept, write_kept
 from captum_neuroinspect.experiments.experiment import Setup
 from captum_neuroinspect.features import collect_features
@@ -72,7 +72,7 @@ class Network:
         """Of its values, and of how photos become its input."""
         values = backbone_fingerprint(self.loaded.model)
         text = f"{values} {self.loaded.key()} {self.loaded.view}"
-        return hashlib.sha256(text.encode()).hexdigest()[:_N_DIGITS]
+        return text_fingerprint(text)
 
     def identity(self) -> dict[str, Any]:
         """For the digest of a part."""
@@ -93,7 +93,7 @@ class Network:
         """
         n = len(data)  # type: ignore[arg-type]
         text = f"{self.fingerprint} {identity} {n}"
-        digest = hashlib.sha256(text.encode()).hexdigest()[:_N_DIGITS]
+        digest = text_fingerprint(text)
         blocks = []
         with tqdm(total=n, desc=f"features: {name}", disable=not self._setup.progress) as bar:
             for start in range(0, n, _BLOCK):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._core.checks import check_whole
 from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.fingerprint import text_fingerprint
 from captum_neuroinspect._core.head import head_tensors
 from captum_neuroinspect.experiments._photos import ViewedPhotos
 from captum_neuroinspect.experiments.experiment import Experiment, Part
@@ -31,8 +31,9 @@ from captum_neuroinspect.features import find_head
 from captum_neuroinspect.models import LoadedModel, train_decision_layer
 
 SPLITS = ("train", "validation", "test")
-_N_DIGITS = 16
 _PAPER_SIZE = 224
+# What --quick changes of the training; an experiment adds how few photos it takes.
+QUICK: Mapping[str, Any] = {"trains": "head", "n_epochs": 3, "edit_epochs": 3}
 
 
 class Labelled(NamedTuple):
@@ -152,7 +153,7 @@ class PhotoExperiment(Experiment):
     def _data_identity(self) -> str:
         labels = json.dumps([[one.labels, one.groups] for one in self._few.values()])
         text = files_identity(self._pool, self.root) + labels + "|".join(self.class_names)
-        return hashlib.sha256(text.encode()).hexdigest()[:_N_DIGITS]
+        return text_fingerprint(text)
 
     @cached_property
     def _pool(self) -> list[Path]:
@@ -193,7 +194,7 @@ class PhotoExperiment(Experiment):
     def _fine_tuned(self, few: dict[str, Labelled], seed: int) -> LoadedModel:
         config = self.config
         text = f"{self._network.fingerprint} {self._data_identity} {config.recipe} {seed}"
-        digest = hashlib.sha256(text.encode()).hexdigest()[:_N_DIGITS]
+        digest = text_fingerprint(text)
         view = self._network.loaded.view
         train, validation = (
             (ViewedPhotos(one.paths, view), one.labels) for one in (few["train"], few["validation"])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from captum_neuroinspect.experiments.experiment import Cell, Part, Results, ResultTable
+from captum_neuroinspect.experiments.values import Numbers
 
 _NOTE = (
     "Ranked by the paper's votes. To choose by eye, look at the first ones with `neuroinspect "
@@ -12,11 +13,25 @@ _NOTE = (
 )
 
 
+def neuron_rows(ranked: Sequence[int], edited: Sequence[int]) -> Numbers:
+    """The rows of a part that :func:`neuron_table` shows.
+
+    Examples::
+
+        >>> neuron_rows([7, 2], [7])
+        {'neurons': {'1': 7.0, '2': 2.0}, 'edited': {'7': 7.0}}
+    """
+    return {
+        "neurons": {str(place): float(n) for place, n in enumerate(ranked, 1)},
+        "edited": {str(n): float(n) for n in edited},
+    }
+
+
 def neuron_table(results: Results, target: Callable[[Part], str] | None = None) -> ResultTable:
     """The ranked neurons of each part, and those that were edited.
 
     Args:
-        results: parts with the rows ``"neurons"`` and ``"edited"``.
+        results: parts with the rows of :func:`neuron_rows`.
         target: names the class that was edited in a part, where that differs.
     """
     rows: list[tuple[Cell, ...]] = []

@@ -28,13 +28,14 @@ from captum_neuroinspect.experiments.judging import (
     random_neurons,
 )
 from captum_neuroinspect.experiments.photo_experiments import (
+    QUICK,
     SPLITS,
     HeadSets,
     Labelled,
     PhotoConfig,
     PhotoExperiment,
 )
-from captum_neuroinspect.experiments.tables import neuron_table
+from captum_neuroinspect.experiments.tables import neuron_rows, neuron_table
 from captum_neuroinspect.experiments.values import Numbers, Value
 from captum_neuroinspect.experiments.waterbirds_photos import (
     CLASSES,
@@ -84,12 +85,7 @@ class WaterbirdsExperiment(PhotoExperiment):
     summary = "birds whose background gives them away, beside JTT, DFR and AFR; needs Waterbirds"
     source = "Table III and Fig. 6"
     Config = WaterbirdsConfig
-    quick: ClassVar[Mapping[str, Any]] = {
-        "trains": "head",
-        "n_epochs": 3,
-        "edit_epochs": 3,
-        "most_photos": 20,
-    }
+    quick: ClassVar[Mapping[str, Any]] = {**QUICK, "most_photos": 20}
     measures = (_ALL, _CLASS, _GROUP)
     resize = "squash 256"
 
@@ -155,8 +151,7 @@ class WaterbirdsExperiment(PhotoExperiment):
             }
 
         found = {"ERM" if k == "before" else k: v for k, v in outcomes(fits, head, measure).items()}
-        places: dict[str, Value] = {str(i): float(one) for i, one in enumerate(ranked, 1)}
-        return {**found, "neurons": places, "edited": {str(n): float(n) for n in chosen}}
+        return {**found, **neuron_rows(ranked, chosen)}
 
     def _edited(
         self,

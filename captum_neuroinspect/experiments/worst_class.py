@@ -32,13 +32,14 @@ from captum_neuroinspect.experiments.judging import (
     random_neurons,
 )
 from captum_neuroinspect.experiments.photo_experiments import (
+    QUICK,
     SPLITS,
     HeadSets,
     Labelled,
     PhotoConfig,
     PhotoExperiment,
 )
-from captum_neuroinspect.experiments.tables import neuron_table
+from captum_neuroinspect.experiments.tables import neuron_rows, neuron_table
 from captum_neuroinspect.experiments.values import Numbers, Value
 
 _CLASS, _GAIN = "worst class of validation", "its gain"
@@ -129,8 +130,7 @@ class WorstClassExperiment(PhotoExperiment):
         found = outcomes(fits, head, measure)
         return {
             **found,
-            "neurons": {str(i): float(one) for i, one in enumerate(ranked, 1)},
-            "edited": {str(n): float(n) for n in chosen},
+            **neuron_rows(ranked, chosen),
             "target": {"class": float(target)},
         }
 
@@ -252,12 +252,7 @@ class FlowersExperiment(WorstClassExperiment):
     summary = "the worst of 102 kinds of flowers; downloads Flowers102"
     source = "Table IV and Fig. 7"
     Config = FlowersConfig
-    quick: ClassVar[Mapping[str, Any]] = {
-        "trains": "head",
-        "n_epochs": 3,
-        "edit_epochs": 3,
-        "most_photos": 4,
-    }
+    quick: ClassVar[Mapping[str, Any]] = {**QUICK, "most_photos": 4}
 
     @cached_property
     def root(self) -> Path:
@@ -302,13 +297,7 @@ class FoodExperiment(WorstClassExperiment):
     summary = "the worst of 101 kinds of food; downloads Food101"
     source = "Table IV and Fig. 7"
     Config = FoodConfig
-    quick: ClassVar[Mapping[str, Any]] = {
-        "trains": "head",
-        "n_epochs": 3,
-        "edit_epochs": 3,
-        "most_photos": 8,
-        "share": 0.5,
-    }
+    quick: ClassVar[Mapping[str, Any]] = {**QUICK, "most_photos": 8, "share": 0.5}
 
     @cached_property
     def root(self) -> Path:

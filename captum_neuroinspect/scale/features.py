@@ -18,6 +18,7 @@ from tqdm import tqdm
 from captum_neuroinspect._core.class_names import as_names
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.files import read_text, write_atomically, write_text
+from captum_neuroinspect._core.fingerprint import text_fingerprint
 from captum_neuroinspect._core.optional import SCALE, optional
 from captum_neuroinspect.features import collect_features
 from captum_neuroinspect.models import LoadedModel, load_model
@@ -127,7 +128,7 @@ class FeatureParts(Sequence[FeaturePart]):
     def identity(self) -> str:
         """Names all of the features: the same photos, model and pieces give the same."""
         text = json.dumps([record["sha256"] for record in self._records])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return text_fingerprint(text)
 
     def together(self) -> FeatureSet:
         """All parts as one set in memory.

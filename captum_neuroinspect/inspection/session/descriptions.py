@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_neuroinspect._core.fingerprint import tensor_fingerprint
+from captum_neuroinspect._core.fingerprint import tensor_fingerprint, text_fingerprint
 from captum_neuroinspect._core.kinds import as_plain, check_kinds, from_plain
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect.analysis.activations import Reduction, collect_activations
@@ -283,4 +282,4 @@ def _restored(kept: dict[str, Any]) -> Descriptions:
 
 
 def _digest(texts: Sequence[str]) -> str:
-    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()[:16]
+    return text_fingerprint(json.dumps(list(texts)))

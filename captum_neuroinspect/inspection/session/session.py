@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 import time
@@ -20,7 +19,11 @@ from torch import nn
 from captum_neuroinspect._core.checks import check_whole
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.files import partial_folder
-from captum_neuroinspect._core.fingerprint import backbone_fingerprint, head_fingerprint
+from captum_neuroinspect._core.fingerprint import (
+    backbone_fingerprint,
+    head_fingerprint,
+    text_fingerprint,
+)
 from captum_neuroinspect._core.modules import as_indices, check_indices, device_of
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect._core.undisturbed import undisturbed
@@ -948,4 +951,4 @@ class NeuroInspect:
 
 
 def _digest(record: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
+    return text_fingerprint(json.dumps(record))
