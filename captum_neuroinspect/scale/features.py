@@ -1,4 +1,4 @@
-"""Features of millions of photos: collected in parts by many processes, kept in Parquet files."""
+"""Features of many photos: collected in parts by many processes, kept in Parquet files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ranking of neurons over the mistakes of millions of photos: a map and an exact reduction."""
+"""A ranking of neurons over the mistakes of many photos: a map and an exact reduction."""
 
 from __future__ import annotations
 
