@@ -21,7 +21,6 @@ from captum_neuroinspect import (
     rank_neurons,
     render_illusions,
 )
-from captum_neuroinspect.describe import Descriptions, describe_units
 from captum_neuroinspect.encoders import LabelSpaceEncoder
 from captum_neuroinspect.optvis import IllusionOptions
 from captum_neuroinspect.photos import Photos
