@@ -162,7 +162,7 @@ def error_number(error: Exception) -> int | None:
     """The operating system's number of an error, also in safetensors' words."""
     if isinstance(error, OSError):
         return error.errno
-    found = re.search(r"os error (\d+)", str(error))
+    found = re.search(r"(?:os error |Os { code: )(\d+)", str(error))  # 0.4 wrote the second
     return int(found[1]) if found else None
 
 

@@ -118,6 +118,8 @@ def reading(path: str | Path, kind: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        if type(error) is KeyError:
+            reason = f"it has no {error}: another version wrote it, or it is damaged; make it again"
         raise ValueError(shown(f"{path} cannot be read as {kind}: {reason}")) from error
 
 

@@ -429,6 +429,8 @@ _METHODS = {
     "remove_cue": RemovalRecord,
     "comparison": ComparisonRecord,
 }
+# 1 was written before 0.2; it is read where it has all fields.
+_VERSION = 2
 _PLAIN = (
     "targets",
     "before",
@@ -456,7 +458,7 @@ def save_edit(edit: HeadEdit, path: str | Path) -> Path:
     record["method"] = [method, as_plain(edit.method)]
     record["verdict"] = edit.verdict.as_dict()
     record["judged"] = None if edit.judged is None else edit.judged.how
-    return write_kept(path, "HeadEdit", tensors, record)
+    return write_kept(path, "HeadEdit", tensors, record, version=_VERSION)
 
 
 def read_edit(path: str | Path) -> dict[str, Any]:
@@ -466,8 +468,9 @@ def read_edit(path: str | Path) -> dict[str, Any]:
         OSError: when there is no such file, or it may not be read.
         ValueError: when it is something else or damaged; names it.
     """
-    tensors, record = read_kept(path, "HeadEdit")
+    tensors, record = read_kept(path, "HeadEdit", version=_VERSION)
     with reading(path, "HeadEdit"):
+        _check_whole(record)
         hints = hints_of(HeadEdit)
         record |= {name: from_plain(record[name], hints[name]) for name in _PLAIN}
         method, of_method = record["method"]
@@ -484,6 +487,17 @@ def read_edit(path: str | Path) -> dict[str, Any]:
             raise ValueError("its verdict has a test without a change, or a change without a test")
         _check_samples(record)
     return record
+
+
+def _check_whole(record: dict[str, Any]) -> None:
+    """Say what to do with an edit of before 0.2, which recorded its method in another way."""
+    wanted = (*_PLAIN, "method", "verdict", "judged")
+    missing = [name for name in wanted if name not in record]
+    if missing:
+        raise ValueError(
+            f"it has no `{missing[0]}`, as a version before 0.2 wrote it: make the edit again with "
+            "`edit_head`, `mend` or `neuroinspect edit`"
+        )
 
 
 def _check_indices(record: dict[str, Any]) -> None:

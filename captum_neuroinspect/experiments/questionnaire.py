@@ -103,7 +103,10 @@ class QuestionnaireKey:
             if not isinstance(record, dict) or record.get("kind") != _KIND:
                 raise ValueError("it is another JSON file")
             if record.get("version") != 1:
-                raise ValueError(f"its version is {record.get('version')!r}, expected 1")
+                raise ValueError(
+                    f"its version is {record.get('version')!r}, expected 1: update "
+                    "captum_neuroinspect, or take the version that made the questionnaire"
+                )
             rows = tuple(KeyRow(**row) for row in record["rows"])
             key = cls(record["questionnaire"], record["seed"], rows)
             _check_key(key)

@@ -9,6 +9,7 @@ from pathlib import Path
 from captum_neuroinspect._core.files import read_text, write_text
 
 _PLAN = "plan.json"
+FORMAT = 1  # of plans, parts and indices; those without a number have this one
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".pickle")
 
 
@@ -22,6 +23,7 @@ def begun(out: Path, plan: Mapping[str, object]) -> bool:
     if not path.exists():
         return False
     before, now = json.loads(read_text(path)), json.loads(json.dumps(plan))
+    check_format(before, path)
     differs = [name for name in now if before.get(name) != now[name]]
     if differs:
         raise ValueError(
@@ -38,7 +40,21 @@ def begin(out: Path, plan: Mapping[str, object]) -> None:
         ValueError: as :func:`begun`.
     """
     if not begun(out, plan):
-        write_text(out / _PLAN, json.dumps(plan, indent=1) + "\n")
+        write_text(out / _PLAN, json.dumps({"format": FORMAT, **plan}, indent=1) + "\n")
+
+
+def check_format(record: Mapping[str, object], path: Path) -> None:
+    """Refuse what a newer version wrote, whatever else is in it.
+
+    Raises:
+        ValueError: says what to do.
+    """
+    found = record.get("format", FORMAT)
+    if found != FORMAT:
+        raise ValueError(
+            f"{path} has format {found!r}, and this version reads {FORMAT}: update "
+            "captum_neuroinspect, or give another folder"
+        )
 
 
 def refuse_pickled(weights: str | Path | None) -> None:

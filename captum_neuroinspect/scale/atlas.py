@@ -21,7 +21,7 @@ from captum_neuroinspect.encoders import find_encoder
 from captum_neuroinspect.models import LoadedModel, load_model
 from captum_neuroinspect.optvis import IllusionOptions, Illusions, render_illusions
 from captum_neuroinspect.optvis.pairing import classes_of_neurons
-from captum_neuroinspect.scale._plan import begin, refuse_pickled
+from captum_neuroinspect.scale._plan import FORMAT, begin, check_format, refuse_pickled
 from captum_neuroinspect.scale._running import run_parts
 from captum_neuroinspect.scale.committed import CommittedParts
 from captum_neuroinspect.scale.options import ScaleOptions
@@ -76,6 +76,7 @@ class IllusionAtlas:
         index = json.loads(read_text(Path(folder) / _INDEX))
         if not isinstance(index, dict) or not isinstance(index.get("pairs"), list):
             raise ValueError(f"{Path(folder) / _INDEX} is damaged: it has no list of pairs")
+        check_format(index, Path(folder) / _INDEX)
         return cls(Path(folder), tuple(index["pairs"]))
 
     def __len__(self) -> int:
@@ -171,7 +172,7 @@ def render_atlas(
         parts.record(part, check=False) or {}
         for part in tqdm(range(len(pairs)), desc="index", disable=not options.progress)
     ]
-    write_text(out / _INDEX, json.dumps({"pairs": records}, indent=1) + "\n")
+    write_text(out / _INDEX, json.dumps({"format": FORMAT, "pairs": records}, indent=1) + "\n")
     return IllusionAtlas.open(out)
 
 

@@ -22,7 +22,7 @@ from captum_neuroinspect._core.fingerprint import text_fingerprint
 from captum_neuroinspect._core.optional import SCALE, optional
 from captum_neuroinspect.features import collect_features
 from captum_neuroinspect.models import LoadedModel, load_model
-from captum_neuroinspect.scale._plan import begin, begun, refuse_pickled
+from captum_neuroinspect.scale._plan import FORMAT, begin, begun, check_format, refuse_pickled
 from captum_neuroinspect.scale._running import run_parts
 from captum_neuroinspect.scale.committed import CommittedParts
 from captum_neuroinspect.scale.options import ScaleOptions
@@ -93,6 +93,7 @@ class FeatureParts(Sequence[FeaturePart]):
         folder = Path(folder)
         try:
             index = json.loads(read_text(folder / _INDEX))
+            check_format(index, folder / _INDEX)
             names = index["class_names"]
             return cls(
                 folder,
@@ -393,6 +394,7 @@ def _finished(
                 "weights= or a seed, so that the model is the same each time it is loaded"
             )
     index = {
+        "format": FORMAT,
         "n_photos": sum(record["n_photos"] for record in records),
         "skipped": [one for record in records for one in record["skipped"]],
         "head_fingerprint": records[0]["head_fingerprint"],

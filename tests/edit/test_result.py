@@ -211,7 +211,7 @@ def test_load_refuses_other_files(tmp_path):
 def test_load_refuses_a_record_that_makes_no_edit(tmp_path, field, value, message):
     edit = _edit(*_case())
     path = edit.save(tmp_path / "edit.safetensors")
-    tensors, record = read_kept(path, "HeadEdit")
+    tensors, record = read_kept(path, "HeadEdit", version=2)
     *outer, last = field.split(".")
     inner = record
     for name in outer:
@@ -233,7 +233,7 @@ def test_load_refuses_a_record_that_makes_no_edit(tmp_path, field, value, messag
 )
 def test_load_refuses_a_verdict_of_other_kinds(tmp_path, field, value):
     path = _judged_edit().save(tmp_path / "edit.safetensors")
-    tensors, record = read_kept(path, "HeadEdit")
+    tensors, record = read_kept(path, "HeadEdit", version=2)
     record["verdict"][field] = value
     write_kept(path, "HeadEdit", tensors, record)
     with pytest.raises(ValueError, match=r"cannot .*`verdict` is"):
@@ -252,7 +252,7 @@ def test_load_refuses_a_verdict_of_other_kinds(tmp_path, field, value):
 )
 def test_load_refuses_samples_that_judged_no_such_head(tmp_path, name, value, message):
     path = _judged_edit().save(tmp_path / "edit.safetensors")
-    tensors, record = read_kept(path, "HeadEdit")
+    tensors, record = read_kept(path, "HeadEdit", version=2)
     assert {"seen", "judged.indices", "judged.after", "judged.before", "judged.labels"} <= {
         *tensors
     }
@@ -270,7 +270,7 @@ def _judged_edit():
 
 def test_load_refuses_heads_of_two_shapes(tmp_path):
     path = _edit(*_case()).save(tmp_path / "edit.safetensors")
-    tensors, record = read_kept(path, "HeadEdit")
+    tensors, record = read_kept(path, "HeadEdit", version=2)
     write_kept(path, "HeadEdit", tensors | {"head.weight": torch.zeros(3, 9)}, record)
     with pytest.raises(ValueError, match="its two heads have different shapes"):
         HeadEdit.load(path)

@@ -100,9 +100,7 @@ class RunSettings:
             ) from None
         try:
             record = json.loads(read_text(path))
-            wanted = {field.name for field in fields(cls)}
-            if record.pop("format") != _FORMAT or set(record) != wanted:
-                raise ValueError("it is of another version")
+            _check_version(record.pop("format", None), record)
             names = record["class_names"]
             record["class_names"] = tuple(names) if _are_texts(names) else names
             check_kinds(record, cls)
@@ -398,6 +396,20 @@ def restore_edit(session: NeuroInspect, folder: Path) -> bool:
 def _is_of(session: NeuroInspect, edit: HeadEdit) -> bool:
     is_of_head = head_fingerprint(edit.original) == head_fingerprint(session.head)
     return is_of_head and edit.remarks.get(_MADE_FROM) == session.edit_identity
+
+
+def _check_version(number: Any, record: dict[str, Any]) -> None:
+    """What is of another version is not guessed at: other settings are another inspection."""
+    wanted = {field.name for field in fields(RunSettings)}
+    if type(number) is int and number > _FORMAT:
+        raise ValueError(
+            f"it has format {number}, and this version reads {_FORMAT}: update captum_neuroinspect"
+        )
+    if type(number) is not int or number != _FORMAT:
+        raise ValueError(f"`format` is {number!r}, expected {_FORMAT}")
+    if set(record) != wanted:
+        names = ", ".join(f"`{shown(name)}`" for name in sorted(wanted ^ set(record)))
+        raise ValueError(f"it is of another version, which differs in {names}")
 
 
 def _are_texts(names: Any) -> bool:

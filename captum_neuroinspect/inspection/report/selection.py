@@ -105,7 +105,10 @@ def _parsed(record: Any) -> Selection:
         raise ValueError(f"it holds {_kind(record)}, expected an object")
     # The format first: of another one nothing else is known.
     if "format" in record and (record["format"] != _FORMAT or isinstance(record["format"], bool)):
-        raise ValueError(f"`format` is {record['format']!r}, expected {_FORMAT}")
+        raise ValueError(
+            f"`format` is {record['format']!r}, expected {_FORMAT}: tick the neurons in a report "
+            "that this version of captum_neuroinspect wrote"
+        )
     missing = [name for name in _REQUIRED if name not in record]
     if missing:
         raise ValueError(f"`{missing[0]}` is missing")
