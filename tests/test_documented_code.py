@@ -31,7 +31,12 @@ ROOT = Path(__file__).parent.parent
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "inspecting-your-photos.md"
 WORDS = ROOT / "docs" / "words-for-units.md"
 CONCEPTS = ROOT / "docs" / "concepts.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    README,
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 NAMES = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
 
 
@@ -40,6 +45,10 @@ class SoftEncoder(SmallEncoder):
 
     def softened(self) -> SoftEncoder:
         return self
+
+
+def _id(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 def _blocks(page: Path) -> Iterator[tuple[str, str]]:
@@ -226,7 +235,7 @@ def _tick(report: Path, selection: Path) -> None:
     selection.write_text(json.dumps({"format": 1, **record, "neurons": neurons, "note": "noise"}))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_every_printed_command_is_understood(page: Path) -> None:
     """Also those that would run for minutes: their options exist and take these values."""
     group: Any = get_command(app)
@@ -235,28 +244,55 @@ def test_every_printed_command_is_understood(page: Path) -> None:
             group.commands[name].make_context(name, list(arguments))
 
 
-def test_every_link_of_the_docs_leads_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            if not target.startswith("https://"):
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+def _text(page: Path) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)
 
 
 def _anchors(page: Path) -> set[str]:
     """The names that GitHub gives a page's headings."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)
-    headings = re.findall(r"^#+ +(.+?) *$", text, re.M)
+    headings = re.findall(r"^#+ +(.+?) *$", _text(page), re.M)
     bare = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", one).lower() for one in headings]
     return {re.sub(r"[^\w\- ]", "", one).replace(" ", "-") for one in bare}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_to_a_heading_finds_it(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    for target, heading in re.findall(r"\]\(((?!https:)[^)#]*)#([^)]+)\)", text):
-        there = page.parent / target if target else page
-        if there.suffix == ".md":
-            assert heading in _anchors(there), f"{page.name}: {target}#{heading}"
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """Files and headings; pages elsewhere are not opened."""
+    for target in re.findall(r"\]\(([^)]+)\)", _text(page)):
+        if target.startswith("https://"):
+            continue
+        name, _, heading = target.partition("#")
+        there = page.parent / name if name else page
+        assert there.exists(), target
+        if heading and there.suffix == ".md":
+            assert heading in _anchors(there), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_printed_benchmarks_exist_with_their_options(page: Path) -> None:
+    """They run for minutes to hours, so only their names are looked up."""
+    folder = ROOT / "tests" / "benchmarks"
+    code = "".join(one.read_text(encoding="utf-8") for one in folder.glob("*.py"))
+    for language, block in _blocks(page):
+        lines = block.replace("\\\n", " ").splitlines() if language == "bash" else []
+        for line in lines:
+            command = shlex.split(line, comments=True)
+            if command[:1] == ["python"] and command[1].startswith("tests/benchmarks/"):
+                assert (ROOT / command[1]).is_file()
+                for option in command[2:]:
+                    assert not option.startswith("--") or f'"{option}"' in code, line
+
+
+def test_every_page_is_in_the_list_that_is_the_navigation() -> None:
+    docs = ROOT / "docs"
+    linked = {
+        (docs / target.partition("#")[0]).resolve()
+        for page in (docs / "README.md", docs / "measurements.md", docs / "api.md")
+        for target in re.findall(r"^(?:-|\|) \[.+?\]\(([^)]+)\)", page.read_text("utf-8"), re.M)
+    }
+    pages = {page for page in PAGES if page not in (README, docs / "README.md")}
+    assert pages | set((ROOT / "tutorials").glob("*.ipynb")) <= linked
 
 
 def test_the_readme_has_the_two_commands() -> None:
