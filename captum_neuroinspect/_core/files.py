@@ -14,7 +14,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from captum_neuroinspect._core.locks import try_lock
+from captum_neuroinspect._core.locks import is_locked, try_lock
 from captum_neuroinspect._core.texts import shown
 
 _OURS = re.compile(r"\.neuroinspect-[0-9a-f]{16}\.lock")
@@ -130,13 +130,32 @@ def partial_folder(parent: Path, *, mode: int = 0o777) -> Iterator[Path]:
 
 def clear_partial(parent: Path) -> None:
     """Remove what killed processes of this user left unfinished in a folder."""
-    try:
-        names = [name for name in os.listdir(parent) if _OURS.fullmatch(name)]
-    except OSError:
-        return
-    for name in names:
+    for lock in unfinished_in(parent):
         with suppress(OSError):  # gone meanwhile, or not ours to remove
-            _clear(parent / name)
+            _clear(lock)
+
+
+def unfinished_in(folder: Path) -> list[Path]:
+    """The locks of all :func:`partial_folder` of a folder, held or not."""
+    try:
+        return [folder / name for name in sorted(os.listdir(folder)) if _OURS.fullmatch(name)]
+    except OSError:
+        return []
+
+
+def is_unfinished(lock: Path) -> bool:
+    """Whether a process of this user left its :func:`partial_folder` and is gone."""
+    try:
+        return _is_of_this_user(lock) and not is_locked(lock)
+    except FileNotFoundError:  # it has ended meanwhile
+        return False
+
+
+def clear_unfinished(lock: Path) -> bool:
+    """Remove what one killed process of this user left; whether that was done."""
+    with suppress(OSError):
+        _clear(lock)
+    return not os.path.lexists(lock)
 
 
 def error_number(error: Exception) -> int | None:
@@ -157,8 +176,12 @@ def _locked_name(parent: Path) -> tuple[int, Path]:
         os.close(handle)
 
 
+def _is_of_this_user(lock: Path) -> bool:
+    return not hasattr(os, "getuid") or lock.lstat().st_uid == os.getuid()
+
+
 def _clear(lock: Path) -> None:
-    if hasattr(os, "getuid") and lock.lstat().st_uid != os.getuid():
+    if not _is_of_this_user(lock):
         return
     handle = os.open(lock, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
     try:

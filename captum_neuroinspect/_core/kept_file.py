@@ -90,6 +90,21 @@ def read_kept(
     return tensors, record
 
 
+def kind_of(path: str | Path) -> str | None:
+    """The kind of a file that :func:`write_kept` wrote; ``None`` for any other, and if it is gone.
+
+    Only its head is read: the content may be damaged all the same.
+    """
+    try:
+        check_file(Path(path))
+        with safe_open(str(path), framework="pt") as file:
+            about = json.loads((file.metadata() or {})[_KEY])
+        kind = about["kind"]
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return None
+    return kind if isinstance(kind, str) else None
+
+
 @contextmanager
 def reading(path: str | Path, kind: str) -> Iterator[None]:
     """Whatever a file makes of a reader is a ``ValueError`` that names the file.

@@ -47,6 +47,20 @@ def locked(path: Path) -> Iterator[None]:
         os.close(handle)  # which releases the lock
 
 
+def is_locked(path: Path) -> bool:
+    """Whether someone holds a lock, or may: one that cannot be opened is of another user."""
+    try:
+        handle = os.open(path, os.O_RDWR | _NO_LINK)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        return try_lock(handle) is False
+    finally:
+        os.close(handle)
+
+
 def _wait_for(handle: int, path: Path) -> None:
     is_announced = False
     while try_lock(handle) is False:

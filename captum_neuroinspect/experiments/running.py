@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from captum_neuroinspect._core.checks import check_whole
-from captum_neuroinspect._core.files import read_text, write_text
+from captum_neuroinspect._core.files import partial_folder, read_text, write_text
 from captum_neuroinspect._core.version import __version__
 from captum_neuroinspect.experiments.experiment import (
     Experiment,
@@ -100,11 +100,14 @@ def run_experiment(
     if n_reused:
         say(f"{n_reused} of {len(parts)} parts are there from an earlier run")
     results: dict[Part, Numbers] = {}
-    for part in tqdm(parts, experiment.name, unit="part", disable=not setup.progress):
-        found = kept[part]
-        if found is None:
-            found = _compute(experiment, part, files[part], identity)
-        results[part] = found
+    setup.out.mkdir(parents=True, exist_ok=True)
+    # Its lock says that the folder is in use; several may run in one, such as for other seeds.
+    with partial_folder(setup.out):
+        for part in tqdm(parts, experiment.name, unit="part", disable=not setup.progress):
+            found = kept[part]
+            if found is None:
+                found = _compute(experiment, part, files[part], identity)
+            results[part] = found
     page = write_pages(experiment, results, identity, setup.out)
     n_other = len(set((setup.out / "parts").glob("*.json")) - set(files.values()))
     return ExperimentRun(experiment, results, n_reused, n_other, page)

@@ -62,7 +62,7 @@ class TimmTransform:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> TimmTransform:
-        from timm.data import create_transform
+        from timm.data.transforms_factory import create_transform
 
         run: Any = create_transform(**config, is_training=False)
         return cls(config, run)

@@ -244,7 +244,7 @@ class _JoinedByName(ConcatDataset[Any]):
         ]
 
     def __getitem__(self, index: int) -> Any:
-        row = super().__getitem__(index)
+        row: Any = super().__getitem__(index)  # type: ignore[no-untyped-call]
         match = self._matches[bisect_right(self.cumulative_sizes, index)]
         if isinstance(row, Mapping):
             keys = [key for key in LABEL_KEYS if key in row]
