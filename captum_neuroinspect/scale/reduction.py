@@ -263,11 +263,14 @@ class PhotoMoments:
                 "expected (N, U) and (N, V)"
             )
         a, s = activations.double(), scores.double()
-        # Unit by unit: all products at once would be U times as large as the scores.
-        products = [ExactSum.of(a[:, [unit]] * s).limbs for unit in range(a.shape[1])]
-        both = np.stack(products, 1) if products else ExactSum.zeros((0, s.shape[1])).limbs
-        squares = ExactSum.of(a.square()), ExactSum.of(s.square())
-        return cls(ExactSum.of(a), squares[0], ExactSum.of(s), squares[1], ExactSum(both), len(a))
+        return cls(
+            ExactSum.of(a),
+            ExactSum.of(a.square()),
+            ExactSum.of(s),
+            ExactSum.of(s.square()),
+            ExactSum.of_products(activations, scores),
+            len(a),
+        )
 
     def merged(self, other: PhotoMoments) -> PhotoMoments:
         """Those of both sets of photos."""
@@ -321,11 +324,8 @@ def _tensors(partial: Any) -> dict[str, Tensor]:
     for one in fields(partial):
         value = getattr(partial, one.name)
         if isinstance(value, ExactSum):
-            # Numbers of like sizes use few of the limbs.
-            used = np.flatnonzero(value.limbs.reshape(len(value.limbs), -1).any(1))
-            low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
-            found[f"{one.name}.lowest"] = torch.tensor(low)
-            value = torch.from_numpy(value.limbs[low:high])
+            found[f"{one.name}.lowest"] = torch.tensor(value.lowest)
+            value = torch.from_numpy(value.limbs)
         found[one.name] = torch.as_tensor(value)
     return found
 
@@ -335,9 +335,7 @@ def _fields(kind: Any, kept: Mapping[str, Tensor]) -> dict[str, Any]:
     for one in fields(kind):
         value = kept[one.name]
         if one.type == "ExactSum":  # annotations are texts here
-            low, limbs = int(kept[f"{one.name}.lowest"]), value.numpy()
-            found[one.name] = ExactSum.zeros(limbs.shape[1:])
-            found[one.name].limbs[low : low + len(limbs)] = limbs
+            found[one.name] = ExactSum(value.numpy(), int(kept[f"{one.name}.lowest"]))
         else:
             found[one.name] = int(value) if one.type == "int" else value
     return found
