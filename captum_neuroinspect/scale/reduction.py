@@ -17,6 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect.attr import Reference
+from captum_neuroinspect.attr.reference import agreement_of_sum, directions, floored
 from captum_neuroinspect.scale.exact_sum import ExactSum
 
 
@@ -128,6 +131,134 @@ class ChangeTotals:
 
     @classmethod
     def from_tensors(cls, kept: Mapping[str, Tensor]) -> ChangeTotals:
+        """Read :meth:`tensors`."""
+        return cls(**_fields(cls, kept))
+
+    def __eq__(self, other: object) -> bool:
+        return _are_equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class ChangeDirections:
+    """How far many changes point the same way.
+
+    Attributes:
+        total: sums of the changes' directions, each of length 1, over ``F`` neurons.
+        n: changes that are not zero.
+    """
+
+    total: ExactSum
+    n: int
+
+    @classmethod
+    def of(cls, w: Tensor) -> ChangeDirections:
+        """Those of changes ``(N, F)``.
+
+        Raises:
+            ValueError: for values that are not finite.
+
+        Examples::
+
+            >>> ChangeDirections.of(torch.tensor([[3.0, 0.0], [0.0, 2.0]])).agreement()
+            0.0
+        """
+        pointing = directions(w)
+        return cls(ExactSum.of(pointing), int(pointing.any(1).sum()))
+
+    def merged(self, other: ChangeDirections) -> ChangeDirections:
+        """Those of both sets of changes."""
+        return ChangeDirections(self.total.merged(other.total), self.n + other.n)
+
+    def agreement(self) -> float | None:
+        """The mean cosine of two changes, at least 0; None for fewer than two changes."""
+        return agreement_of_sum(self.total.value(), self.n)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, to be kept."""
+        return _tensors(self)
+
+    @classmethod
+    def from_tensors(cls, kept: Mapping[str, Tensor]) -> ChangeDirections:
+        """Read :meth:`tensors`."""
+        return cls(**_fields(cls, kept))
+
+    def __eq__(self, other: object) -> bool:
+        return _are_equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTotals:
+    """Sums of the activations of samples that a model gets right, class by class.
+
+    Attributes:
+        sums: over ``(C, F)``, and
+        squares: over ``(F,)``, of all classes.
+        counts: ``(C,)`` int64 samples.
+    """
+
+    sums: ExactSum
+    squares: ExactSum
+    counts: Tensor
+
+    @classmethod
+    def of(cls, samples: FeatureSet) -> ClassTotals:
+        """Those of the correct ones among some samples.
+
+        Raises:
+            ValueError: for multi-hot labels.
+        """
+        if samples.is_multi_hot:
+            raise ValueError("samples have multi-hot labels, expected samples of one class each")
+        right = samples.is_correct
+        rows, labels = samples.features[right], samples.labels[right]
+        return cls(
+            ExactSum.of_groups(rows, labels, samples.n_classes),
+            ExactSum.of(rows.double().square()),  # exact, of float32
+            labels.bincount(minlength=samples.n_classes),
+        )
+
+    def merged(self, other: ClassTotals) -> ClassTotals:
+        """Those of both sets of samples."""
+        return ClassTotals(
+            self.sums.merged(other.sums),
+            self.squares.merged(other.squares),
+            self.counts + other.counts,
+        )
+
+    def reference(self, effect: float | None = None) -> Reference:
+        """Level and spread, as ``Reference.of`` measures them with less exact sums.
+
+        Raises:
+            ValueError: for fewer than two correct samples.
+
+        Examples::
+
+            >>> z = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]])
+            >>> samples = FeatureSet(z, z, torch.tensor([0, 0, 1]))
+            >>> ClassTotals.of(samples).reference().level
+            tensor([[2., 0.],
+                    [0., 2.]])
+        """
+        n = int(self.counts.sum())
+        if n < 2:
+            raise ValueError(f"reference has {n} correct sample(s), expected at least 2")
+        sums = self.sums.value()
+        total = sums.sum(0)
+        level = sums / self.counts.clamp(min=1)[:, None]
+        level[self.counts == 0] = total / n
+        variance = (n * self.squares.value() - total.square()).clamp(min=0) / (n * (n - 1))
+        return Reference(level.float(), floored(variance.sqrt().float()), effect)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, to be kept."""
+        return _tensors(self)
+
+    @classmethod
+    def from_tensors(cls, kept: Mapping[str, Tensor]) -> ClassTotals:
         """Read :meth:`tensors`."""
         return cls(**_fields(cls, kept))
 

@@ -12,8 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from captum_neuroinspect import FeatureSet
+from captum_neuroinspect.attr.reference import agreement
 from captum_neuroinspect.scale import (
+    ChangeDirections,
     ChangeTotals,
+    ClassTotals,
     ExactSum,
     PhotoMoments,
     TopActivations,
@@ -85,6 +89,39 @@ def test_changes_join_to_the_single_pass(n: int, k: int, seed: int) -> None:
     found = _joined(parts, seed)
     assert found == single
     assert ChangeTotals.from_tensors(single.tensors()) == single
+
+
+@given(st.integers(0, 40), seeds)
+@settings(max_examples=25, deadline=None)
+def test_levels_and_directions_join_to_the_single_pass(n: int, seed: int) -> None:
+    values, draw = _tied(n, 3, seed), torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (n,), generator=draw)
+    samples = FeatureSet(values, _tied(n, 4, seed + 1), labels)
+    single, pointing = ClassTotals.of(samples), ChangeDirections.of(values)
+    parts = _split(n, seed)
+    assert _joined([ClassTotals.of(samples.subset(part)) for part in parts], seed) == single
+    assert _joined([ChangeDirections.of(values[part]) for part in parts], seed) == pointing
+    assert ClassTotals.from_tensors(single.tensors()) == single
+    assert ChangeDirections.from_tensors(pointing.tensors()) == pointing
+    expected = agreement(values)
+    assert pointing.agreement() == (expected and pytest.approx(expected, abs=1e-12))
+    right = samples.correct()
+    assert single.counts.tolist() == right.labels.bincount(minlength=4).tolist()
+    for c in range(4):
+        exact = [
+            float(sum(Fraction(float(x)) for x in right.features[right.labels == c, j]))
+            for j in range(3)
+        ]
+        assert single.sums.value()[c].tolist() == exact
+
+
+def test_a_reference_needs_two_correct_samples() -> None:
+    z = torch.eye(2)
+    totals = ClassTotals.of(FeatureSet(z, z, torch.tensor([0, 0])))
+    with pytest.raises(ValueError, match="1 correct sample"):
+        totals.reference()
+    with pytest.raises(ValueError, match="multi-hot labels"):
+        ClassTotals.of(FeatureSet(z, z, torch.ones(2, 2, dtype=torch.int64)))
 
 
 @given(st.integers(1, 40), st.integers(1, 7), seeds)
