@@ -20,15 +20,20 @@ from captum_neuroinspect.scale.options import ScaleOptions
 from captum_neuroinspect.scale.photo_lists import PhotoList, PhotoPlace
 from captum_neuroinspect.scale.rankings import MistakesToRank, rank_at_scale
 from captum_neuroinspect.scale.reduction import (
+    ChangeDirections,
     ChangeTotals,
+    ClassTotals,
     PhotoMoments,
     TopActivations,
     combined,
 )
+from captum_neuroinspect.scale.references import reference_at_scale
 
 __all__ = [
     "AtlasSettings",
+    "ChangeDirections",
     "ChangeTotals",
+    "ClassTotals",
     "ExactSum",
     "FeaturePart",
     "FeatureParts",
@@ -44,5 +49,6 @@ __all__ = [
     "combined",
     "pair_seed",
     "rank_at_scale",
+    "reference_at_scale",
     "render_atlas",
 ]
