@@ -227,8 +227,8 @@ def changed(config: Any, settings: Mapping[str, Any]) -> Any:
 
     Raises:
         TypeError: for a value of another kind.
-        ValueError: for a number that is not finite, or a name that is not there; lists those that
-            are.
+        ValueError: for a number that is not finite or below 0, 0 where a whole number is 1 or
+            more by itself, or a name that is not there; lists those that are.
 
     Examples::
 
@@ -245,7 +245,13 @@ def changed(config: Any, settings: Mapping[str, Any]) -> Any:
         if name not in known:
             raise ValueError(f"setting {name!r} is unknown, expected one of {', '.join(known)}")
     values = {name: _of_kind(name, value, known[name]) for name, value in settings.items()}
-    return replace(config, **values)  # type: ignore[type-var]
+    made = replace(config, **values)  # type: ignore[type-var]
+    # What a configuration says of itself comes first: it knows more. Defaults tell what may be 0,
+    # not what `quick` has made of them.
+    defaults = {field.name: field.default for field in fields(config)}
+    for name, value in values.items():
+        _check_amount(name, value, defaults[name])
+    return made
 
 
 def settings_of(config: Any) -> dict[str, Any]:
@@ -267,3 +273,12 @@ def _of_kind(name: str, value: Any, old: Any) -> Any:
             f"{type(old).__name__}, such as {old!r}"
         )
     return value
+
+
+def _check_amount(name: str, value: Any, old: Any) -> None:
+    """No setting is negative; and of nothing, such as 0 epochs, no experiment can tell anything."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    least = 1 if isinstance(old, int) and old >= 1 else 0
+    if value < least:
+        raise ValueError(f"setting {name}={value}, expected {least} or more, such as {old}")

@@ -16,6 +16,7 @@ from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect.encoders import ImageTextEncoder, LabelSpaceEncoder
 from captum_neuroinspect.experiments.experiment import Setup
 from captum_neuroinspect.experiments.illusion_judges import IllusionJudge, resized, shown
+from captum_neuroinspect.experiments.networks import load_network
 from captum_neuroinspect.experiments.packaged_photos import crops_of_packaged_photos
 from captum_neuroinspect.features import FeatureSet, find_head
 from captum_neuroinspect.models import imagenet_class_names, load_model
@@ -227,12 +228,7 @@ def tiny_networks(setup: Setup) -> IllusionNetworks:
 
 
 def _real_networks(setup: Setup, size: int) -> IllusionNetworks:
-    loaded = load_model(
-        setup.model or _DEFAULT,
-        weights=setup.weights,
-        device=setup.device,
-        image_size=setup.image_size,
-    )
+    loaded = load_network(setup, _DEFAULT)
     model, names = loaded.on_pixels(), imagenet_class_names()
     device = device_of(model)
     head = find_head(model, torch.rand(1, 3, size, size, device=device))

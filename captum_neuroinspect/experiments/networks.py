@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from captum_neuroinspect._core.exclusive import generators_forked
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.fingerprint import backbone_fingerprint, text_fingerprint
 from captum_neuroinspect._core.kept_file import read_kept, write_kept
@@ -118,13 +119,16 @@ class Network:
 def load_network(setup: Setup, default: str) -> LoadedModel:
     """The model that the setup names, or the experiment's own."""
     n_classes = _RANDOM_CLASSES if setup.weights == "random" else None
-    return load_model(
-        setup.model or default,
-        weights=setup.weights,
-        n_classes=n_classes,
-        device=setup.device,
-        image_size=setup.image_size,
-    )
+    # Random weights are the same in each run: else nothing that was kept would fit the next one.
+    with generators_forked():
+        torch.manual_seed(0)
+        return load_model(
+            setup.model or default,
+            weights=setup.weights,
+            n_classes=n_classes,
+            device=setup.device,
+            image_size=setup.image_size,
+        )
 
 
 def labelled(

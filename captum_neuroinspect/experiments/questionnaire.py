@@ -22,6 +22,7 @@ from captum_neuroinspect._core.checks import check_whole
 from captum_neuroinspect._core.files import read_text, write_text
 from captum_neuroinspect._core.kept_file import reading
 from captum_neuroinspect._core.texts import shown
+from captum_neuroinspect.photos._on_white import on_white
 
 LETTERS = "ABCDEF"
 NONE = "none"  # the answer of who cannot tell
@@ -239,7 +240,7 @@ def _orders(conditions: tuple[str, ...], n: int, rng: random.Random) -> Iterator
 
 def _data_uri(picture: Image.Image) -> str:
     """The pixels alone: a file's name and remarks would tell where a picture is from."""
-    plain = picture.convert("RGB")
+    plain = on_white(picture)
     plain.thumbnail((_SIDE, _SIDE))
     bare = Image.new("RGB", plain.size)
     bare.paste(plain)

@@ -25,6 +25,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"neurons": [["cat (tile)", 7]]}, "expected pairs of a scenario and its neurons"),
         ({"neurons": [["cat (tile)", ["a"]]]}, "neuron='a', expected a whole number"),
         ({"batch_size": 0}, "batch_size=0, expected at least 1"),
+        ({"n_epochs": 0}, "setting n_epochs=0, expected 1 or more, such as 20"),
+        ({"edit_epochs": -1}, "setting edit_epochs=-1, expected 1 or more"),
+        ({"n_neurons": 0}, "setting n_neurons=0, expected 1 or more"),
+        ({"n_validation": 0}, "setting n_validation=0, expected 1 or more"),
+        ({"strength": -1}, r"setting strength=-1\.0, expected 0 or more"),
         ({"lr": -1}, r"lr=-1\.0, expected a number above 0"),
         ({"edit_lr": 0}, r"edit_lr=0\.0, expected a number above 0"),
     ],
@@ -39,7 +44,13 @@ def test_they_are_refused_before_any_work(
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"neurons": ["a"]}, "neuron='a'"), ({"batch_size": 0}, "batch_size=0"), ({"lr": 0}, "lr=0")],
+    [
+        ({"neurons": ["a"]}, "neuron='a'"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"lr": 0}, "lr=0"),
+        ({"n_epochs": 0}, "n_epochs=0"),
+        ({"most_photos": -1}, "most_photos=-1, expected 0 or more"),
+    ],
 )
 def test_so_are_those_of_experiments_with_photos(
     photos: Path, tmp_path: Path, settings: dict[str, Any], message: str

@@ -309,6 +309,15 @@ def test_other_photos_are_other_parts(archive: Callable[[str], Path], tmp_path: 
     assert not math.isnan(len(identity["data"]))
 
 
+def test_random_weights_are_the_same_in_each_run(
+    archive: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Else no part of an earlier run would ever be found again."""
+    first = _run("clothing", tmp_path / "out", archive("clothing"))
+    torch.rand(3)  # whatever was drawn before
+    assert _run("clothing", tmp_path / "out", archive("clothing")).n_reused == len(first.results)
+
+
 def test_one_scenario_stands_in_one_table_and_several_in_a_mean_too(tmp_path: Path) -> None:
     experiment = make_experiment("textures", Setup(tmp_path), quick=True)
     numbers = {

@@ -150,3 +150,18 @@ def test_a_key_that_is_none_is_refused(change, message, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         QuestionnaireKey.load(place)
     assert str(place) in str(caught.value)
+
+
+def test_what_is_transparent_is_white(tmp_path: Path) -> None:
+    """Under transparency a picture may have any colour; a person sees the page."""
+    faint = {c: Image.new("RGBA", (4, 4), (200, 0, 0, 51 * k)) for k, c in enumerate(CONDITIONS)}
+    key = write_questionnaire(
+        [Question("fox", faint)], tmp_path / "page.html", tmp_path / "key.json"
+    )
+    shown = pictures((tmp_path / "page.html").read_text())
+    (row,) = key.rows
+    for picture, condition in zip(shown, row.conditions.values(), strict=True):
+        alpha = 0.2 * CONDITIONS.index(condition)
+        expected = [round(255 + alpha * (colour - 255)) for colour in (200, 0, 0)]
+        found = picture.getpixel((0, 0))
+        assert all(abs(one - other) <= 1 for one, other in zip(found, expected, strict=True))

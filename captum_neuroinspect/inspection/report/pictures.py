@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from captum_neuroinspect.inspection.report.report_data import Picture
+from captum_neuroinspect.photos._on_white import on_white
 
 _QUALITY = 80
 _DENSITY = 2  # pixels a CSS pixel: what a sharp screen shows
@@ -121,10 +122,7 @@ def as_image(picture: Picture) -> Image.Image:
         return _from_tensor(picture)
     if not isinstance(picture, Image.Image):
         raise TypeError(f"{picture!r} is no picture, expected a PIL image or a tensor")
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return picture.convert("RGB") if picture.mode != "RGB" else picture.copy()
+    return on_white(picture)
 
 
 def _from_tensor(picture: Tensor) -> Image.Image:
