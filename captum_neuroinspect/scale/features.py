@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,13 @@ from tqdm import tqdm
 
 from captum_neuroinspect._core.class_names import as_names
 from captum_neuroinspect._core.feature_set import FeatureSet
-from captum_neuroinspect._core.files import read_text, write_atomically, write_text
+from captum_neuroinspect._core.files import (
+    explained,
+    partial_folder,
+    put_in_place,
+    read_text,
+    write_text,
+)
 from captum_neuroinspect._core.fingerprint import text_fingerprint
 from captum_neuroinspect._core.optional import SCALE, optional
 from captum_neuroinspect.features import collect_features
@@ -225,7 +232,6 @@ def collect_parts(
     parts.folder.mkdir(parents=True, exist_ok=True)
     parts.clear()
     missing = [part for part in range(n_parts) if parts.record(part) is None]
-    del listed  # workers read their rows of the plan
     run_parts(made, missing, options, "parts")
     parts.clear()
     return _finished(out, parts, n_parts, names, progress=options.progress)
@@ -239,31 +245,39 @@ def _plan(
     asked: Mapping[str, object],
 ) -> int:
     """Write what is to be done, or compare it with what was begun; the number of parts."""
-    arrow, parquet = optional("pyarrow", SCALE), optional("pyarrow.parquet", SCALE)
-    digest = hashlib.sha256()
-    for photo in listed.photos:
-        digest.update(json.dumps([photo.identity, photo.place, photo.size, photo.label]).encode())
-    plan = {
-        "model": {name: None if one is None else str(one) for name, one in asked.items()},
-        "photos": digest.hexdigest(),
-        "n_photos": len(listed),
-        "part_size": options.part_size,
-        "batch_size": options.batch_size,
-        "n_threads": options.n_threads,
-        "class_names": names,
-    }
-    if not begun(out, plan):
-        columns = {
-            name: [getattr(photo, name) for photo in listed.photos]
-            for name in PhotoPlace.__dataclass_fields__
+    out.mkdir(parents=True, exist_ok=True)
+    with explained(out), partial_folder(out) as folder:
+        n, digest = _write_list(listed, folder / _PHOTOS, options.part_size)
+        plan = {
+            "model": {name: None if one is None else str(one) for name, one in asked.items()},
+            "photos": digest,
+            "n_photos": n,
+            "part_size": options.part_size,
+            "batch_size": options.batch_size,
+            "n_threads": options.n_threads,
+            "class_names": names,
         }
-        table = arrow.table(columns)
-        size = options.part_size
-        write_atomically(
-            out / _PHOTOS, lambda file: parquet.write_table(table, file, row_group_size=size)
-        )
-        begin(out, plan)
-    return -(-len(listed) // options.part_size)
+        if not begun(out, plan):
+            put_in_place(folder / _PHOTOS, out / _PHOTOS)
+            begin(out, plan)
+    return -(-n // options.part_size)
+
+
+def _write_list(listed: PhotoList, path: Path, part_size: int) -> tuple[int, str]:
+    """Write the photos, a part in memory at a time; how many there are, and a digest of all."""
+    arrow, parquet = optional("pyarrow", SCALE), optional("pyarrow.parquet", SCALE)
+    text, number = arrow.string(), arrow.int64()
+    kinds = {"identity": text, "file": text, "place": number, "size": number, "label": number}
+    digest, n, photos = hashlib.sha256(), 0, iter(listed)
+    with parquet.ParquetWriter(path, arrow.schema(list(kinds.items()))) as writer:
+        while part := list(islice(photos, part_size)):
+            for photo in part:
+                line = [photo.identity, photo.place, photo.size, photo.label]
+                digest.update(json.dumps(line).encode())
+            columns = {name: [getattr(photo, name) for photo in part] for name in kinds}
+            writer.write_table(arrow.table(columns, schema=writer.schema))
+            n += len(part)
+    return n, digest.hexdigest()
 
 
 @dataclass(frozen=True)
