@@ -269,6 +269,8 @@ class _RangesWork:
 class _Moments:
     """Sums that correlate strengths, units and phrases with phrases and probes.
 
+    A unit's strength is here what its activation is above its least, in 0..1, squared.
+
     Attributes:
         choosing: of the photos that choose, rows: K strengths, K units, P phrases; columns: P
             phrases and the probes.
@@ -305,11 +307,11 @@ class _MomentsWork:
         n = n_groups(self._groups.features)
         ranges = combined(kept(Path(made.out) / _RANGES, n, _Ranges))
         n_units = ranges.low.shape[1] - len(self._groups.phrases)
-        self._low = ranges.low[:, :n_units]
-        widest = (ranges.high - ranges.low)[:, :n_units].amax(0)
+        self._low = ranges.low[:, :n_units].double()
+        width = ranges.high[:, :n_units].double() - self._low
+        self._width = width.where(width > 0, 1.0)
         draw = torch.Generator().manual_seed(0)
-        signs = torch.randint(2, (n_units, _N_PROBES), generator=draw) * 2.0 - 1
-        self._probes = signs / widest.where(widest > 0, 1.0)[:, None]
+        self._signs = torch.randint(2, (n_units, _N_PROBES), generator=draw) * 2.0 - 1
 
     def do(self, part: int) -> None:
         if kept_parts(self._out).record(part) is None:
@@ -317,12 +319,12 @@ class _MomentsWork:
 
     def _of(self, activations: Tensor, scores: Tensor, judges: Tensor) -> _Moments:
         halves = []
-        for low, rows in zip(self._low, (~judges, judges), strict=True):
+        for low, width, rows in zip(self._low, self._width, (~judges, judges), strict=True):
             a, s = activations[rows], scores[rows]
-            strength = (a.double() - low.double()).square().float()
-            # Of one unit they are larger than of another by far: in one scale they share pieces.
-            left = torch.cat([strength, a, s], 1)
-            halves.append(PhotoMoments.of(left, torch.cat([s, a @ self._probes], 1)))
+            # In 0..1: squares of very small activations would be 0 in float32.
+            above = (a.double() - low) / width
+            left = torch.cat([above.square().float(), a, s], 1)
+            halves.append(PhotoMoments.of(left, torch.cat([s, above.float() @ self._signs], 1)))
         return _Moments(*halves)
 
 
@@ -369,7 +371,7 @@ class _Correlations:
     def of(cls, sums: PhotoMoments, low: Tensor, high: Tensor, n_phrases: int) -> _Correlations:
         n_units = len(low) - n_phrases
         size = low.abs().maximum(high.abs()).double()
-        square = (high - low)[:n_units].double().square()
+        square = (high > low)[:n_units].double()  # the largest square of what is in 0..1
         spread = (sums.a_squared.value() / sums.n - (sums.a.value() / sums.n).square()).clamp(min=0)
         is_flat = spread.sqrt() <= _FLAT * torch.cat([square, size])
         found = sums.correlation().nan_to_num(0.0)

@@ -122,6 +122,8 @@ def test_equal_units_dead_units_and_phrases_that_never_change(found, tmp_path: P
     def change(values: Tensor) -> None:
         values[:, 9] = 3 * values[:, 4]  # equals an earlier one up to scale
         values[:, 11] = 0
+        values[:, 14] *= 1e-25  # squares are 0 in float32
+        values[:, 15] *= 1e25  # and infinite
         values[:, 12] = 1e6 + values[:, 13].round()  # a small spread on a large level
 
     def flatten(values: Tensor) -> None:
