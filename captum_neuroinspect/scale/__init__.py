@@ -9,6 +9,7 @@ from captum_neuroinspect.scale.atlas import (
     pair_seed,
     render_atlas,
 )
+from captum_neuroinspect.scale.descriptions import describe_at_scale
 from captum_neuroinspect.scale.exact_sum import ExactSum
 from captum_neuroinspect.scale.features import (
     FeaturePart,
@@ -28,6 +29,7 @@ from captum_neuroinspect.scale.reduction import (
     combined,
 )
 from captum_neuroinspect.scale.references import reference_at_scale
+from captum_neuroinspect.scale.similarities import collect_similarities_at_scale
 
 __all__ = [
     "AtlasSettings",
@@ -46,7 +48,9 @@ __all__ = [
     "SkippedPhoto",
     "TopActivations",
     "collect_features_at_scale",
+    "collect_similarities_at_scale",
     "combined",
+    "describe_at_scale",
     "pair_seed",
     "rank_at_scale",
     "reference_at_scale",

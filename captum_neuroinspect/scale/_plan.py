@@ -8,7 +8,7 @@ from pathlib import Path
 
 from captum_neuroinspect._core.files import read_text, write_text
 
-_PLAN = "plan.json"
+PLAN = "plan.json"
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".pickle")
 
 
@@ -18,7 +18,7 @@ def begun(out: Path, plan: Mapping[str, object]) -> bool:
     Raises:
         ValueError: when it was begun with another plan; says what differs.
     """
-    path = out / _PLAN
+    path = out / PLAN
     if not path.exists():
         return False
     before, now = json.loads(read_text(path)), json.loads(json.dumps(plan))
@@ -38,7 +38,7 @@ def begin(out: Path, plan: Mapping[str, object]) -> None:
         ValueError: as :func:`begun`.
     """
     if not begun(out, plan):
-        write_text(out / _PLAN, json.dumps(plan, indent=1) + "\n")
+        write_text(out / PLAN, json.dumps(plan, indent=1) + "\n")
 
 
 def refuse_pickled(weights: str | Path | None) -> None:

@@ -17,6 +17,7 @@ _SMALLEST = -1074  # the smallest float64 is 2**_SMALLEST; sums are integers in 
 _N_NUMBERS = 2**16  # that are cut at once: they stay in the processor's cache
 _MOST_ROWS = 2**13  # of sums: leaves 40 bits of the mantissa to each number
 _N_ROWS = 2**11  # of products: leaves 21 bits to each factor
+_MOST_PRODUCTS = 2**9  # of 53 bits that int64 adds up
 _STEP = 8  # units are multiples of it, so that those of different blocks are often equal
 _LARGEST_POWER = 1000  # 2**k of larger k may be infinite
 
@@ -112,17 +113,19 @@ class ExactSum:
         if len(left) != len(right):
             raise ValueError(f"left has {len(left)} rows and right {len(right)}, expected the same")
         total = cls.zeros((left.shape[1], right.shape[1]))
+        sums: dict[int, tuple[Tensor, int]] = {}  # by their unit, with how many were added
         for one, other in zip(left.split(_N_ROWS), right.split(_N_ROWS), strict=True):
             bits = (_MANTISSA - _n_bits(len(one))) // 2
             others = list(_pieces(other, bits))
-            sums: dict[int, Tensor] = {}  # by their unit: pairs of pieces that have the same
             for piece, exponent in _pieces(one, bits):
                 for factor, second in others:
-                    product = (piece.T @ factor).to(torch.int64)
-                    unit = exponent + second
-                    sums[unit] = sums[unit].add_(product) if unit in sums else product
-            for unit, integers in sums.items():
-                total = total.merged(_integers(integers, unit))
+                    product, unit = (piece.T @ factor).to(torch.int64), exponent + second
+                    before, n = sums.pop(unit, (None, 0))
+                    sums[unit] = (product if before is None else before.add_(product), n + 1)
+                    if n + 1 == _MOST_PRODUCTS:
+                        total = total.merged(_integers(sums.pop(unit)[0], unit))
+        for unit, (integers, _) in sums.items():
+            total = total.merged(_integers(integers, unit))
         return total
 
     def merged(self, other: ExactSum) -> ExactSum:
@@ -226,7 +229,7 @@ def _times(values: Tensor, power: int) -> Tensor:
 
 
 def _integers(values: Tensor, exponent: int) -> ExactSum:
-    """Integers of at most 60 bits, and a sign, in units of ``2**exponent``."""
+    """Integers of at most 62 bits, and a sign, in units of ``2**exponent``."""
     place = exponent - _SMALLEST
     if place < 0:
         raise ValueError(
