@@ -44,10 +44,11 @@ def test_a_pair_is_what_its_seed_renders(tmp_path: Path, spec: str) -> None:
     for record, illusion in zip(atlas.pairs, atlas, strict=True):
         neuron, of_class = record["neuron"], record["class"]
         alone = render_illusions(
-            loaded.model, neuron, of_class, size=16, n_steps=3, progress=False,
-            seed=pair_seed(neuron, of_class), options=IllusionOptions(batch_size=1),
+            loaded.model, [neuron] * 8, of_class, size=16, n_steps=3, progress=False,
+            seed=[pair_seed(neuron, of_class), *range(7)], options=IllusionOptions(batch_size=8),
         )  # fmt: skip
-        assert torch.equal(illusion.images, alone.images)
+        assert torch.equal(illusion.images, alone[:1].images)
+        assert illusion.settings["seed"] == [pair_seed(neuron, of_class)]
         with torch.no_grad():
             assert record["predicted"] == int(loaded.model(illusion.images).argmax())
 
