@@ -25,6 +25,7 @@ from captum_neuroinspect.scale.reduction import (
     TopActivations,
     combined,
 )
+from captum_neuroinspect.scale.site import write_atlas_site
 
 __all__ = [
     "AtlasSettings",
@@ -45,4 +46,5 @@ __all__ = [
     "pair_seed",
     "rank_at_scale",
     "render_atlas",
+    "write_atlas_site",
 ]

@@ -32,10 +32,12 @@ from captum_neuroinspect.optvis import IllusionOptions, Illusions, render_illusi
 from captum_neuroinspect.optvis.pairing import classes_of_neurons
 from captum_neuroinspect.scale._plan import begin, refuse_pickled
 from captum_neuroinspect.scale._running import run_parts
-from captum_neuroinspect.scale.committed import CommittedParts
+from captum_neuroinspect.scale.atlas_folder import INDEX, features_of, near_path, pairs_of
 from captum_neuroinspect.scale.options import ScaleOptions
+from captum_neuroinspect.scale.site import GrowingSite
+from captum_neuroinspect.scale.site import words as of_words
+from captum_neuroinspect.scale.site.neighbours import nearest
 
-_INDEX, _PARTS, _FEATURES, _SUFFIX = "index.json", "pairs", "features", ".safetensors"
 _N_ANSWERS = 3  # of a model about a picture that are kept
 
 
@@ -99,9 +101,9 @@ class IllusionAtlas:
             OSError: when there is none, or it is not finished.
             ValueError: when its index is damaged.
         """
-        index = json.loads(read_text(Path(folder) / _INDEX))
+        index = json.loads(read_text(Path(folder) / INDEX))
         if not isinstance(index, dict) or not isinstance(index.get("pairs"), list):
-            raise ValueError(f"{Path(folder) / _INDEX} is damaged: it has no list of pairs")
+            raise ValueError(f"{Path(folder) / INDEX} is damaged: it has no list of pairs")
         return cls(Path(folder), tuple(index["pairs"]))
 
     def __len__(self) -> int:
@@ -112,8 +114,7 @@ class IllusionAtlas:
 
     def illusion(self, pair: int) -> Illusions:
         """One pair's picture, mask and numbers."""
-        parts, _ = _parts_of(self.folder)
-        return Illusions.load(parts.path(pair))
+        return Illusions.load(pairs_of(self.folder).path(pair))
 
     @property
     def top_1(self) -> float:
@@ -139,19 +140,23 @@ def render_atlas(
     out: str | Path,
     *,
     weights: str | Path | None = None,
+    words: str | Path | None = None,
     settings: AtlasSettings | None = None,
     options: ScaleOptions | None = None,
 ) -> IllusionAtlas:
-    """Render the illusions of many neurons, each in a few classes, into a folder.
+    """Render the illusions of many neurons, each in a few classes, into a folder with a page.
 
     Each pair is a file, written whole or not at all; called again with the same arguments it goes
-    on from the pairs that are there. The finished folder has the same bytes whatever the number
-    of workers, and whatever was killed on the way.
+    on from the pairs that are there. ``index.html`` shows what there is, and is written again every
+    minute or so. The finished folder has the same bytes whatever the number of workers, and
+    whatever was killed on the way.
 
     Args:
         spec: of the model, as :func:`~captum_neuroinspect.models.load_model` takes it.
         out: a folder of the atlas alone.
         weights: a library's, by name, or the path of a safetensors file.
+        words: phrases of neurons to search by, a CSV as ``neuroinspect describe`` writes it.
+            ``None``: those that the folder has.
         settings: what it shows.
         options: workers; ``part_size`` and ``batch_size`` play no role.
 
@@ -163,10 +168,12 @@ def render_atlas(
         ValueError: for a neuron that does not exist, more classes than there are, an encoder
             without class names, or an ``out`` that was begun with other arguments.
         RuntimeError: when workers load different weights.
+        MemoryError: when a batch does not fit.
         OSError: when the folder cannot be written; the pairs that are there stay.
     """
     options, settings, out = options or ScaleOptions(), settings or AtlasSettings(), Path(out)
     refuse_pickled(weights)
+    phrases = None if words is None else of_words.read_table(words)
     loaded = load_model(spec, weights=weights)
     head = _head(loaded)
     neurons = range(head.in_features) if settings.neurons is None else settings.neurons
@@ -183,7 +190,10 @@ def render_atlas(
         "pairs": pairs,
     }
     begin(out, plan)
-    parts, features = _parts_of(out)
+    _write_near(out, head, list(dict.fromkeys(neuron for neuron, _ in pairs)))
+    if phrases is not None:
+        of_words.keep(phrases, out)
+    parts, features, site = pairs_of(out), features_of(out), GrowingSite(out)
     for one in (parts, features):
         one.folder.mkdir(parents=True, exist_ok=True)
         one.clear()
@@ -198,15 +208,25 @@ def render_atlas(
         "auto" if options.gpus else "cpu",
     )  # fmt: skip
     del loaded, head
-    run_parts(work, missing, options, f"batches of {settings.pairs_per_batch}")
+    run_parts(
+        work, missing, options, f"batches of {settings.pairs_per_batch}", on_part=site.refresh
+    )
     parts.clear()
     features.clear()
     records = [
         parts.record(part, check=False) or {}
         for part in tqdm(range(len(pairs)), desc="index", disable=not options.progress)
     ]
-    write_text(out / _INDEX, json.dumps({"pairs": records}, indent=1) + "\n")
+    site.write()
+    write_text(out / INDEX, json.dumps({"pairs": records}, indent=1) + "\n")
     return IllusionAtlas.open(out)
+
+
+def _write_near(out: Path, head: nn.Linear, neurons: list[int]) -> None:
+    """Neighbours by the weights of the decision layer, which only the model has."""
+    weight = head.weight.detach().cpu()[:, neurons].T
+    near = nearest(neurons, weight)
+    write_text(near_path(out), json.dumps(near) + "\n")
 
 
 @dataclass(frozen=True)
@@ -236,7 +256,7 @@ class _AtlasWork:
 
     def __init__(self, made: _MakeAtlasWork, loaded: LoadedModel) -> None:
         self._made, self._loaded = made, loaded
-        self._parts, self._features = _parts_of(Path(made.out))
+        self._parts, self._features = pairs_of(Path(made.out)), features_of(Path(made.out))
         self._model = loaded.on_pixels()
         self._head = _head(loaded)
         named = find_encoder(made.settings.encoder, made.device)
@@ -267,6 +287,7 @@ class _AtlasWork:
             options=IllusionOptions(batch_size=asked.pairs_per_batch),
             progress=False,
         )
+        self._check_whole(found)
         illusions = [_alone(found, row) for row in range(len(batch))]
         features, logits = zip(*map(self._seen, illusions), strict=True)
         kept = {"features": torch.stack(features)}
@@ -274,6 +295,17 @@ class _AtlasWork:
         for number in missing:
             row = number - batch[0]
             self._commit(number, illusions[row], seeds[row], logits[row])
+
+    def _check_whole(self, found: Illusions) -> None:
+        """Refuse what another run would not give: pictures that are not done, or other batches."""
+        if found.settings["interrupted"] is not None:  # the rendering gave what it had
+            raise KeyboardInterrupt
+        n_asked, n_together = self._made.settings.pairs_per_batch, found.settings["n_together"]
+        if n_together != n_asked:
+            raise MemoryError(
+                f"there is memory for {n_together} pictures at a time, but "
+                f"pairs_per_batch={n_asked}: give fewer, in another folder"
+            )
 
     def _commit(self, pair: int, found: Illusions, seed: int, logits: Tensor) -> None:
         neuron, of_class = self._made.pairs[pair]
@@ -320,11 +352,6 @@ def _answers(logits: Tensor) -> list[list[float]]:
         [int(one), round(float(share), 4)]
         for one, share in zip(classes[:_N_ANSWERS], shares, strict=False)
     ]
-
-
-def _parts_of(out: Path) -> tuple[CommittedParts, CommittedParts]:
-    """The pairs' illusions, and the features of each batch of them."""
-    return CommittedParts(out / _PARTS, _SUFFIX), CommittedParts(out / _FEATURES, _SUFFIX)
 
 
 def _head(loaded: LoadedModel) -> nn.Linear:

@@ -87,3 +87,39 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, spec: str) -> None:
     changed = write_net(tmp_path, "1")
     with pytest.raises(ValueError, match="begun with other fingerprint"):
         render_atlas(changed, out, settings=SMALL, options=HERE)
+
+
+def test_a_batch_changes_no_picture_but_fills_the_last(tmp_path: Path, spec: str) -> None:
+    asked = replace(SMALL, neurons=(3, 9, 20), classes_per_neuron=1, pairs_per_batch=2)
+    three = render_atlas(spec, tmp_path / "three", settings=asked, options=HERE)
+    last = render_atlas(spec, tmp_path / "1", settings=replace(asked, neurons=(20,)), options=HERE)
+    assert three.pairs[2]["sha256"] == last.pairs[0]["sha256"]
+    assert all(one.settings["n_together"] == 2 for one in three)
+
+
+def test_what_is_interrupted_is_no_picture(tmp_path: Path, spec: str) -> None:
+    asked = replace(SMALL, n_steps=30)
+    whole, out = tmp_path / "whole", tmp_path / "atlas"
+    render_atlas(spec, whole, settings=asked, options=HERE)
+    module = tmp_path / "net.py"
+    usual = module.read_text()
+    stops = """
+class Stops(Net):
+    n_calls = 0
+    def forward(self, images):
+        Stops.n_calls += 1
+        if Stops.n_calls == 20:
+            raise KeyboardInterrupt
+        return super().forward(images)
+"""
+    module.write_text(usual.replace("def net", f"{stops}\ndef net").replace("Net(),", "Stops(),"))
+    with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match="interrupted"):
+        render_atlas(spec, out, settings=asked, options=HERE)
+    assert not list((out / "pairs").glob("part-*"))
+    module.write_text(usual)
+    render_atlas(spec, out, settings=asked, options=HERE)
+    assert bytes_of(out) == bytes_of(whole)
+
+
+def test_an_encoder_guides(tmp_path: Path, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name is all that a worker is sent: it makes the encoder itself."""
