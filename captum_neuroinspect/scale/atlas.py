@@ -167,14 +167,19 @@ def render_atlas(
         ImportError: when Ray is missing; says how to install it.
         ValueError: for a neuron that does not exist, more classes than there are, an encoder
             without class names, or an ``out`` that was begun with other arguments.
-        RuntimeError: when workers load different weights.
-        MemoryError: when a batch does not fit.
+        RuntimeError: when workers load different weights, or a batch does not fit into memory.
         OSError: when the folder cannot be written; the pairs that are there stay.
     """
     options, settings, out = options or ScaleOptions(), settings or AtlasSettings(), Path(out)
     refuse_pickled(weights)
     phrases = None if words is None else of_words.read_table(words)
+    has_encoder = find_encoder(settings.encoder) is not None
     loaded = load_model(spec, weights=weights)
+    if has_encoder and loaded.class_names is None:
+        raise ValueError(
+            f"encoder={settings.encoder!r}, but the model has no class names to show it: expected "
+            "'none'"
+        )
     head = _head(loaded)
     neurons = range(head.in_features) if settings.neurons is None else settings.neurons
     pairs = list(
@@ -302,7 +307,7 @@ class _AtlasWork:
             raise KeyboardInterrupt
         n_asked, n_together = self._made.settings.pairs_per_batch, found.settings["n_together"]
         if n_together != n_asked:
-            raise MemoryError(
+            raise RuntimeError(
                 f"there is memory for {n_together} pictures at a time, but "
                 f"pairs_per_batch={n_asked}: give fewer, in another folder"
             )

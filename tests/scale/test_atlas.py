@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from scale_examples import bytes_of, write_net
+from helpers import SmallEncoder
+from scale_examples import CLASSES, bytes_of, write_net
 
 from captum_neuroinspect import render_illusions
+from captum_neuroinspect.encoders.by_name import LazyEncoder
 from captum_neuroinspect.models import load_model
 from captum_neuroinspect.optvis import IllusionOptions, classes_of_neurons
 from captum_neuroinspect.scale import (
@@ -122,4 +124,25 @@ class Stops(Net):
 
 
 def test_an_encoder_guides(tmp_path: Path, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name is all that a worker is sent: it makes the encoder itself."""
+    """A worker is sent a name, and makes the encoder itself."""
+    asked = replace(SMALL, encoder="small")
+    with pytest.raises(ValueError, match="expected 'auto', 'none'"):
+        render_atlas(spec, tmp_path / "atlas", settings=asked, options=HERE)
+    encoder = LazyEncoder("small", SmallEncoder)
+    monkeypatch.setattr("captum_neuroinspect.scale.atlas.find_encoder", lambda *_: encoder)
+    with pytest.raises(ValueError, match="no class names"):
+        render_atlas(spec, tmp_path / "atlas", settings=asked, options=HERE)
+    assert not (tmp_path / "atlas").exists()
+    # A network in a file has no names of its own.
+    monkeypatch.setattr(
+        "captum_neuroinspect.scale.atlas.load_model",
+        lambda *given, **named: replace(load_model(*given, **named), class_names=CLASSES),
+    )
+    guided = render_atlas(spec, tmp_path / "atlas", settings=asked, options=HERE)
+    alone = render_illusions(
+        load_model(spec).model, 3, guided.pairs[0]["class"], encoder=SmallEncoder(), size=16,
+        class_names=CLASSES, n_steps=3, seed=guided.pairs[0]["seed"], progress=False,
+    )  # fmt: skip
+    found = guided.illusion(0)
+    assert torch.allclose(found.images, alone.images, atol=1e-4)
+    assert torch.allclose(found.similarities, alone.similarities, atol=1e-4)

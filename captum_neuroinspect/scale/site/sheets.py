@@ -40,10 +40,11 @@ class Sheets:
             digests: of each picture, ``None`` where it is not there yet.
             picture: gives one by its number.
         """
-        for first in range(0, len(digests), PER_SHEET):
-            number, content = first // PER_SHEET, tuple(digests[first : first + PER_SHEET])
+        for number in range(-(-len(digests) // PER_SHEET)):
+            first = number * PER_SHEET
+            content = tuple(digests[first : first + PER_SHEET])
             if self._written.get(number) != content and any(content):
-                self._write(number, content, lambda place, first=first: picture(first + place))
+                self._write(number, content, picture)
                 self._written[number] = content
 
     def _write(
@@ -52,12 +53,13 @@ class Sheets:
         content: tuple[str | None, ...],
         picture: Callable[[int], Image.Image],
     ) -> None:
-        n_rows = -(-len(content) // PER_ROW)
+        first, n_rows = number * PER_SHEET, -(-len(content) // PER_ROW)
         sheet = Image.new("RGB", (PER_ROW * self._size, n_rows * self._size))
         for place, digest in enumerate(content):
             if digest is not None:
                 row, column = divmod(place, PER_ROW)
-                sheet.paste(picture(place).convert("RGB"), (column * self._size, row * self._size))
+                shown = picture(first + place).convert("RGB")
+                sheet.paste(shown, (column * self._size, row * self._size))
         write_atomically(
             self._folder / sheet_name(number),
             lambda path: sheet.save(path, format="WEBP", quality=_QUALITY, method=4),
