@@ -30,6 +30,7 @@ from captum_neuroinspect.scale.reduction import (
 )
 from captum_neuroinspect.scale.references import reference_at_scale
 from captum_neuroinspect.scale.similarities import collect_similarities_at_scale
+from captum_neuroinspect.scale.site import write_atlas_site
 
 __all__ = [
     "AtlasSettings",
@@ -55,4 +56,5 @@ __all__ = [
     "rank_at_scale",
     "reference_at_scale",
     "render_atlas",
+    "write_atlas_site",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from captum_neuroinspect._core.files import read_text, write_text
 
@@ -29,6 +30,23 @@ def begun(out: Path, plan: Mapping[str, object]) -> bool:
             "arguments"
         )
     return True
+
+
+def read_plan(out: Path) -> dict[str, Any]:
+    """What was asked for.
+
+    Raises:
+        OSError: when nothing was begun there.
+        ValueError: when it is damaged.
+    """
+    path = out / _PLAN
+    try:
+        plan = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(plan, dict):
+        raise ValueError(f"{path} is damaged: it is no record")
+    return plan
 
 
 def begin(out: Path, plan: Mapping[str, object]) -> None:
