@@ -39,7 +39,7 @@ def read_plan(out: Path) -> dict[str, Any]:
         OSError: when nothing was begun there.
         ValueError: when it is damaged.
     """
-    path = out / _PLAN
+    path = out / PLAN
     try:
         plan = json.loads(read_text(path))
     except json.JSONDecodeError as error:
