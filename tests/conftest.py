@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+# Tiny nets: a second thread costs more than it gives, above all where each core has its process
+# of tests. The processes that tests start inherit this.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 import torch
@@ -12,7 +18,6 @@ from hypothesis import HealthCheck, settings
 from processes import processes
 from session_examples import inspect_arguments, write_model, write_photos
 
-# Tiny nets: a second thread costs more than it gives, above all on a busy machine.
 torch.set_num_threads(1)
 
 # No test may depend on how fast a machine is: Hypothesis would fail an example for its seconds.
@@ -20,10 +25,22 @@ settings.register_profile("any speed", deadline=None, suppress_health_check=[Hea
 settings.load_profile("any speed")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """A file or two run in this process: another would import torch for longer than it helps."""
+    is_small = len(config.args) <= 2 and all(".py" in name for name in config.args)
+    return 0 if is_small else None
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     """Give every test the same random weights and pictures, whatever ran before it."""
     torch.manual_seed(0)
+
+
+def pytest_fixture_setup(fixturedef: Any) -> None:
+    """What several tests share is made before :func:`_seeded`, so it is seeded here."""
+    if fixturedef.scope != "function":
+        torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +63,9 @@ def own_cache(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def commands(tmp_path_factory, own_cache):
-    """Runs ``neuroinspect`` in processes of its own."""
+    """Runs ``neuroinspect``, or code, in processes of their own."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system does not fork processes")
     with processes(tmp_path_factory.mktemp("processes")) as started:
         yield started
 

@@ -1,7 +1,7 @@
-"""The command in processes of its own, without the seconds that each would need to import.
+"""Commands and code in processes of their own, without the seconds that each would need to import.
 
-One process imports everything once; each command is a fork of it, which signals reach and
-which leaves as any process does.
+One process imports everything once; each other is a fork of it, which signals reach and which
+leaves as any process does.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +68,9 @@ for line in sys.stdin:
     code = 1
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        if task["code"]:
+            exec(task["code"], {"__name__": "__main__"})
+            raise SystemExit
         main()
     except SystemExit as end:
         code = end.code or 0
@@ -77,6 +82,7 @@ for line in sys.stdin:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        open(task["out"] + "0", "w").close()
         os._exit(code)
 """
 
@@ -101,6 +107,13 @@ class Started:
     out: str
     server: Processes
 
+    def wait_for_line(self, line: str) -> None:
+        """Until it has printed this; an error if it ends before."""
+        printed, ended = Path(self.out + "1"), Path(self.out + "0")
+        while not (printed.exists() and line in printed.read_text("utf-8").splitlines()):
+            assert not ended.exists(), self.wait()
+            time.sleep(0.005)
+
     def wait(self) -> Done:
         code = int(self.server.ask({"wait": self.pid}))
         texts = [Path(self.out + n).read_text("utf-8") for n in "12"]
@@ -108,15 +121,24 @@ class Started:
 
 
 class Processes:
-    """Starts ``neuroinspect`` with arguments."""
+    """Starts ``neuroinspect``, or code, with arguments."""
 
     def __init__(self, server: subprocess.Popen[str], folder: Path) -> None:
         self._server, self._folder, self._n = server, folder, 0
 
     def start(self, *arguments: object, **environment: object) -> Started:
+        return self._start("", arguments, environment)
+
+    def start_code(self, code: str, *arguments: object) -> Started:
+        return self._start(textwrap.dedent(code), arguments, {})
+
+    def _start(
+        self, code: str, arguments: tuple[object, ...], environment: dict[str, object]
+    ) -> Started:
         self._n += 1
         out = str(self._folder / f"{self._n}.")
         task = {
+            "code": code,
             "arguments": [str(one) for one in arguments],
             "environment": {name: str(value) for name, value in environment.items()},
             "out": out,

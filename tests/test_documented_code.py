@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from captum_neuroinspect import LabelSpaceEncoder, collect_features
+from captum_neuroinspect import FeatureSet, LabelSpaceEncoder, collect_features
 from captum_neuroinspect.inspection.commands.cli import app
 from captum_neuroinspect.models import train_decision_layer
 from captum_neuroinspect.photos import Photos
@@ -31,7 +32,13 @@ ROOT = Path(__file__).parent.parent
 README, GUIDE = ROOT / "README.md", ROOT / "docs" / "inspecting-your-photos.md"
 WORDS = ROOT / "docs" / "words-for-units.md"
 CONCEPTS = ROOT / "docs" / "concepts.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+EXPORT = ROOT / "docs" / "export.md"
+PAGES = [
+    README,
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 NAMES = torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]
 
 
@@ -42,11 +49,24 @@ class SoftEncoder(SmallEncoder):
         return self
 
 
+def _id(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
 def _blocks(page: Path) -> Iterator[tuple[str, str]]:
     """Language and text of each block of code."""
     text = page.read_text(encoding="utf-8")
     for found in re.finditer(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         yield found[1], found[2]
+
+
+def _run(page: Path, given: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Run the Python of a page from top to bottom, and return its names."""
+    names = dict(given or {})
+    for language, block in _blocks(page):
+        if language == "python":
+            exec(compile(block, str(page), "exec"), names)
+    return names
 
 
 def _commands(block: str) -> list[list[str]]:
@@ -126,10 +146,7 @@ def test_the_readme_runs(
         return vis(*args, **options, thresholds=(2,), fixed_image_size=64, progress=False)
 
     monkeypatch.setattr(render, "render_vis", quick_vis)
-    names: dict[str, Any] = {}
-    for language, block in _blocks(README):
-        if language == "python":
-            exec(compile(block, str(README), "exec"), names)
+    names = _run(README)
 
     assert "accuracy: " in capsys.readouterr().out
     assert names["target"] == 3
@@ -179,10 +196,7 @@ def test_words_for_units_run(
     monkeypatch.setattr(
         torchvision.models.ResNet18_Weights, "get_state_dict", lambda *_, **__: state
     )
-    names: dict[str, Any] = {}
-    for language, block in _blocks(WORDS):
-        if language == "python":
-            exec(compile(block, str(WORDS), "exec"), names)
+    names = _run(WORDS)
     found = names["found"]
     assert [one.unit for one in found] == list(range(512))
     assert "40 photos" in found.rests_on
@@ -193,26 +207,119 @@ def test_words_for_units_run(
     assert len(names["table"]) > 512
 
 
-@pytest.mark.filterwarnings("ignore:numpy.core is deprecated")  # Captum reads its files with it
-@pytest.mark.filterwarnings("ignore:train has samples of")
-def test_concepts_run(
-    stand_ins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+@pytest.fixture(scope="module")
+def three_classes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Tensor]]:
+    """Photos of three classes, and the weights of a network that misses some of them."""
+    folder = tmp_path_factory.mktemp("three") / "photos"
+    _write_noise(folder, NAMES[:3], n=6)
+    return folder, _fitted(folder)
+
+
+@pytest.fixture
+def with_three_classes(
+    stand_ins: None,
+    three_classes: tuple[Path, dict[str, Tensor]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    _write_noise(tmp_path / "photos", NAMES[:3], n=6)
-    _write_noise(tmp_path / "concepts", ["grass", "random", "water"], n=4, seed=1)
-    state = _fitted(tmp_path / "photos")
+    """They lie in `photos`, and are what a ResNet-18 has for weights."""
+    folder, state = three_classes
+    shutil.copytree(folder, tmp_path / "photos")
     monkeypatch.setattr(
         torchvision.models.ResNet18_Weights, "get_state_dict", lambda *_, **__: state
     )
-    names: dict[str, Any] = {}
-    for language, block in _blocks(CONCEPTS):
-        if language == "python":
-            exec(compile(block, str(CONCEPTS), "exec"), names)
+
+
+@pytest.mark.filterwarnings("ignore:numpy.core is deprecated")  # Captum reads its files with it
+@pytest.mark.filterwarnings("ignore:train has samples of")
+def test_concepts_run(with_three_classes: None, tmp_path: Path, capsys) -> None:
+    _write_noise(tmp_path / "concepts", ["grass", "random", "water"], n=4, seed=1)
+    names = _run(CONCEPTS)
     assert names["first"] in ("grass", "water")
     assert "ConceptChange(" in capsys.readouterr().out
-    for name in ("bank.safetensors", "concept.png", "predictions.csv", "blame.parquet"):
+    for name in ("bank.safetensors", "concept.png"):
+        assert (tmp_path / name).stat().st_size > 0
+
+
+def test_export_runs(with_three_classes: None, tmp_path: Path) -> None:
+    _run(EXPORT)
+    for name in ("predictions.csv", "blame.parquet"):
         assert (tmp_path / name).stat().st_size > 0
     assert (tmp_path / "for_fiftyone" / "samples.json").is_file()
+
+
+def test_the_ranking_of_the_first_stage_names_the_cue(stand_ins: None) -> None:
+    names = _run(ROOT / "docs" / "which-neurons.md")
+    assert names["ranking"].insufficient.neurons[0] == 5
+
+
+def test_the_illusions_of_the_second_stage_are_drawn(stand_ins: None, tmp_path: Path) -> None:
+    _run(ROOT / "docs" / "illusions.md")
+    assert (tmp_path / "illusions.png").stat().st_size > 0
+
+
+def test_the_edit_of_the_third_stage_is_kept(stand_ins: None) -> None:
+    names = _run(ROOT / "docs" / "editing.md")
+    assert names["edit"].verdict.decision == "keep"
+
+
+def test_the_experiment_to_add_runs(stand_ins: None) -> None:
+    names = _run(ROOT / "docs" / "experiments.md")
+    experiment = names["CoinExperiment"].__new__(names["CoinExperiment"])
+    experiment.config = names["CoinConfig"]()
+    part = names["CoinExperiment"].parts(experiment, [0])[0]
+    heads = experiment.run_part(part)["coin"]["heads"]
+    assert 0 < heads.right < heads.of == 100
+
+
+@pytest.mark.filterwarnings("ignore:every epoch was worse than the original head")
+@pytest.mark.filterwarnings("ignore:the original head is returned")
+def test_published_settings_and_controls_run(stand_ins: None) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 400, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(400, 5)
+    )
+    head, labels = model[-1], torch.arange(400) % 5
+    features = torch.rand(400, 400) + torch.eye(5, 400)[labels]
+    found = FeatureSet(features, head(features).detach(), labels)
+    train, others = found.split(0.5)
+    validation, rest = others.split(0.5)
+    deployment, test = rest.split(0.5)
+    mistakes = validation.mistakes(3)
+    given = {
+        "head": head, "model": model, "train": train, "validation": validation, "test": test,
+        "deployment": deployment, "target": 3, "z": mistakes.features, "neurons": [7, 8],
+        "classes": [3, 3], "encoder": SmallEncoder(), "names": [f"class {i}" for i in range(5)],
+    }  # fmt: skip
+    _run(ROOT / "docs" / "paper.md", given)
+    assert _run(ROOT / "docs" / "verdict.md", given)["edit"].verdict.controls
+
+
+def test_working_offline_runs(stand_ins: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What OpenCLIP reads from a folder is tested with the encoder."""
+    import captum_neuroinspect
+
+    asked = []
+    monkeypatch.setattr(captum_neuroinspect, "OpenCLIPEncoder", asked.append)
+    _run(ROOT / "docs" / "offline.md")
+    assert asked == ["local-dir:vit-b-32"]
+
+
+def test_many_photos_run(
+    stand_ins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """In this process: Ray has tests of its own."""
+    pytest.importorskip("pyarrow")
+    from captum_neuroinspect import scale
+
+    options = scale.ScaleOptions
+    monkeypatch.setattr(scale, "ScaleOptions", lambda **given: options(**{**given, "n_workers": 0}))
+    settings = scale.AtlasSettings
+    monkeypatch.setattr(
+        scale, "AtlasSettings", lambda **given: settings(**{**given, "n_steps": 2, "size": 32})
+    )
+    _write_noise(tmp_path / "photos", ["tench", "goldfish"], n=4)
+    assert _run(ROOT / "docs" / "scale.md")["features"].n_photos == 8
+    assert "rank" in capsys.readouterr().out
 
 
 def _tick(report: Path, selection: Path) -> None:
@@ -226,37 +333,13 @@ def _tick(report: Path, selection: Path) -> None:
     selection.write_text(json.dumps({"format": 1, **record, "neurons": neurons, "note": "noise"}))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_every_printed_command_is_understood(page: Path) -> None:
     """Also those that would run for minutes: their options exist and take these values."""
     group: Any = get_command(app)
     for language, block in _blocks(page):
         for name, *arguments in _commands(block) if language == "bash" else ():
             group.commands[name].make_context(name, list(arguments))
-
-
-def test_every_link_of_the_docs_leads_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            if not target.startswith("https://"):
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
-
-
-def _anchors(page: Path) -> set[str]:
-    """The names that GitHub gives a page's headings."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)
-    headings = re.findall(r"^#+ +(.+?) *$", text, re.M)
-    bare = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", one).lower() for one in headings]
-    return {re.sub(r"[^\w\- ]", "", one).replace(" ", "-") for one in bare}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_link_to_a_heading_finds_it(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    for target, heading in re.findall(r"\]\(((?!https:)[^)#]*)#([^)]+)\)", text):
-        there = page.parent / target if target else page
-        if there.suffix == ".md":
-            assert heading in _anchors(there), f"{page.name}: {target}#{heading}"
 
 
 def test_the_readme_has_the_two_commands() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIALS = sorted((ROOT / "tutorials").glob("*.ipynb"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *TUTORIALS]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *TUTORIALS]
 FACES = [
     ".".join(path.parent.relative_to(ROOT).parts)
     for path in sorted((ROOT / "captum_neuroinspect").rglob("__init__.py"))
@@ -69,6 +69,12 @@ def test_documented_imports_go_through_a_public_face(page: Path) -> None:
 
 def test_pages_import_something() -> None:
     assert sum(m.startswith("captum_neuroinspect") for p in PAGES for m, _ in _imported(p)) > 20
+
+
+@pytest.mark.parametrize("face", FACES[1:])
+def test_a_face_has_a_page_of_the_reference(face: str) -> None:
+    page = ROOT / "docs" / "api" / f"{face.partition('.')[2]}.md"
+    assert f"automodule:: {face}\n" in page.read_text(encoding="utf-8")
 
 
 def _callables(face: str) -> Iterator[tuple[str, Any]]:

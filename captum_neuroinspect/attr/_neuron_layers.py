@@ -50,7 +50,7 @@ class Probe:
         shapes: what modules take and give, which tells channels from positions.
         value: what the layer took or gave.
         calls: every module that ran, in the order in which they ended, and whether
-            it gave maps ``(N, C, h, w)``.
+            it gave maps ``(N, C, h, w)`` of the picture.
         n_before_input: how many of them had ended when the layer began.
         n_before_output: and when it ended, itself included.
     """
@@ -83,11 +83,11 @@ def probe(
     model: nn.Module, layer: nn.Module, at_input: bool, inputs: Tensor, args: Sequence[Any]
 ) -> Probe:
     """Run the model once, without gradients, and watch what runs when."""
-    calls: list[tuple[nn.Module, bool]] = []
+    calls: list[tuple[nn.Module, torch.Size | None]] = []
     n_before = {"input": 0, "output": 0}
 
     def ended(module: nn.Module, _: Any, output: Any) -> None:
-        calls.append((module, _is_map(output)))
+        calls.append((module, output.shape[1:] if _is_map(output) else None))
         if module is layer:
             n_before["output"] = len(calls)
 
@@ -101,4 +101,18 @@ def probe(
         shapes = hooks.enter_context(shapes_noted(model))
         seen = hooks.enter_context(read_neurons(layer, at_input))
         model(inputs.clone(), *args)
-        return Probe(shapes, seen.value, tuple(calls), n_before["input"], n_before["output"])
+        is_plane = _planes({shape for _, shape in calls if shape is not None}, shapes)
+        of_picture = tuple((module, shape in is_plane) for module, shape in calls)
+        return Probe(shapes, seen.value, of_picture, n_before["input"], n_before["output"])
+
+
+def _planes(maps: set[torch.Size], shapes: Shapes) -> set[torch.Size]:
+    """Which maps have the picture's positions, and not an attention's heads and tokens."""
+    n_tokens = {shape[0] for shape in shapes.last if len(shape) == 2}
+    known = {
+        shape
+        for shape in maps & (shapes.first | shapes.last)
+        # A convolution may have as many channels as there are tokens.
+        if n_tokens.isdisjoint(shape[1:] if shape in shapes.first else shape)
+    }
+    return known or maps

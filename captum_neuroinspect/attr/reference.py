@@ -126,10 +126,11 @@ class Reference:
 
     def for_mistakes(self, w: Tensor) -> Reference:
         """With a weight of the effect that suits these changes, unless one was given."""
-        if self.effect is not None:
-            return self
-        found = agreement(w)
-        return replace(self, effect=_EFFECT if found is None else found)
+        return self if self.effect is not None else self.weighted(agreement(w))
+
+    def weighted(self, agreement: float | None) -> Reference:
+        """With the weight that suits changes of this :func:`agreement`."""
+        return replace(self, effect=_EFFECT if agreement is None else agreement)
 
     def contrast(self, w: Tensor, features: Tensor, target: Tensor | int | None = None) -> Tensor:
         """The contrast of each neuron in each sample with the reference.
@@ -205,10 +206,21 @@ def agreement(w: Tensor) -> float | None:
     """
     total, n = torch.zeros(w.shape[1], dtype=torch.float64, device=w.device), 0
     for chunk in w.split(_CHUNK):
-        chunk = chunk.double()
-        length = chunk.norm(dim=1, keepdim=True)
-        total += (chunk / length.where(length > 0, 1.0)).sum(0)
-        n += int((length > 0).sum())
+        pointing = directions(chunk)
+        total += pointing.sum(0)
+        n += int(pointing.any(1).sum())
+    return agreement_of_sum(total, n)
+
+
+def directions(w: Tensor) -> Tensor:
+    """``(N, F)`` float64 changes of length 1; a change that is zero stays zero."""
+    w = w.double()
+    length = w.norm(dim=1, keepdim=True)
+    return w / length.where(length > 0, 1.0)
+
+
+def agreement_of_sum(total: Tensor, n: int) -> float | None:
+    """The :func:`agreement` of n changes, by the sum ``(F,)`` of their :func:`directions`."""
     if n < 2:
         return None
     # The square of the sum holds every pair twice, and each change with itself. Rounding leaves

@@ -28,13 +28,13 @@ from captum_neuroinspect.describe.unit_description import Descriptions, UnitDesc
 NO_PHRASE = "no phrase goes with it"  # the note of a unit that others may yet go with
 LEAST_PHOTOS = 20  # to describe units by: half choose, half judge
 _N_DRAWS = 50
-_N_CANDIDATES = 10  # phrases between which resampled photos choose
+N_CANDIDATES = 10  # phrases between which resampled photos choose
 _SET_SHARE = 0.9
 _UNITS_AT_A_TIME = 64
-_MOST_TERMS = 3
-_LEAST_GAIN = 0.02  # of explained variance, by one more phrase
+MOST_TERMS = 3
+LEAST_GAIN = 0.02  # of explained variance, by one more phrase
 _LEAST_Z = 3.0  # standard deviations of chance that a certain correlation must be above 0
-_EQUAL = 1 - 1e-5  # correlation of duplicates
+EQUAL = 1 - 1e-5  # correlation of duplicates
 _ROUNDING = 1e-5  # of a correlation
 _LEAST_SPREAD = 1e-3  # of a concept on resampled photos, in standard deviations: less is rounding
 
@@ -155,24 +155,41 @@ def describe_units(
     scores, names = checked_concepts(concept_scores, phrases)
     numbers = unit_numbers(units, activations)
     check_same_photos(activations, scores)
-    choosing, judging, rng = split_photos(len(activations), options, together)
-    groups = checked_groups(together, len(activations))
-    describer = _Describer(
-        choosing=_Part.of(activations, scores, choosing),
-        judging=_Part.of(activations, scores, judging),
-        names=names,
-        units=numbers,
-        options=options,
-        draws=resampled_sets(groups[choosing], rng),
-        judging_draws=resampled_sets(groups[judging], rng),
-    )
+    split = PhotoSplit.of(len(activations), options, together)
+    describer = UnitDescriber.of(activations, scores, names, numbers, split, options)
     found = []
     with tqdm(desc="units", total=len(numbers), disable=not progress) as bar:
         for block in torch.arange(len(numbers)).split(_UNITS_AT_A_TIME):
             found += describer.described(block)
             bar.update(len(block))
-    n = len(activations)
-    return Descriptions(replace(one, n_images=n, n_held_out=len(judging)) for one in found)
+    return Descriptions(found)
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoSplit:
+    """Which photos choose and which judge, and how both are resampled.
+
+    Attributes:
+        choosing: rows of the photos that choose the phrases.
+        judging: rows of the others.
+        draws: ``(B, n)`` how often each choosing photo is in a resampled set of them.
+        judging_draws: the same of the judging ones.
+    """
+
+    choosing: Tensor
+    judging: Tensor
+    draws: Tensor
+    judging_draws: Tensor
+
+    @classmethod
+    def of(
+        cls, n: int, options: DescribeOptions, together: Sequence[int] | Tensor | None = None
+    ) -> PhotoSplit:
+        """That of n photos."""
+        choosing, judging, rng = split_photos(n, options, together)
+        groups = checked_groups(together, n)
+        draws = resampled_sets(groups[choosing], rng)
+        return cls(choosing, judging, draws, resampled_sets(groups[judging], rng))
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +217,7 @@ class _Part:
 
 
 @dataclass(frozen=True, eq=False)
-class _Describer:
+class UnitDescriber:
     """Units described block by block.
 
     Attributes:
@@ -208,18 +225,31 @@ class _Describer:
         judging: the others.
         names: the phrases.
         units: their numbers, one a column.
+        split: of the photos.
         options: as given.
-        draws: ``(B, n)`` how often each choosing photo is in a resampled set of them.
-        judging_draws: the same of the judging ones.
     """
 
     choosing: _Part
     judging: _Part
     names: tuple[str, ...]
     units: list[int]
+    split: PhotoSplit
     options: DescribeOptions
-    draws: Tensor
-    judging_draws: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        activations: Tensor,
+        scores: Tensor,
+        names: tuple[str, ...],
+        units: list[int],
+        split: PhotoSplit,
+        options: DescribeOptions,
+    ) -> UnitDescriber:
+        """With activations ``(N, K)`` and scores ``(N, P)`` that were checked."""
+        choosing = _Part.of(activations, scores, split.choosing)
+        judging = _Part.of(activations, scores, split.judging)
+        return cls(choosing, judging, names, units, split, options)
 
     def described(self, block: Tensor) -> list[UnitDescription]:
         """Descriptions of the columns ``block``."""
@@ -252,12 +282,13 @@ class _Describer:
                     ),
                 )
             )
-        return found
+        n = len(self.split.choosing) + len(self.split.judging)
+        return [replace(one, n_images=n, n_held_out=len(self.split.judging)) for one in found]
 
     @staticmethod
     def _equals(part: _Part, block: Tensor) -> Tensor:
         """``(block, K)`` which units correlate to rounding."""
-        return part.units[:, block].T @ part.units > _EQUAL * len(part.units)
+        return part.units[:, block].T @ part.units > EQUAL * len(part.units)
 
     def _why_silent(self, k: int) -> str:
         for part in (self.choosing, self.judging):
@@ -292,7 +323,7 @@ class _Describer:
         precisions = average_precision(shows, mine).nan_to_num(0.0)
         areas = area_under_roc(shows, mine).nan_to_num(0.5)
         chances = shows.float().mean(0)
-        could_be = self._could_be(k, order[:_N_CANDIDATES])
+        could_be = self._could_be(k, order[:N_CANDIDATES])
         first = float(correlations[0])
         return UnitDescription(
             unit,
@@ -313,7 +344,7 @@ class _Describer:
 
     def _could_be(self, k: int, candidates: Tensor) -> tuple[str, ...]:
         """The first candidate, then those that win on resampled photos until nine of ten."""
-        winners = self._resampled(self.choosing, self.draws, k, candidates).argmax(1)
+        winners = self._resampled(self.choosing, self.split.draws, k, candidates).argmax(1)
         wins = winners.bincount(minlength=len(candidates))
         chosen, share = [0], float(wins[0]) / len(winners)
         for row in wins.argsort(descending=True, stable=True).tolist():
@@ -326,7 +357,7 @@ class _Describer:
 
     def _standard_error(self, k: int, candidate: Tensor) -> float:
         """Of the correlation on the photos that judge; infinite where a set shows nothing."""
-        found = self._resampled(self.judging, self.judging_draws, k, candidate)
+        found = self._resampled(self.judging, self.split.judging_draws, k, candidate)
         return float(found.std()) if bool(found.isfinite().all()) else float("inf")
 
     @staticmethod
@@ -353,7 +384,7 @@ class _Describer:
         concepts, left = self.choosing.concepts, units
         found: list[dict[int, float]] = [{} for _ in units.T]
         is_open = units.any(0)
-        for _ in range(_MOST_TERMS):
+        for _ in range(MOST_TERMS):
             agreement = (left.T @ concepts).abs()
             for row, terms in enumerate(found):
                 agreement[row, list(terms)] = 0
@@ -366,7 +397,7 @@ class _Describer:
                 ).solution
                 rest = units[:, row] - (concepts[:, tried].double() @ fitted)[:, 0].float()
                 gained = left[:, row].square().mean() - rest.square().mean()
-                if float(gained) < _LEAST_GAIN:
+                if float(gained) < LEAST_GAIN:
                     is_open[row] = False
                     continue
                 found[row] = dict(zip(tried, fitted[:, 0].tolist(), strict=True))

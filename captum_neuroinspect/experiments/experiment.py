@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
+from captum_neuroinspect.experiments.bars import bars
 from captum_neuroinspect.experiments.values import (
     MeanWithInterval,
     Numbers,
@@ -183,9 +184,12 @@ class Experiment(ABC):
 
     def figure(self, results: Results) -> Figure:
         """Each measure as bars of the rows, with intervals, mean over the scenarios."""
-        from captum_neuroinspect.experiments.pages import bars
-
-        return bars(self, results)
+        rows, measures = self.rows_of(results.values()), self.measures_of(results.values())
+        estimates = {
+            measure: {row: over_scenarios(results, row, measure) for row in rows}
+            for measure in measures
+        }
+        return bars(f"{self.name}: mean with 95 % interval", estimates, self.plain)
 
 
 def scenarios_of(results: Results) -> list[str]:

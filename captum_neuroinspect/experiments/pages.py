@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from captum_neuroinspect._core.files import write_atomically, write_text
 from captum_neuroinspect._core.texts import shown
@@ -15,14 +15,9 @@ from captum_neuroinspect.experiments.experiment import (
     Experiment,
     Results,
     ResultTable,
-    over_scenarios,
 )
 from captum_neuroinspect.experiments.values import MeanWithInterval, as_json
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_COLOURS = ("#1f77b4", "#d1495b", "#66a182", "#edae49", "#8d6a9f", "#9aa5b1")
 _DPI = 130
 QUICK = "**Made with `--quick`: this shows that everything works. Its numbers say nothing.**"
 _BASIS = {
@@ -125,33 +120,6 @@ def _goes_beyond_shares(table: ResultTable) -> bool:
 def _unit(table: ResultTable) -> str:
     plain = [column for column in table.columns if column in table.plain]
     return f"In %, but {', '.join(plain)}" if plain else "In %"
-
-
-def bars(experiment: Experiment, results: Results) -> Figure:
-    """A panel a measure, a bar a row, mean over the scenarios with its interval."""
-    from matplotlib.figure import Figure
-
-    rows = experiment.rows_of(results.values())
-    measures = experiment.measures_of(results.values())
-    height = 1.2 + 0.32 * len(rows)
-    figure = Figure(figsize=(2.2 + 2.6 * len(measures), height), layout="constrained")
-    panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
-    for panel, measure, colour in zip(panels, measures, _COLOURS * len(measures), strict=False):
-        found = [over_scenarios(results, row, measure) for row in rows]
-        places = [i for i, one in enumerate(found) if math.isfinite(one.mean)]
-        scale = 1 if measure in experiment.plain else 100
-        panel.barh(places, [scale * found[i].mean for i in places], color=colour, height=0.7)
-        for i in places:
-            if math.isfinite(found[i].low):
-                ends = [scale * found[i].low, scale * found[i].high]
-                panel.plot(ends, [i, i], color="#222222", linewidth=1.4)
-        panel.axvline(0, color="#222222", linewidth=0.8)
-        panel.set(title=shown(measure), xlabel="%" if scale == 100 else "")
-        panel.set_yticks(range(len(rows)), [shown(row) for row in rows])
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].invert_yaxis()
-    figure.suptitle(f"{experiment.name}: mean with 95 % interval")
-    return figure
 
 
 def _json(

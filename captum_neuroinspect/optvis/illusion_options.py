@@ -220,7 +220,7 @@ class RenderSettings:
     size: tuple[int, int]
     n_steps: int
     gamma: float
-    seed: int
+    seed: int | tuple[int, ...]
     options: IllusionOptions
 
     @classmethod
@@ -229,7 +229,7 @@ class RenderSettings:
         size: int | tuple[int, int],
         n_steps: int | None,
         gamma: float | None,
-        seed: int,
+        seed: int | Sequence[int],
         options: Options,
     ) -> RenderSettings:
         """As the arguments of :func:`render_illusions` mean them."""
@@ -237,15 +237,23 @@ class RenderSettings:
         if gamma is None:
             gamma = _PAPER_GAMMA if isinstance(options, str) else _GAMMA
         n_steps = default_steps(options) if n_steps is None else n_steps
-        return cls(as_size(size), n_steps, gamma, seed, chosen)
+        seeds = tuple(seed) if isinstance(seed, Iterable) else seed
+        return cls(as_size(size), n_steps, gamma, seeds, chosen)
 
     def __post_init__(self) -> None:
         _check_count("n_steps", self.n_steps)
-        check_whole("seed", self.seed)
+        for seed in self.seed if isinstance(self.seed, tuple) else (self.seed,):
+            check_whole("seed", seed)
         check_between("gamma", self.gamma, 0, 1)
         snapshots = self.options.snapshots
         if snapshots and snapshots[-1] > self.n_steps:
             raise ValueError(f"snapshots={snapshots}, expected rising steps in 1..{self.n_steps}")
+
+    def seeds(self, rows: slice) -> list[int]:
+        """One for each image of some rows."""
+        if isinstance(self.seed, tuple):
+            return [*self.seed[rows]]
+        return [*range(self.seed + rows.start, self.seed + rows.stop)]
 
 
 def default_steps(options: Options) -> int:

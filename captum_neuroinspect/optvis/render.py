@@ -62,7 +62,7 @@ def render_illusions(
     size: int | tuple[int, int] | None = None,
     n_steps: int | None = None,
     gamma: float | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     options: IllusionOptions | Literal["paper"] | None = None,
     progress: bool = True,
 ) -> Illusions:
@@ -129,7 +129,8 @@ def render_illusions(
         gamma: weight of the logit, 0..1. ``None``: 0.25, or the paper's 0.5 with
             ``options="paper"``; at 0.5 the class is recognised no more often and the neuron
             less often (``docs/measurements.md``).
-        seed: image i is drawn, moved and disturbed by numbers of ``seed + i``.
+        seed: image i is drawn, moved and disturbed by numbers of ``seed + i``; or one seed for
+            each image.
         options: :class:`IllusionOptions`, all that is rarely set; ``"paper"``: those of the
             authors' code (a table in ``docs/measurements.md``), and pictures as they come out.
         progress: show a progress bar over the steps.
@@ -261,6 +262,10 @@ def _together(
     n_needed = reader.n_needed if isinstance(reader, ObjectiveReader) else 1
     n_given = 1 if lucents is None else lucents.n_images
     pairs = pairs.repeated(max(n_given, n_needed if lucents is None or n_given == 1 else 1))
+    if isinstance(settings.seed, tuple) and len(settings.seed) != len(pairs):
+        raise ValueError(
+            f"seed has {len(settings.seed)} numbers for {len(pairs)} images, expected one for each"
+        )
     if len(pairs) < n_needed:
         raise ValueError(f"the objective speaks of {n_needed} images, but there are {len(pairs)}")
     if len(pairs) % n_given or (is_tied and 1 < n_given < len(pairs)):

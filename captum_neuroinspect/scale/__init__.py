@@ -9,6 +9,7 @@ from captum_neuroinspect.scale.atlas import (
     pair_seed,
     render_atlas,
 )
+from captum_neuroinspect.scale.descriptions import describe_at_scale
 from captum_neuroinspect.scale.exact_sum import ExactSum
 from captum_neuroinspect.scale.features import (
     FeaturePart,
@@ -20,15 +21,22 @@ from captum_neuroinspect.scale.options import ScaleOptions
 from captum_neuroinspect.scale.photo_lists import PhotoList, PhotoPlace
 from captum_neuroinspect.scale.rankings import MistakesToRank, rank_at_scale
 from captum_neuroinspect.scale.reduction import (
+    ChangeDirections,
     ChangeTotals,
+    ClassTotals,
     PhotoMoments,
     TopActivations,
     combined,
 )
+from captum_neuroinspect.scale.references import reference_at_scale
+from captum_neuroinspect.scale.similarities import collect_similarities_at_scale
+from captum_neuroinspect.scale.site import write_atlas_site
 
 __all__ = [
     "AtlasSettings",
+    "ChangeDirections",
     "ChangeTotals",
+    "ClassTotals",
     "ExactSum",
     "FeaturePart",
     "FeatureParts",
@@ -41,8 +49,12 @@ __all__ = [
     "SkippedPhoto",
     "TopActivations",
     "collect_features_at_scale",
+    "collect_similarities_at_scale",
     "combined",
+    "describe_at_scale",
     "pair_seed",
     "rank_at_scale",
+    "reference_at_scale",
     "render_atlas",
+    "write_atlas_site",
 ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from captum_neuroinspect._core.files import read_text, write_text
 
-_PLAN = "plan.json"
+PLAN = "plan.json"
 FORMAT = 1  # of plans, parts and indices; those without a number have this one
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".pickle")
 
@@ -19,7 +20,7 @@ def begun(out: Path, plan: Mapping[str, object]) -> bool:
     Raises:
         ValueError: when it was begun with another plan; says what differs.
     """
-    path = out / _PLAN
+    path = out / PLAN
     if not path.exists():
         return False
     before, now = json.loads(read_text(path)), json.loads(json.dumps(plan))
@@ -33,6 +34,23 @@ def begun(out: Path, plan: Mapping[str, object]) -> bool:
     return True
 
 
+def read_plan(out: Path) -> dict[str, Any]:
+    """What was asked for.
+
+    Raises:
+        OSError: when nothing was begun there.
+        ValueError: when it is damaged.
+    """
+    path = out / PLAN
+    try:
+        plan = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(plan, dict):
+        raise ValueError(f"{path} is damaged: it is no record")
+    return plan
+
+
 def begin(out: Path, plan: Mapping[str, object]) -> None:
     """Write the plan, or compare it with the one that is there.
 
@@ -40,7 +58,7 @@ def begin(out: Path, plan: Mapping[str, object]) -> None:
         ValueError: as :func:`begun`.
     """
     if not begun(out, plan):
-        write_text(out / _PLAN, json.dumps({"format": FORMAT, **plan}, indent=1) + "\n")
+        write_text(out / PLAN, json.dumps({"format": FORMAT, **plan}, indent=1) + "\n")
 
 
 def check_format(record: Mapping[str, object], path: Path) -> None:

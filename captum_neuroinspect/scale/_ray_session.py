@@ -79,6 +79,8 @@ def _start(ray: Any, options: ScaleOptions) -> None:
         ray.init(address=options.address, **quiet)
         return
     ray.init(
+        # One of its own: without this word Ray joins what a user or a killed driver has left here.
+        address="local",
         num_cpus=math.ceil(options.n_workers * options.cpus) + 1,  # one hands out the parts
         num_gpus=math.ceil(options.n_workers * options.gpus) or None,
         include_dashboard=False,

@@ -29,7 +29,12 @@ class PartWork(Protocol):
 
 
 def run_parts(
-    make: Callable[[], PartWork], parts: Sequence[int], options: ScaleOptions, what: str
+    make: Callable[[], PartWork],
+    parts: Sequence[int],
+    options: ScaleOptions,
+    what: str,
+    *,
+    on_part: Callable[[], object] = lambda: None,
 ) -> None:
     """Do some parts; returns when all are written.
 
@@ -38,6 +43,7 @@ def run_parts(
         parts: numbers of those that are not there yet.
         options: how many workers, and where.
         what: is counted, in the progress bar.
+        on_part: called here after each part.
 
     Raises:
         Exception: what the work raises for a part; parts that were written stay.
@@ -47,6 +53,7 @@ def run_parts(
         done = _here(make, parts, options) if not options.n_workers else None
         for _ in _by_ray(make, parts, options) if done is None else done:
             bar.update()
+            on_part()
 
 
 def _here(make: Callable[[], PartWork], parts: Sequence[int], options: ScaleOptions) -> Any:

@@ -6,27 +6,39 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from captum_neuroinspect._core.checks import (
+    check_at_least,
+    check_between,
+    check_seed,
+    check_whole,
+)
 from captum_neuroinspect._core.files import read_text, write_text
 from captum_neuroinspect._core.fingerprint import backbone_fingerprint
 from captum_neuroinspect._core.head import find_head
+from captum_neuroinspect._core.head_watch import watched
+from captum_neuroinspect._core.modules import device_of
 from captum_neuroinspect.encoders import find_encoder
 from captum_neuroinspect.models import LoadedModel, load_model
 from captum_neuroinspect.optvis import IllusionOptions, Illusions, render_illusions
 from captum_neuroinspect.optvis.pairing import classes_of_neurons
 from captum_neuroinspect.scale._plan import FORMAT, begin, check_format, refuse_pickled
 from captum_neuroinspect.scale._running import run_parts
-from captum_neuroinspect.scale.committed import CommittedParts
+from captum_neuroinspect.scale.atlas_folder import INDEX, features_of, near_path, pairs_of
 from captum_neuroinspect.scale.options import ScaleOptions
+from captum_neuroinspect.scale.site import GrowingSite
+from captum_neuroinspect.scale.site import words as of_words
+from captum_neuroinspect.scale.site.neighbours import nearest
 
-_INDEX, _PARTS = "index.json", "pairs"
+_N_ANSWERS = 3  # of a model about a picture that are kept
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,13 @@ class AtlasSettings:
         gamma: weight of the logit, 0..1.
         encoder: that guides, by the name that ``find_encoder`` takes; ``"none"``: no encoder.
         seed: beside the pair's identity, draws every pair.
+        pairs_per_batch: rendered together, in the order of the pairs; the last batch is filled,
+            so that all have one shape. On the CPU a picture has the same bits in any batch of
+            the same size; on a GPU it also depends on what is beside it.
+
+    Raises:
+        TypeError: when a number is of another kind.
+        ValueError: when it is out of range.
     """
 
     neurons: tuple[int, ...] | None = None
@@ -50,6 +69,14 @@ class AtlasSettings:
     gamma: float = 0.25
     encoder: str = "none"
     seed: int = 0
+    pairs_per_batch: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("classes_per_neuron", "n_steps", "size", "pairs_per_batch"):
+            check_whole(name, getattr(self, name))
+            check_at_least(name, getattr(self, name), 1)
+        check_between("gamma", self.gamma, 0, 1)
+        check_seed("seed", self.seed)
 
 
 @dataclass(frozen=True)
@@ -58,8 +85,9 @@ class IllusionAtlas:
 
     Attributes:
         folder: that :func:`render_atlas` finished.
-        pairs: one record each: ``neuron``, ``class``, ``seed``, ``activation``, ``logit``,
-            ``predicted`` (the class that the model gives the picture) and ``sha256``.
+        pairs: one record each: ``neuron``, ``class``, ``seed``, ``weight`` (of the neuron to the
+            class), ``activation``, ``logit``, ``predicted`` (the class that the model gives the
+            picture), ``answers`` (its likeliest classes with their probabilities) and ``sha256``.
     """
 
     folder: Path
@@ -73,10 +101,10 @@ class IllusionAtlas:
             OSError: when there is none, or it is not finished.
             ValueError: when its index is damaged.
         """
-        index = json.loads(read_text(Path(folder) / _INDEX))
+        index = json.loads(read_text(Path(folder) / INDEX))
         if not isinstance(index, dict) or not isinstance(index.get("pairs"), list):
-            raise ValueError(f"{Path(folder) / _INDEX} is damaged: it has no list of pairs")
-        check_format(index, Path(folder) / _INDEX)
+            raise ValueError(f"{Path(folder) / INDEX} is damaged: it has no list of pairs")
+        check_format(index, Path(folder) / INDEX)
         return cls(Path(folder), tuple(index["pairs"]))
 
     def __len__(self) -> int:
@@ -87,8 +115,7 @@ class IllusionAtlas:
 
     def illusion(self, pair: int) -> Illusions:
         """One pair's picture, mask and numbers."""
-        parts = CommittedParts(self.folder / _PARTS, ".safetensors")
-        return Illusions.load(parts.path(pair))
+        return Illusions.load(pairs_of(self.folder).path(pair))
 
     @property
     def top_1(self) -> float:
@@ -114,19 +141,23 @@ def render_atlas(
     out: str | Path,
     *,
     weights: str | Path | None = None,
+    words: str | Path | None = None,
     settings: AtlasSettings | None = None,
     options: ScaleOptions | None = None,
 ) -> IllusionAtlas:
-    """Render the illusions of many neurons, each in a few classes, into a folder.
+    """Render the illusions of many neurons, each in a few classes, into a folder with a page.
 
     Each pair is a file, written whole or not at all; called again with the same arguments it goes
-    on from the pairs that are there. The finished folder has the same bytes whatever the number
-    of workers, and whatever was killed on the way.
+    on from the pairs that are there. ``index.html`` shows what there is, and is written again every
+    minute or so. The finished folder has the same bytes whatever the number of workers, and
+    whatever was killed on the way.
 
     Args:
         spec: of the model, as :func:`~captum_neuroinspect.models.load_model` takes it.
         out: a folder of the atlas alone.
         weights: a library's, by name, or the path of a safetensors file.
+        words: phrases of neurons to search by, a CSV as ``neuroinspect describe`` writes it.
+            ``None``: those that the folder has.
         settings: what it shows.
         options: workers; ``part_size`` and ``batch_size`` play no role.
 
@@ -137,12 +168,19 @@ def render_atlas(
         ImportError: when Ray is missing; says how to install it.
         ValueError: for a neuron that does not exist, more classes than there are, an encoder
             without class names, or an ``out`` that was begun with other arguments.
-        RuntimeError: when workers load different weights.
+        RuntimeError: when workers load different weights, or a batch does not fit into memory.
         OSError: when the folder cannot be written; the pairs that are there stay.
     """
     options, settings, out = options or ScaleOptions(), settings or AtlasSettings(), Path(out)
     refuse_pickled(weights)
+    phrases = None if words is None else of_words.read_table(words)
+    has_encoder = find_encoder(settings.encoder) is not None
     loaded = load_model(spec, weights=weights)
+    if has_encoder and loaded.class_names is None:
+        raise ValueError(
+            f"encoder={settings.encoder!r}, but the model has no class names to show it: expected "
+            "'none'"
+        )
     head = _head(loaded)
     neurons = range(head.in_features) if settings.neurons is None else settings.neurons
     pairs = list(
@@ -154,26 +192,47 @@ def render_atlas(
         "fingerprint": of_model,
         "settings": asdict(settings),
         "n_threads": options.n_threads,
+        "class_names": None if loaded.class_names is None else [*loaded.class_names],
         "pairs": pairs,
     }
     begin(out, plan)
-    parts = CommittedParts(out / _PARTS, ".safetensors")
-    parts.folder.mkdir(parents=True, exist_ok=True)
-    parts.clear()
-    missing = [part for part in range(len(pairs)) if parts.record(part) is None]
+    _write_near(out, head, list(dict.fromkeys(neuron for neuron, _ in pairs)))
+    if phrases is not None:
+        of_words.keep(phrases, out)
+    parts, features, site = pairs_of(out), features_of(out), GrowingSite(out)
+    for one in (parts, features):
+        one.folder.mkdir(parents=True, exist_ok=True)
+        one.clear()
+    missing = [
+        batch
+        for batch in range(math.ceil(len(pairs) / settings.pairs_per_batch))
+        if features.record(batch) is None
+        or any(parts.record(part) is None for part in _in_batch(batch, len(pairs), settings))
+    ]
     work = _MakeAtlasWork(
         str(out.resolve()), spec, weights, settings, tuple(pairs), of_model,
         "auto" if options.gpus else "cpu",
     )  # fmt: skip
     del loaded, head
-    run_parts(work, missing, options, "pairs")
+    run_parts(
+        work, missing, options, f"batches of {settings.pairs_per_batch}", on_part=site.refresh
+    )
     parts.clear()
+    features.clear()
     records = [
         parts.record(part, check=False) or {}
         for part in tqdm(range(len(pairs)), desc="index", disable=not options.progress)
     ]
-    write_text(out / _INDEX, json.dumps({"format": FORMAT, "pairs": records}, indent=1) + "\n")
+    site.write()
+    write_text(out / INDEX, json.dumps({"format": FORMAT, "pairs": records}, indent=1) + "\n")
     return IllusionAtlas.open(out)
+
+
+def _write_near(out: Path, head: nn.Linear, neurons: list[int]) -> None:
+    """Neighbours by the weights of the decision layer, which only the model has."""
+    weight = head.weight.detach().cpu()[:, neurons].T
+    near = nearest(neurons, weight)
+    write_text(near_path(out), json.dumps(near) + "\n")
 
 
 @dataclass(frozen=True)
@@ -203,47 +262,102 @@ class _AtlasWork:
 
     def __init__(self, made: _MakeAtlasWork, loaded: LoadedModel) -> None:
         self._made, self._loaded = made, loaded
-        self._parts = CommittedParts(Path(made.out) / _PARTS, ".safetensors")
+        self._parts, self._features = pairs_of(Path(made.out)), features_of(Path(made.out))
         self._model = loaded.on_pixels()
         self._head = _head(loaded)
         named = find_encoder(made.settings.encoder, made.device)
         self._encoder = None if named is None else named.guide.load()
 
     def do(self, part: int) -> None:
-        if self._parts.record(part) is not None:
+        """Render the pairs of one batch together, and write those that are not there."""
+        asked = self._made.settings
+        batch = _in_batch(part, len(self._made.pairs), asked)
+        missing = [number for number in batch if self._parts.record(number) is None]
+        if not missing and self._features.record(part) is not None:
             return
-        (neuron, of_class), asked = self._made.pairs[part], self._made.settings
-        seed = pair_seed(neuron, of_class, asked.seed)
+        # The whole batch, even for one of it, and always as many: no shape rounds otherwise.
+        filled = [*batch] + [batch[-1]] * (asked.pairs_per_batch - len(batch))
+        neurons, classes = zip(*(self._made.pairs[number] for number in filled), strict=True)
+        seeds = [pair_seed(*pair, asked.seed) for pair in zip(neurons, classes, strict=True)]
         found = render_illusions(
             self._model,
-            neuron,
-            of_class,
+            neurons,
+            classes,
             head=self._head,
             encoder=self._encoder,
             class_names=self._loaded.class_names,
             size=asked.size,
             n_steps=asked.n_steps,
             gamma=asked.gamma,
-            seed=seed,
-            # Alone: what shares a batch may not change a picture.
-            options=IllusionOptions(batch_size=1),
+            seed=seeds,
+            options=IllusionOptions(batch_size=asked.pairs_per_batch),
             progress=False,
         )
+        self._check_whole(found)
+        illusions = [_alone(found, row) for row in range(len(batch))]
+        features, logits = zip(*map(self._seen, illusions), strict=True)
+        kept = {"features": torch.stack(features)}
+        self._features.commit(part, lambda path: save_file(kept, path), {"pairs": [*batch]})
+        for number in missing:
+            row = number - batch[0]
+            self._commit(number, illusions[row], seeds[row], logits[row])
+
+    def _check_whole(self, found: Illusions) -> None:
+        """Refuse what another run would not give: pictures that are not done, or other batches."""
+        if found.settings["interrupted"] is not None:  # the rendering gave what it had
+            raise KeyboardInterrupt
+        n_asked, n_together = self._made.settings.pairs_per_batch, found.settings["n_together"]
+        if n_together != n_asked:
+            raise RuntimeError(
+                f"there is memory for {n_together} pictures at a time, but "
+                f"pairs_per_batch={n_asked}: give fewer, in another folder"
+            )
+
+    def _commit(self, pair: int, found: Illusions, seed: int, logits: Tensor) -> None:
+        neuron, of_class = self._made.pairs[pair]
+        weight = self._head.weight.detach()[of_class, neuron]
         record = {
             "neuron": neuron,
             "class": of_class,
             "seed": seed,
+            "weight": float(weight),
             "activation": _number(found.activations),
             "logit": None if found.logits is None else _number(found.logits),
-            "predicted": self._predicted(found),
+            "predicted": int(logits.argmax()),
+            "answers": _answers(logits),
         }
-        self._parts.commit(part, found.save, record)
+        self._parts.commit(pair, found.save, record)
 
-    def _predicted(self, found: Illusions) -> int:
-        with torch.no_grad():
-            output = self._model(found.images.to(next(self._model.parameters()).device))
-        logits = output if isinstance(output, torch.Tensor) else output.logits
-        return int(logits.argmax(1))
+    def _seen(self, found: Illusions) -> tuple[Tensor, Tensor]:
+        """Features and logits of one picture, by itself."""
+        with torch.no_grad(), watched(self._model, self._head) as watch:
+            output = self._model(found.images.to(device_of(self._model)))
+            logits = watch.logits(output)
+            return watch.features[0].float().cpu(), logits[0].float().cpu()
+
+
+def _alone(found: Illusions, row: int) -> Illusions:
+    """One row, with what its settings say of it alone."""
+    settings = dict(found.settings)
+    for name in ("seed", "n_rolled_back", "negative_similarities"):
+        if isinstance(settings.get(name), list):
+            settings[name] = settings[name][row : row + 1]
+    return replace(found[row], settings=settings)
+
+
+def _in_batch(batch: int, n_pairs: int, settings: AtlasSettings) -> range:
+    """The numbers of a batch's pairs."""
+    size = settings.pairs_per_batch
+    return range(batch * size, min((batch + 1) * size, n_pairs))
+
+
+def _answers(logits: Tensor) -> list[list[float]]:
+    """The classes that a model finds likeliest, each with its probability in ten-thousandths."""
+    shares, classes = logits.softmax(0).sort(descending=True, stable=True)
+    return [
+        [int(one), round(float(share), 4)]
+        for one, share in zip(classes[:_N_ANSWERS], shares, strict=False)
+    ]
 
 
 def _head(loaded: LoadedModel) -> nn.Linear:

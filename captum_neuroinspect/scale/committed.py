@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from captum_neuroinspect._core.files import (
+    checksum,
     clear_partial,
     read_text,
     write_atomically,
     write_text,
 )
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class CommittedParts:
             OSError: when it cannot be written, as on a full disk; then it is not there.
         """
         path = write_atomically(self.path(part), write)
-        record = {"part": part, **record, "sha256": _digest(path)}
+        record = {"part": part, **record, "sha256": checksum(path)}
         write_text(path.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
 
     def record(self, part: int, *, check: bool = True) -> dict[str, Any] | None:
@@ -64,7 +62,7 @@ class CommittedParts:
         path = self.path(part)
         try:
             found = json.loads(read_text(path.with_suffix(".json")))
-            is_whole = not check or found["sha256"] == _digest(path)
+            is_whole = not check or found["sha256"] == checksum(path)
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         return found if is_whole and found.get("part") == part else None
@@ -72,11 +70,3 @@ class CommittedParts:
     def clear(self) -> None:
         """Remove what killed processes left."""
         clear_partial(self.folder)
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

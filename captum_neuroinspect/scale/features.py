@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,13 @@ from tqdm import tqdm
 
 from captum_neuroinspect._core.class_names import as_names
 from captum_neuroinspect._core.feature_set import FeatureSet
-from captum_neuroinspect._core.files import read_text, write_atomically, write_text
+from captum_neuroinspect._core.files import (
+    explained,
+    partial_folder,
+    put_in_place,
+    read_text,
+    write_text,
+)
 from captum_neuroinspect._core.fingerprint import text_fingerprint
 from captum_neuroinspect._core.optional import SCALE, optional
 from captum_neuroinspect.features import collect_features
@@ -126,6 +133,11 @@ class FeatureParts(Sequence[FeaturePart]):
         return (self[part] for part in range(len(self)))
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """Photos with features, part by part."""
+        return tuple(record["n_photos"] for record in self._records)
+
+    @property
     def identity(self) -> str:
         """Names all of the features: the same photos, model and pieces give the same."""
         text = json.dumps([record["sha256"] for record in self._records])
@@ -191,23 +203,37 @@ def collect_features_at_scale(
             there stay, and another call goes on.
     """
     options = options or ScaleOptions()
-    out = Path(out)
     refuse_pickled(weights)
     if class_names is None:
         class_names = load_model(spec, weights=weights, n_classes=n_classes).class_names
     names = None if class_names is None else as_names(class_names)
     listed = PhotoList.of(source, names)
-    n_parts = _plan(out, listed, options, names, spec=spec, weights=weights, n_classes=n_classes)
+    asked = {"spec": spec, "weights": weights, "n_classes": n_classes}
+    made = MakeCollecting(
+        str(out), str(listed.root.resolve()), listed.kind, spec, weights, n_classes, names,
+        options.batch_size, "auto" if options.gpus else "cpu",
+    )  # fmt: skip
+    return collect_parts(made, listed, asked, options)
+
+
+def collect_parts(
+    made: MakeCollecting, listed: PhotoList, asked: Mapping[str, object], options: ScaleOptions
+) -> FeatureParts:
+    """Collect what is not there yet of the photos of a list.
+
+    Args:
+        made: makes the work, and says where it is written.
+        listed: the photos.
+        asked: of the model, for the plan.
+        options: pieces and workers.
+    """
+    out, names = Path(made.out), made.class_names
+    n_parts = _plan(out, listed, options, names, asked)
     parts = CommittedParts(out / _PARTS, ".parquet")
     parts.folder.mkdir(parents=True, exist_ok=True)
     parts.clear()
     missing = [part for part in range(n_parts) if parts.record(part) is None]
-    work = _MakeWork(
-        str(out), str(listed.root.resolve()), listed.kind, spec, weights, n_classes, names,
-        options.batch_size, "auto" if options.gpus else "cpu",
-    )  # fmt: skip
-    del listed  # workers read their rows of the plan
-    run_parts(work, missing, options, "parts")
+    run_parts(made, missing, options, "parts")
     parts.clear()
     return _finished(out, parts, n_parts, names, progress=options.progress)
 
@@ -217,38 +243,46 @@ def _plan(
     listed: PhotoList,
     options: ScaleOptions,
     names: tuple[str, ...] | None,
-    **model: Any,
+    asked: Mapping[str, object],
 ) -> int:
     """Write what is to be done, or compare it with what was begun; the number of parts."""
-    arrow, parquet = optional("pyarrow", SCALE), optional("pyarrow.parquet", SCALE)
-    digest = hashlib.sha256()
-    for photo in listed.photos:
-        digest.update(json.dumps([photo.identity, photo.place, photo.size, photo.label]).encode())
-    plan = {
-        "model": {name: None if one is None else str(one) for name, one in model.items()},
-        "photos": digest.hexdigest(),
-        "n_photos": len(listed),
-        "part_size": options.part_size,
-        "batch_size": options.batch_size,
-        "n_threads": options.n_threads,
-        "class_names": names,
-    }
-    if not begun(out, plan):
-        columns = {
-            name: [getattr(photo, name) for photo in listed.photos]
-            for name in PhotoPlace.__dataclass_fields__
+    out.mkdir(parents=True, exist_ok=True)
+    with explained(out), partial_folder(out) as folder:
+        n, digest = _write_list(listed, folder / _PHOTOS, options.part_size)
+        plan = {
+            "model": {name: None if one is None else str(one) for name, one in asked.items()},
+            "photos": digest,
+            "n_photos": n,
+            "part_size": options.part_size,
+            "batch_size": options.batch_size,
+            "n_threads": options.n_threads,
+            "class_names": names,
         }
-        table = arrow.table(columns)
-        size = options.part_size
-        write_atomically(
-            out / _PHOTOS, lambda file: parquet.write_table(table, file, row_group_size=size)
-        )
-        begin(out, plan)
-    return -(-len(listed) // options.part_size)
+        if not begun(out, plan):
+            put_in_place(folder / _PHOTOS, out / _PHOTOS)
+            begin(out, plan)
+    return -(-n // options.part_size)
+
+
+def _write_list(listed: PhotoList, path: Path, part_size: int) -> tuple[int, str]:
+    """Write the photos, a part in memory at a time; how many there are, and a digest of all."""
+    arrow, parquet = optional("pyarrow", SCALE), optional("pyarrow.parquet", SCALE)
+    text, number = arrow.string(), arrow.int64()
+    kinds = {"identity": text, "file": text, "place": number, "size": number, "label": number}
+    digest, n, photos = hashlib.sha256(), 0, iter(listed)
+    with parquet.ParquetWriter(path, arrow.schema(list(kinds.items()))) as writer:
+        while part := list(islice(photos, part_size)):
+            for photo in part:
+                line = [photo.identity, photo.place, photo.size, photo.label]
+                digest.update(json.dumps(line).encode())
+            columns = {name: [getattr(photo, name) for photo in part] for name in kinds}
+            writer.write_table(arrow.table(columns, schema=writer.schema))
+            n += len(part)
+    return n, digest.hexdigest()
 
 
 @dataclass(frozen=True)
-class _MakeWork:
+class MakeCollecting:
     """What is sent to a worker: how to make its work."""
 
     out: str
@@ -261,18 +295,28 @@ class _MakeWork:
     batch_size: int
     device: str
 
-    def __call__(self) -> _CollectWork:
-        loaded = load_model(
+    def __call__(self) -> Collecting:
+        return Collecting(self, self.loaded())
+
+    def loaded(self) -> LoadedModel:
+        return load_model(
             self.spec, weights=self.weights, n_classes=self.n_classes, device=self.device
         )
-        return _CollectWork(self, loaded)
 
 
-class _CollectWork:
-    """One worker's model, and the parts that it collects."""
+class Collecting:
+    """One worker's model, and the parts that it collects.
 
-    def __init__(self, made: _MakeWork, loaded: LoadedModel) -> None:
-        self._made, self._loaded = made, loaded
+    Args:
+        made: what is to be done.
+        loaded: the model, and how photos become its input.
+        is_labelled: whether photos' labels are classes of this model; else all are 0.
+    """
+
+    def __init__(
+        self, made: MakeCollecting, loaded: LoadedModel, *, is_labelled: bool = True
+    ) -> None:
+        self._made, self._loaded, self._is_labelled = made, loaded, is_labelled
         self._parts = CommittedParts(Path(made.out) / _PARTS, ".parquet")
         self._plan = optional("pyarrow.parquet", SCALE).ParquetFile(Path(made.out) / _PHOTOS)
         self._reader = PhotoReader(Path(made.root), made.kind)
@@ -281,6 +325,8 @@ class _CollectWork:
         if self._parts.record(part) is not None:
             return
         rows = self._plan.read_row_group(part).to_pylist()
+        if not self._is_labelled:
+            rows = [{**row, "label": 0} for row in rows]
         photos = _PartPhotos([PhotoPlace(**row) for row in rows], self._reader, self._loaded,
                              self._made.batch_size)  # fmt: skip
         found = collect_features(

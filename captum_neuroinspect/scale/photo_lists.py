@@ -1,7 +1,6 @@
 """Lists of many photos, and their bytes: folders, Parquet files and WebDataset shards.
 
-A list holds a name, a place and a label of each photo, about a hundred bytes; pictures are read
-where they are worked on.
+A list is gone through, and is never in memory; pictures are read where they are worked on.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import os
 import re
 import tarfile
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,22 +53,28 @@ class PhotoPlace:
 
 
 @dataclass(frozen=True)
-class PhotoList:
+class PhotoList(Iterable[PhotoPlace]):
     """Many photos in a fixed order: by file, then by their place in it.
 
     Attributes:
         root: folder of the files.
         kind: of the files.
-        photos: the photos.
+        class_names: of the model, or ``None``.
+        files: names of Parquet files or shards; none for a folder of photos.
+        numbers: the class of each label that is a name; ``None`` where labels are numbers.
     """
 
     root: Path
     kind: Kind
-    photos: tuple[PhotoPlace, ...]
+    class_names: tuple[str, ...] | None
+    files: tuple[str, ...] = ()
+    numbers: Mapping[str, int] | None = None
 
     @classmethod
     def of(cls, source: str | Path, class_names: Sequence[str] | None = None) -> PhotoList:
-        """List what is there; no picture is read.
+        """Find what is there; no picture is read.
+
+        Labels that are names are looked at once beforehand, to know all of them.
 
         Args:
             source: a folder with one subfolder of photos a class; a ``.parquet`` file or a
@@ -85,6 +90,7 @@ class PhotoList:
             ImportError: when pyarrow is missing for Parquet files.
         """
         source = Path(source)
+        names = None if class_names is None else tuple(class_names)
         if not source.exists():
             raise FileNotFoundError(f"source={str(source)!r}: there is no such file or folder")
         for suffix, kind, read in (
@@ -93,16 +99,26 @@ class PhotoList:
         ):
             root, files = _files(source, suffix)
             if files:
-                rows = [row for name in files for row in read(root, name)]
-                return cls(root, kind, _labelled(rows, class_names, source))  # type: ignore[arg-type]
+                found = cls(root, kind, names, tuple(files))  # type: ignore[arg-type]
+                return replace(found, numbers=_numbers(read, root, files, names, source))
         if source.is_file():
             raise ValueError(
                 f"source={str(source)!r}, expected a folder, a .parquet file or a .tar shard"
             )
-        return cls(source, "folder", tuple(_in_folder(source, class_names)))
+        return cls(source, "folder", names)
 
-    def __len__(self) -> int:
-        return len(self.photos)
+    def __iter__(self) -> Iterator[PhotoPlace]:
+        """The photos.
+
+        Raises:
+            ValueError: for labels that are no classes, and what a file lacks.
+        """
+        if self.kind == "folder":
+            yield from _in_folder(self.root, self.class_names)
+        read = _in_parquet if self.kind == "parquet" else _in_shard
+        for name in self.files:
+            for row in read(self.root, name):
+                yield PhotoPlace(*row[:4], _class_of(row, self.numbers))
 
 
 class UnreadableError(ValueError):
@@ -233,27 +249,44 @@ def _shard_label(kind: str, content: bytes) -> Any:
     return int(text) if text.isdecimal() else text
 
 
-def _labelled(
-    rows: Sequence[_Row], class_names: Sequence[str] | None, source: Path
-) -> tuple[PhotoPlace, ...]:
-    """Labels as the model counts them."""
-    if not rows:
+def _numbers(
+    read: Callable[[Path, str], Iterator[_Row]],
+    root: Path,
+    files: Sequence[str],
+    class_names: tuple[str, ...] | None,
+    source: Path,
+) -> dict[str, int] | None:
+    """The model's class of each label that is a name; None when labels are numbers."""
+    first = next((row for name in files for row in read(root, name)), None)
+    if first is None:
         raise ValueError(f"source={str(source)!r} has no photos")
-    given = [row[4] for row in rows]
-    if all(isinstance(one, str) for one in given):
-        own = sorted(set(given))
-        match = ClassMatch.own(own).onto(None if class_names is None else tuple(class_names))
-        number = {name: match.label(i) for i, name in enumerate(own)}
-        labels = [int(number[one]) for one in given]
-    else:
-        for row in rows:
-            if not isinstance(row[4], (int, np.integer)) or isinstance(row[4], bool) or row[4] < 0:
-                raise ValueError(
-                    f"the label of {row[0]} is {row[4]!r}, expected a class index, or names "
-                    "everywhere"
-                )
-        labels = [int(one) for one in given]
-    return tuple(PhotoPlace(*row[:4], label) for row, label in zip(rows, labels, strict=True))
+    if not isinstance(first[4], str):
+        return None
+    own = sorted({_name_of(row) for name in files for row in read(root, name)})
+    match = ClassMatch.own(own).onto(class_names)
+    return {name: int(match.label(i)) for i, name in enumerate(own)}
+
+
+def _name_of(row: _Row) -> str:
+    if not isinstance(row[4], str):
+        raise _no_label(row)
+    return row[4]
+
+
+def _class_of(row: _Row, numbers: Mapping[str, int] | None) -> int:
+    """A label as the model counts them."""
+    label = row[4]
+    if numbers is not None:
+        return numbers[_name_of(row)]
+    if not isinstance(label, (int, np.integer)) or isinstance(label, bool) or label < 0:
+        raise _no_label(row)
+    return int(label)
+
+
+def _no_label(row: _Row) -> ValueError:
+    return ValueError(
+        f"the label of {row[0]} is {row[4]!r}, expected a class index, or names everywhere"
+    )
 
 
 def _column(names: Sequence[str], known: Sequence[str], file: str) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.fingerprint import head_fingerprint, tensor_fingerprint
 from captum_neuroinspect._core.head import check_head
-from captum_neuroinspect._core.kept_file import read_kept, write_kept
 from captum_neuroinspect.attr import (
     FISTA,
     SGD,
@@ -28,13 +30,18 @@ from captum_neuroinspect.attr.neuron_ranking import (
     neuron_lists,
 )
 from captum_neuroinspect.scale._plan import begin
-from captum_neuroinspect.scale._running import run_parts
-from captum_neuroinspect.scale.committed import CommittedParts
+from captum_neuroinspect.scale._reducing import (
+    commit,
+    kept,
+    kept_part,
+    kept_parts,
+    run_missing,
+)
 from captum_neuroinspect.scale.features import FeatureParts
 from captum_neuroinspect.scale.options import ScaleOptions
-from captum_neuroinspect.scale.reduction import ChangeTotals, combined
+from captum_neuroinspect.scale.reduction import ChangeDirections, ChangeTotals, combined
+from captum_neuroinspect.scale.references import reference_at_scale
 
-_KIND = "ChangeTotals"
 _VOTES, _CONTRAST_VOTES = 5, 20
 
 
@@ -64,7 +71,7 @@ def rank_at_scale(
     out: str | Path,
     *,
     mistakes: MistakesToRank | None = None,
-    reference: Reference | None = None,
+    reference: Reference | FeatureParts | None = None,
     min_precision: float | None = None,
     by: Order | None = None,
     options: ScaleOptions | None = None,
@@ -72,19 +79,21 @@ def rank_at_scale(
     """Rank the neurons behind mistakes, part by part of the features.
 
     Each part's counterfactuals are solved by themselves, added up, and kept as a
-    :class:`~captum_neuroinspect.scale.ChangeTotals`; these join without rounding. The ranking is
-    the same to the last bit whatever the number of workers, the order in which parts end, and
-    faults. It is that of :func:`~captum_neuroinspect.attr.rank_neurons` for the same changes:
-    its votes are equal; its magnitudes, which ``rank_neurons`` adds up in float32 blocks, are
-    rounded less.
+    :class:`~captum_neuroinspect.scale.ChangeTotals`; these join without rounding, and so do the
+    sums of a reference and of the changes' agreement. The ranking is the same to the last bit
+    whatever the number of workers, the order in which parts end, and faults. It is that of
+    :func:`~captum_neuroinspect.attr.rank_neurons` for the same changes: its votes are equal; its
+    magnitudes, which ``rank_neurons`` adds up in float32 blocks, are rounded less.
 
     Args:
         features: of the photos.
         head: the decision layer that gave their logits.
         out: a folder of the partial results; a further call goes on from those that are there.
         mistakes: which mistakes, and how they vote. None: all, as the paper has it.
-        reference: samples that the model gets right, with a fixed ``effect``: the agreement of
-            all changes, which gives it in ``rank_neurons``, is not known to one part.
+        reference: samples that the model gets right: features of photos, often the same ones
+            (:func:`~captum_neuroinspect.scale.reference_at_scale`), or a
+            :class:`~captum_neuroinspect.Reference`. Without a fixed ``effect`` the changes are
+            solved and kept first, as large as their features, and their agreement gives it.
         min_precision: as in :func:`~captum_neuroinspect.attr.rank_neurons`, and so
         by: the order.
         options: workers; its ``part_size`` and ``batch_size`` play no role.
@@ -94,8 +103,8 @@ def rank_at_scale(
 
     Raises:
         ValueError: when the head is not that of the logits, no mistake is found, ``reference``
-            has no ``effect`` or other features, ``by`` is unknown, ``k`` or ``min_precision`` is
-            out of range, or ``out`` was begun with other arguments.
+            has other features or fewer than two correct photos, ``by`` is unknown, ``k`` or
+            ``min_precision`` is out of range, or ``out`` was begun with other arguments.
         OSError: when the folder cannot be written.
     """
     options, mistakes, out = options or ScaleOptions(), mistakes or MistakesToRank(), Path(out)
@@ -114,23 +123,23 @@ def rank_at_scale(
         "reference": _named(reference),
         "n_threads": options.n_threads,
     }
+    n_parts = len(features)
     begin(out, plan)
-    parts = CommittedParts(out / "parts", ".safetensors")
-    parts.folder.mkdir(parents=True, exist_ok=True)
-    parts.clear()
-    missing = [part for part in range(len(features)) if parts.record(part) is None]
+    if isinstance(reference, FeatureParts):
+        reference = reference_at_scale(reference, out / "reference", options=options)
     weight, bias = head.weight.detach().cpu(), head.bias
-    work = _MakeRankWork(
+    made = _MakeRankWork(
         str(features.folder.resolve()), str(out.resolve()), mistakes, k, weight,
         None if bias is None else bias.detach().cpu(), reference,
     )  # fmt: skip
-    run_parts(work, missing, options, "parts")
-    parts.clear()
-    found = combined(
-        ChangeTotals.from_tensors(read_kept(parts.path(part), _KIND)[0])
-        for part in range(len(features))
-    )
-    return _ranking(found, by, min_precision, reference)
+    if reference is not None and reference.effect is None:
+        changes = out / "changes"
+        run_missing(changes, plan, n_parts, partial(_ChangesWork, made), options)
+        found = combined(one.directions for one in kept(changes, n_parts, _Changes))
+        reference = reference.weighted(found.agreement())
+        made = replace(made, reference=reference, changes=str(changes.resolve()))
+    run_missing(out, plan, n_parts, partial(_RankWork, made), options)
+    return _ranking(combined(kept(out, n_parts, ChangeTotals)), by, min_precision, reference)
 
 
 @dataclass(frozen=True)
@@ -144,60 +153,97 @@ class _MakeRankWork:
     weight: Tensor
     bias: Tensor | None
     reference: Reference | None
+    changes: str | None = None  # a folder of those that are solved already
 
-    def __call__(self) -> _RankWork:
+    def solver(self) -> NeuronCounterfactual:
         n_classes, n_features = self.weight.shape
         head = nn.utils.skip_init(nn.Linear, n_features, n_classes, bias=self.bias is not None)
         with torch.no_grad():
             head.weight.copy_(self.weight)
             if self.bias is not None:
                 head.bias.copy_(self.bias)
-        return _RankWork(self, head)
+        which = self.mistakes
+        return NeuronCounterfactual(head, head, solver=which.solver, penalty=which.penalty)
+
+
+@dataclass(frozen=True, eq=False)
+class _Changes:
+    """The changes of a part's mistakes, and where they point."""
+
+    w: Tensor
+    unfinished: Tensor
+    directions: ChangeDirections
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"w": self.w, "unfinished": self.unfinished, **self.directions.tensors()}
+
+    @classmethod
+    def from_tensors(cls, kept: Mapping[str, Tensor]) -> _Changes:
+        return cls(kept["w"], kept["unfinished"], ChangeDirections.from_tensors(kept))
+
+
+class _ChangesWork:
+    """Solves the mistakes of a part."""
+
+    def __init__(self, made: _MakeRankWork) -> None:
+        self._made, self._changes = made, made.solver()
+        self._features = FeatureParts.open(made.features)
+        self._out = Path(made.out) / "changes"
+
+    def do(self, part: int) -> None:
+        if kept_parts(self._out).record(part) is None:
+            mistakes = _mistakes(self._features, part, self._made)
+            commit(self._out, part, _solved(self._changes, mistakes))
 
 
 class _RankWork:
-    """Solves the mistakes of a part, and adds them up."""
+    """Adds up the changes of a part's mistakes."""
 
-    def __init__(self, made: _MakeRankWork, head: nn.Linear) -> None:
+    def __init__(self, made: _MakeRankWork) -> None:
         self._made = made
+        self._changes = made.solver() if made.changes is None else None
         self._features = FeatureParts.open(made.features)
-        self._parts = CommittedParts(Path(made.out) / "parts", ".safetensors")
-        which = made.mistakes
-        self._changes = NeuronCounterfactual(head, head, solver=which.solver, penalty=which.penalty)
 
     def do(self, part: int) -> None:
-        if self._parts.record(part) is not None:
-            return
-        totals = self._totals(part)
-        self._parts.commit(
-            part,
-            lambda file: write_kept(file, _KIND, totals.tensors(), {}),
-            {"n_voters": totals.n_voters},
-        )
+        if kept_parts(self._made.out).record(part) is None:
+            commit(self._made.out, part, self._totals(part))
 
     def _totals(self, part: int) -> ChangeTotals:
-        which, reference = self._made.mistakes, self._made.reference
-        features = self._features[part].features
-        found = features.mistakes(which.target, which.predicted)
-        if not len(found):
-            return ChangeTotals.of(found.features, self._made.k)
+        made = self._made
+        mistakes = _mistakes(self._features, part, made)
+        if self._changes is not None:
+            found = _solved(self._changes, mistakes)
+        else:
+            assert made.changes is not None
+            found = kept_part(Path(made.changes), part, _Changes)
+        w = found.w
+        if made.reference is not None and len(w):
+            w = made.reference.contrast(w, mistakes.features, mistakes.labels)
+        return ChangeTotals.of(w, made.k, found.unfinished)
+
+
+def _mistakes(features: FeatureParts, part: int, made: _MakeRankWork) -> FeatureSet:
+    return features[part].features.mistakes(made.mistakes.target, made.mistakes.predicted)
+
+
+def _solved(changes: NeuronCounterfactual, mistakes: FeatureSet) -> _Changes:
+    w, unfinished = mistakes.features, torch.zeros(0, dtype=torch.bool)
+    if len(mistakes):
         with warnings.catch_warnings():
             # The ranking counts those that do not reach their class.
             warnings.simplefilter("ignore", RuntimeWarning)
-            solved = self._changes.attribute_features(
-                found.features, found.labels, return_details=True
+            solved = changes.attribute_features(
+                mistakes.features, mistakes.labels, return_details=True
             )
-        w = solved.w
-        if reference is not None:
-            w = reference.contrast(w, found.features, found.labels)
-        return ChangeTotals.of(w, self._made.k, ~(solved.converged | solved.already_correct))
+        w, unfinished = solved.w, ~(solved.converged | solved.already_correct)
+    return _Changes(w, unfinished, ChangeDirections.of(w[~unfinished]))
 
 
 def _check(
     features: FeatureParts,
     head: nn.Linear,
     mistakes: MistakesToRank,
-    reference: Reference | None,
+    reference: Reference | FeatureParts | None,
     min_precision: float | None,
     by: str,
 ) -> int:
@@ -208,12 +254,7 @@ def _check(
         raise ValueError(f"by={by!r}, expected 'precision', 'magnitude' or 'mean'")
     if min_precision is not None and not 0 <= min_precision <= 1:
         raise ValueError(f"min_precision={min_precision}, expected a share in 0..1")
-    if reference is not None and reference.effect is None:
-        raise ValueError(
-            "reference has no effect, expected a fixed weight (Reference.of(..., effect=0.25)): "
-            "one part does not know how far all mistakes agree"
-        )
-    if reference is not None and reference.level.shape[1] != head.in_features:
+    if isinstance(reference, Reference) and reference.level.shape[1] != head.in_features:
         raise ValueError(
             f"reference has {reference.level.shape[1]} features, the head takes {head.in_features}"
         )
@@ -224,9 +265,11 @@ def _check(
     return k
 
 
-def _named(reference: Reference | None) -> object:
+def _named(reference: Reference | FeatureParts | None) -> object:
     if reference is None:
         return None
+    if isinstance(reference, FeatureParts):
+        return reference.identity
     return [
         tensor_fingerprint(reference.level),
         tensor_fingerprint(reference.spread),

@@ -17,6 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect.attr import Reference
+from captum_neuroinspect.attr.reference import agreement_of_sum, directions, floored
 from captum_neuroinspect.scale.exact_sum import ExactSum
 
 
@@ -128,6 +131,134 @@ class ChangeTotals:
 
     @classmethod
     def from_tensors(cls, kept: Mapping[str, Tensor]) -> ChangeTotals:
+        """Read :meth:`tensors`."""
+        return cls(**_fields(cls, kept))
+
+    def __eq__(self, other: object) -> bool:
+        return _are_equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class ChangeDirections:
+    """How far many changes point the same way.
+
+    Attributes:
+        total: sums of the changes' directions, each of length 1, over ``F`` neurons.
+        n: changes that are not zero.
+    """
+
+    total: ExactSum
+    n: int
+
+    @classmethod
+    def of(cls, w: Tensor) -> ChangeDirections:
+        """Those of changes ``(N, F)``.
+
+        Raises:
+            ValueError: for values that are not finite.
+
+        Examples::
+
+            >>> ChangeDirections.of(torch.tensor([[3.0, 0.0], [0.0, 2.0]])).agreement()
+            0.0
+        """
+        pointing = directions(w)
+        return cls(ExactSum.of(pointing), int(pointing.any(1).sum()))
+
+    def merged(self, other: ChangeDirections) -> ChangeDirections:
+        """Those of both sets of changes."""
+        return ChangeDirections(self.total.merged(other.total), self.n + other.n)
+
+    def agreement(self) -> float | None:
+        """The mean cosine of two changes, at least 0; None for fewer than two changes."""
+        return agreement_of_sum(self.total.value(), self.n)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, to be kept."""
+        return _tensors(self)
+
+    @classmethod
+    def from_tensors(cls, kept: Mapping[str, Tensor]) -> ChangeDirections:
+        """Read :meth:`tensors`."""
+        return cls(**_fields(cls, kept))
+
+    def __eq__(self, other: object) -> bool:
+        return _are_equal(self, other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTotals:
+    """Sums of the activations of samples that a model gets right, class by class.
+
+    Attributes:
+        sums: over ``(C, F)``, and
+        squares: over ``(F,)``, of all classes.
+        counts: ``(C,)`` int64 samples.
+    """
+
+    sums: ExactSum
+    squares: ExactSum
+    counts: Tensor
+
+    @classmethod
+    def of(cls, samples: FeatureSet) -> ClassTotals:
+        """Those of the correct ones among some samples.
+
+        Raises:
+            ValueError: for multi-hot labels.
+        """
+        if samples.is_multi_hot:
+            raise ValueError("samples have multi-hot labels, expected samples of one class each")
+        right = samples.is_correct
+        rows, labels = samples.features[right], samples.labels[right]
+        return cls(
+            ExactSum.of_groups(rows, labels, samples.n_classes),
+            ExactSum.of(rows.double().square()),  # exact, of float32
+            labels.bincount(minlength=samples.n_classes),
+        )
+
+    def merged(self, other: ClassTotals) -> ClassTotals:
+        """Those of both sets of samples."""
+        return ClassTotals(
+            self.sums.merged(other.sums),
+            self.squares.merged(other.squares),
+            self.counts + other.counts,
+        )
+
+    def reference(self, effect: float | None = None) -> Reference:
+        """Level and spread, as ``Reference.of`` measures them with less exact sums.
+
+        Raises:
+            ValueError: for fewer than two correct samples.
+
+        Examples::
+
+            >>> z = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]])
+            >>> samples = FeatureSet(z, z, torch.tensor([0, 0, 1]))
+            >>> ClassTotals.of(samples).reference().level
+            tensor([[2., 0.],
+                    [0., 2.]])
+        """
+        n = int(self.counts.sum())
+        if n < 2:
+            raise ValueError(f"reference has {n} correct sample(s), expected at least 2")
+        sums = self.sums.value()
+        total = sums.sum(0)
+        level = sums / self.counts.clamp(min=1)[:, None]
+        level[self.counts == 0] = total / n
+        variance = (n * self.squares.value() - total.square()).clamp(min=0) / (n * (n - 1))
+        return Reference(level.float(), floored(variance.sqrt().float()), effect)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, to be kept."""
+        return _tensors(self)
+
+    @classmethod
+    def from_tensors(cls, kept: Mapping[str, Tensor]) -> ClassTotals:
         """Read :meth:`tensors`."""
         return cls(**_fields(cls, kept))
 
@@ -263,11 +394,14 @@ class PhotoMoments:
                 "expected (N, U) and (N, V)"
             )
         a, s = activations.double(), scores.double()
-        # Unit by unit: all products at once would be U times as large as the scores.
-        products = [ExactSum.of(a[:, [unit]] * s).limbs for unit in range(a.shape[1])]
-        both = np.stack(products, 1) if products else ExactSum.zeros((0, s.shape[1])).limbs
-        squares = ExactSum.of(a.square()), ExactSum.of(s.square())
-        return cls(ExactSum.of(a), squares[0], ExactSum.of(s), squares[1], ExactSum(both), len(a))
+        return cls(
+            ExactSum.of(a),
+            ExactSum.of(a.square()),
+            ExactSum.of(s),
+            ExactSum.of(s.square()),
+            ExactSum.of_products(activations, scores),
+            len(a),
+        )
 
     def merged(self, other: PhotoMoments) -> PhotoMoments:
         """Those of both sets of photos."""
@@ -321,11 +455,8 @@ def _tensors(partial: Any) -> dict[str, Tensor]:
     for one in fields(partial):
         value = getattr(partial, one.name)
         if isinstance(value, ExactSum):
-            # Numbers of like sizes use few of the limbs.
-            used = np.flatnonzero(value.limbs.reshape(len(value.limbs), -1).any(1))
-            low, high = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
-            found[f"{one.name}.lowest"] = torch.tensor(low)
-            value = torch.from_numpy(value.limbs[low:high])
+            found[f"{one.name}.lowest"] = torch.tensor(value.lowest)
+            value = torch.from_numpy(value.limbs)
         found[one.name] = torch.as_tensor(value)
     return found
 
@@ -335,9 +466,7 @@ def _fields(kind: Any, kept: Mapping[str, Tensor]) -> dict[str, Any]:
     for one in fields(kind):
         value = kept[one.name]
         if one.type == "ExactSum":  # annotations are texts here
-            low, limbs = int(kept[f"{one.name}.lowest"]), value.numpy()
-            found[one.name] = ExactSum.zeros(limbs.shape[1:])
-            found[one.name].limbs[low : low + len(limbs)] = limbs
+            found[one.name] = ExactSum(value.numpy(), int(kept[f"{one.name}.lowest"]))
         else:
             found[one.name] = int(value) if one.type == "int" else value
     return found

@@ -231,7 +231,7 @@ def _raise(error: Exception) -> Any:
     [
         OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
         SafetensorError("Error while serializing: I/O error: No space left (os error 28)"),
-        SafetensorError('Error while serializing: IoError(Os { code: 28, kind: StorageFull, ...'),
+        SafetensorError("Error while serializing: IoError(Os { code: 28, kind: StorageFull, ..."),
     ],
 )
 def test_a_full_disk_names_the_file_that_was_wanted(tmp_path: Path, error: Exception) -> None:

@@ -346,6 +346,17 @@ def _transformers_net():
     return model, model.classifier, embeddings, [(1, 3), (2, ALL)], torch.rand(2, 3, 16, 16)
 
 
+@pytest.mark.parametrize("make", [_timm_net, _transformers_net])
+def test_gradcam_of_a_transformer_is_of_its_patches(make):
+    """Not of the heads and tokens inside an attention, which are four-dimensional too."""
+    model, head, _, _, images = make()
+    patches = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+    found = neuron_saliency(model, head, images, [0, 7], "gradcam")
+    _assert_equal(found, neuron_saliency(model, head, images, [0, 7], "gradcam", cam_layer=patches))
+    n_rows = images.shape[-1] // patches.stride[0]
+    assert found.shape[-2:] == (n_rows, n_rows)
+
+
 @pytest.mark.parametrize("make", [_timm_net, _torchvision_net, _transformers_net])
 def test_known_libraries_equal_captum(make):
     model, head, inner, selectors, images = make()

@@ -61,11 +61,11 @@ class Driver:
         self.process.wait()
         wait_for(lambda: not any(_is_alive(pid, line) for pid, line in below.items()))
 
-    def finished(self, timeout: float = 240) -> None:
+    def finished(self, timeout: float = 300) -> None:
         assert self.process.wait(timeout) == 0, self.log.read_text()[-3000:]
 
 
-def wait_for(is_so: Callable[[], bool], timeout: float = 120) -> None:
+def wait_for(is_so: Callable[[], bool], timeout: float = 240) -> None:
     end = time.monotonic() + timeout
     while not is_so():
         assert time.monotonic() < end

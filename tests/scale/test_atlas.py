@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from scale_examples import bytes_of, write_net
+from helpers import SmallEncoder
+from scale_examples import CLASSES, bytes_of, write_net
 
 from captum_neuroinspect import render_illusions
+from captum_neuroinspect.encoders.by_name import LazyEncoder
 from captum_neuroinspect.models import load_model
 from captum_neuroinspect.optvis import IllusionOptions, classes_of_neurons
 from captum_neuroinspect.scale import (
@@ -44,10 +46,11 @@ def test_a_pair_is_what_its_seed_renders(tmp_path: Path, spec: str) -> None:
     for record, illusion in zip(atlas.pairs, atlas, strict=True):
         neuron, of_class = record["neuron"], record["class"]
         alone = render_illusions(
-            loaded.model, neuron, of_class, size=16, n_steps=3, progress=False,
-            seed=pair_seed(neuron, of_class), options=IllusionOptions(batch_size=1),
+            loaded.model, [neuron] * 8, of_class, size=16, n_steps=3, progress=False,
+            seed=[pair_seed(neuron, of_class), *range(7)], options=IllusionOptions(batch_size=8),
         )  # fmt: skip
-        assert torch.equal(illusion.images, alone.images)
+        assert torch.equal(illusion.images, alone[:1].images)
+        assert illusion.settings["seed"] == [pair_seed(neuron, of_class)]
         with torch.no_grad():
             assert record["predicted"] == int(loaded.model(illusion.images).argmax())
 
@@ -86,3 +89,60 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, spec: str) -> None:
     changed = write_net(tmp_path, "1")
     with pytest.raises(ValueError, match="begun with other fingerprint"):
         render_atlas(changed, out, settings=SMALL, options=HERE)
+
+
+def test_a_batch_changes_no_picture_but_fills_the_last(tmp_path: Path, spec: str) -> None:
+    asked = replace(SMALL, neurons=(3, 9, 20), classes_per_neuron=1, pairs_per_batch=2)
+    three = render_atlas(spec, tmp_path / "three", settings=asked, options=HERE)
+    last = render_atlas(spec, tmp_path / "1", settings=replace(asked, neurons=(20,)), options=HERE)
+    assert three.pairs[2]["sha256"] == last.pairs[0]["sha256"]
+    assert all(one.settings["n_together"] == 2 for one in three)
+
+
+def test_what_is_interrupted_is_no_picture(tmp_path: Path, spec: str) -> None:
+    asked = replace(SMALL, n_steps=30)
+    whole, out = tmp_path / "whole", tmp_path / "atlas"
+    render_atlas(spec, whole, settings=asked, options=HERE)
+    module = tmp_path / "net.py"
+    usual = module.read_text()
+    stops = """
+class Stops(Net):
+    n_calls = 0
+    def forward(self, images):
+        Stops.n_calls += 1
+        if Stops.n_calls == 20:
+            raise KeyboardInterrupt
+        return super().forward(images)
+"""
+    module.write_text(usual.replace("def net", f"{stops}\ndef net").replace("Net(),", "Stops(),"))
+    with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match="interrupted"):
+        render_atlas(spec, out, settings=asked, options=HERE)
+    assert not list((out / "pairs").glob("part-*"))
+    module.write_text(usual)
+    render_atlas(spec, out, settings=asked, options=HERE)
+    assert bytes_of(out) == bytes_of(whole)
+
+
+def test_an_encoder_guides(tmp_path: Path, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker is sent a name, and makes the encoder itself."""
+    asked = replace(SMALL, encoder="small")
+    with pytest.raises(ValueError, match="expected 'auto', 'none'"):
+        render_atlas(spec, tmp_path / "atlas", settings=asked, options=HERE)
+    encoder = LazyEncoder("small", SmallEncoder)
+    monkeypatch.setattr("captum_neuroinspect.scale.atlas.find_encoder", lambda *_: encoder)
+    with pytest.raises(ValueError, match="no class names"):
+        render_atlas(spec, tmp_path / "atlas", settings=asked, options=HERE)
+    assert not (tmp_path / "atlas").exists()
+    # A network in a file has no names of its own.
+    monkeypatch.setattr(
+        "captum_neuroinspect.scale.atlas.load_model",
+        lambda *given, **named: replace(load_model(*given, **named), class_names=CLASSES),
+    )
+    guided = render_atlas(spec, tmp_path / "atlas", settings=asked, options=HERE)
+    alone = render_illusions(
+        load_model(spec).model, 3, guided.pairs[0]["class"], encoder=SmallEncoder(), size=16,
+        class_names=CLASSES, n_steps=3, seed=guided.pairs[0]["seed"], progress=False,
+    )  # fmt: skip
+    found = guided.illusion(0)
+    assert torch.allclose(found.images, alone.images, atol=1e-4)
+    assert torch.allclose(found.similarities, alone.similarities, atol=1e-4)

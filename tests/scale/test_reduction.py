@@ -12,8 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from captum_neuroinspect import FeatureSet
+from captum_neuroinspect.attr.reference import agreement
 from captum_neuroinspect.scale import (
+    ChangeDirections,
     ChangeTotals,
+    ClassTotals,
     ExactSum,
     PhotoMoments,
     TopActivations,
@@ -87,6 +91,39 @@ def test_changes_join_to_the_single_pass(n: int, k: int, seed: int) -> None:
     assert ChangeTotals.from_tensors(single.tensors()) == single
 
 
+@given(st.integers(0, 40), seeds)
+@settings(max_examples=25, deadline=None)
+def test_levels_and_directions_join_to_the_single_pass(n: int, seed: int) -> None:
+    values, draw = _tied(n, 3, seed), torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (n,), generator=draw)
+    samples = FeatureSet(values, _tied(n, 4, seed + 1), labels)
+    single, pointing = ClassTotals.of(samples), ChangeDirections.of(values)
+    parts = _split(n, seed)
+    assert _joined([ClassTotals.of(samples.subset(part)) for part in parts], seed) == single
+    assert _joined([ChangeDirections.of(values[part]) for part in parts], seed) == pointing
+    assert ClassTotals.from_tensors(single.tensors()) == single
+    assert ChangeDirections.from_tensors(pointing.tensors()) == pointing
+    expected = agreement(values)
+    assert pointing.agreement() == (expected and pytest.approx(expected, abs=1e-12))
+    right = samples.correct()
+    assert single.counts.tolist() == right.labels.bincount(minlength=4).tolist()
+    for c in range(4):
+        exact = [
+            float(sum(Fraction(float(x)) for x in right.features[right.labels == c, j]))
+            for j in range(3)
+        ]
+        assert single.sums.value()[c].tolist() == exact
+
+
+def test_a_reference_needs_two_correct_samples() -> None:
+    z = torch.eye(2)
+    totals = ClassTotals.of(FeatureSet(z, z, torch.tensor([0, 0])))
+    with pytest.raises(ValueError, match="1 correct sample"):
+        totals.reference()
+    with pytest.raises(ValueError, match="multi-hot labels"):
+        ClassTotals.of(FeatureSet(z, z, torch.ones(2, 2, dtype=torch.int64)))
+
+
 @given(st.integers(1, 40), st.integers(1, 7), seeds)
 @settings(max_examples=40, deadline=None)
 def test_top_photos_join_to_the_single_pass(n: int, k: int, seed: int) -> None:
@@ -133,9 +170,46 @@ def test_correlation_is_pearsons() -> None:
 def test_blocks_do_not_change_a_sum(monkeypatch) -> None:
     values = _tied(100, 3, 5, torch.float64)
     whole = ExactSum.of(values)
-    monkeypatch.setattr("captum_neuroinspect.scale.exact_sum._N_NUMBERS", 7)
+    for name in ("_N_NUMBERS", "_MOST_ROWS"):
+        monkeypatch.setattr(f"captum_neuroinspect.scale.exact_sum.{name}", 7)
     assert ExactSum.of(values) == whole
     assert ExactSum.zeros((3,)).merged(whole) == whole
+
+
+@given(st.integers(0, 60), seeds)
+@settings(max_examples=25, deadline=None)
+def test_products_are_those_of_fractions(n: int, seed: int) -> None:
+    left, right = _tied(n, 2, seed), _tied(n, 3, seed + 1, torch.float64).div(3)
+    single = ExactSum.of_products(left, right)
+    parts = [ExactSum.of_products(left[part], right[part]) for part in _split(n, seed)]
+    assert _joined(parts, seed) == single
+    for u, v in ((0, 0), (1, 2)):
+        products = [
+            Fraction(float(a)) * Fraction(float(b))
+            for a, b in zip(left[:, u], right[:, v], strict=True)
+        ]
+        assert float(single.value()[u, v]) == float(sum(products))
+
+
+def test_products_of_many_rows_do_not_overflow_a_mantissa(monkeypatch) -> None:
+    """The largest integers that pieces hold, in more rows than a block has."""
+    most = torch.full((5000, 1), 1 - 2.0**-24)
+    expected = 5000 * Fraction(1 - 2.0**-24) ** 2
+    whole = ExactSum.of_products(most, most)
+    assert float(whole.value()) == float(expected)
+    for name in ("_N_ROWS", "_MOST_PRODUCTS"):
+        monkeypatch.setattr(f"captum_neuroinspect.scale.exact_sum.{name}", 7)
+        assert ExactSum.of_products(most, most) == whole
+
+
+@given(st.integers(0, 40), seeds)
+@settings(max_examples=25, deadline=None)
+def test_sums_of_groups_are_those_of_each(n: int, seed: int) -> None:
+    values = _tied(n, 3, seed, torch.float64)
+    group = torch.randint(4, (n,), generator=torch.Generator().manual_seed(seed))
+    found = ExactSum.of_groups(values, group, 5).value()
+    for one in range(5):
+        assert torch.equal(found[one], ExactSum.of(values[group == one]).value())
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -151,6 +225,11 @@ def test_what_does_not_fit_is_refused() -> None:
         ExactSum.of(torch.arange(3))
     with pytest.raises(ValueError, match="does not fit"):
         ExactSum.zeros((2,)).merged(ExactSum.zeros((3,)))
+    with pytest.raises(ValueError, match="left has 2 rows and right 3"):
+        ExactSum.of_products(torch.zeros(2, 1), torch.zeros(3, 1))
+    tiny = torch.tensor([[2.0**-600]], dtype=torch.float64)
+    with pytest.raises(ValueError, match="bits below the smallest float64"):
+        ExactSum.of_products(tiny, tiny)
     with pytest.raises(ValueError, match="k=1 and k=2 votes do not join"):
         ChangeTotals.of(torch.eye(3), 1).merged(ChangeTotals.of(torch.eye(3), 2))
     with pytest.raises(ValueError, match="an identity twice"):

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from captum_neuroinspect._core import files
 from captum_neuroinspect._core.files import (
     check_file,
+    checksum,
     partial_folder,
     put_in_place,
     read_text,
@@ -172,15 +173,6 @@ class CacheEntry:
         for old in self.folder.glob(f"{self.name}.*{self.suffix}"):
             if old not in (target, self.record) and not _is_folder(old):
                 old.unlink(missing_ok=True)
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def plain_key(key: Mapping[str, Any]) -> dict[str, Any]:

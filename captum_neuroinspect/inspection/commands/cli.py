@@ -9,6 +9,7 @@ import typer
 
 from captum_neuroinspect._core.version import __version__
 from captum_neuroinspect.inspection.commands._output import FAILED, say_interrupted, say_traceback
+from captum_neuroinspect.inspection.commands.atlas import atlas
 from captum_neuroinspect.inspection.commands.clean import clean
 from captum_neuroinspect.inspection.commands.demo import demo
 from captum_neuroinspect.inspection.commands.describe import describe
@@ -27,7 +28,9 @@ app = typer.Typer(
     help="Find the neurons behind a classifier's mistakes, see what activates them, edit the head.",
 )
 
-for command in (demo, inspect, describe, edit, report, visualize, experiment, doctor, clean):
+for command in (
+    demo, inspect, describe, edit, report, visualize, atlas, experiment, doctor, clean,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(questionnaire, name="questionnaire")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.shares import FEW, share_with_interval
 from captum_neuroinspect._core.version import __version__
+from captum_neuroinspect._core.without_paths import source_without_paths, without_paths
 from captum_neuroinspect.analysis.class_errors import confusions, counted_pairs
 from captum_neuroinspect.analysis.explanation import Explanation
 from captum_neuroinspect.inspection.data.parts import InspectionData
@@ -26,7 +27,6 @@ from captum_neuroinspect.inspection.report.report_data import (
     ConfusedPair,
     ReportData,
 )
-from captum_neuroinspect.inspection.report.without_paths import source_without_paths, without_paths
 
 _MAX_MISTAKES = 50
 _N_RANKED = 20  # lines of the ranking

@@ -109,8 +109,7 @@ def render_batches(
         try:
             for rows in batches:
                 params, image_f = starts.batch(rows, device)
-                seeds = range(settings.seed + rows.start, settings.seed + rows.stop)
-                moves = transforms.of(seeds, settings.n_steps)
+                moves = transforms.of(settings.seeds(rows), settings.n_steps)
                 run = Optimisation(
                     params,
                     image_f,

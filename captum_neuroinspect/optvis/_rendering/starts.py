@@ -68,7 +68,9 @@ class Starts:
         """
         settings, n_images = self._settings, rows.stop - rows.start
         chosen = {} if self._init is None else {"init": self._init[rows]}
-        seed = settings.seed + rows.start
+        # A function of the user's that knows one number is not surprised by several.
+        seeds = settings.seeds(rows)
+        seed = seeds if isinstance(settings.seed, tuple) else seeds[0]
         params, image_f = self._make(self._size, n_images, seed=seed, device=device, **chosen)
         params = list(params)
         _check_params(params)

@@ -5,9 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import warnings
@@ -17,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import Boom, ConvNet, assert_same_set
+from processes import Processes
 from safetensors import SafetensorError
 
 from captum_neuroinspect import FeatureSet, collect_features
@@ -305,16 +303,9 @@ def test_a_read_only_folder(work: WorkFolder) -> None:
             folder.chmod(0o755)
 
 
-# Several at once, and interrupts. Seconds are guards against hanging, or a wait for the end.
-_FOR_EVER = 900.0
+# Several at once, and interrupts.
+_FOR_EVER = 900.0  # seconds that a process waits for its end
 
-
-def _run(code: str, *arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-# The work folder alone, without torch's import, would not show what two real runs do.
 WRITER = """
     import sys, time
     from pathlib import Path
@@ -329,11 +320,11 @@ WRITER = """
 """
 
 
-def test_two_processes_make_it_once(work: WorkFolder) -> None:
-    both = [_run(WRITER, work.path, 1.0, name) for name in ("one", "other")]
-    texts = [process.communicate(timeout=_FOR_EVER) for process in both]
-    assert [process.returncode for process in both] == [0, 0], texts
-    lines = "".join(out for out, _ in texts).split()
+def test_two_processes_make_it_once(work: WorkFolder, commands: Processes) -> None:
+    both = [commands.start_code(WRITER, work.path, 1.0, name) for name in ("one", "other")]
+    done = [process.wait() for process in both]
+    assert [one.code for one in done] == [0, 0], done
+    lines = "".join(one.stdout for one in done).split()
     assert lines.count("making") == 1
     assert len(set(lines) - {"making"}) == 1  # both have the same result
 
@@ -355,12 +346,13 @@ def test_threads_make_it_once(work: WorkFolder) -> None:
     assert n_made == 1
 
 
-def test_the_lock_of_a_killed_process_holds_nobody_up(work: WorkFolder, monkeypatch) -> None:
-    process = _run(WRITER, work.path, _FOR_EVER, "killed")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "making\n"
-    process.kill()
-    process.communicate()
+def test_the_lock_of_a_killed_process_holds_nobody_up(
+    work: WorkFolder, commands: Processes, monkeypatch
+) -> None:
+    process = commands.start_code(WRITER, work.path, _FOR_EVER, "killed")
+    process.wait_for_line("making")
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait().code == -signal.SIGKILL
     # Waiting is sleeping: none is needed for a lock that nobody holds.
     monkeypatch.setattr(_locks.time, "sleep", lambda _: pytest.fail("waited for the dead"))
     assert work.json("slow", {"seed": 0}, lambda: 3) == 3
@@ -481,9 +473,7 @@ def test_bad_sizes(work: WorkFolder, options: dict[str, Any], message: str) -> N
 
 
 COLLECTOR = """
-    import signal, sys, time
-    # Shells start what runs in the background with this signal ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    import sys, time
     import torch
     from torch import nn
     from captum_neuroinspect.photos import Photos
@@ -491,7 +481,6 @@ COLLECTOR = """
     from captum_neuroinspect.inspection.cache.work_folder import WorkFolder
 
     torch.manual_seed(0)
-    torch.set_num_threads(1)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
                         nn.Linear(16, 4)).eval()
     generator = torch.Generator().manual_seed(1)
@@ -513,17 +502,17 @@ COLLECTOR = """
 """
 
 
-def _collected(folder: Path) -> tuple[list[int], FeatureSet]:
+def _collected(commands: Processes, folder: Path) -> tuple[list[int], FeatureSet]:
     """What it asked for, and what it found, without an interrupt."""
-    process = _run(COLLECTOR, folder, -1, 0)
-    out, err = process.communicate(timeout=_FOR_EVER)
-    assert process.returncode == 0, err
-    return [int(line) for line in out.split()], FeatureSet.load(folder / "result.safetensors")
+    done = commands.start_code(COLLECTOR, folder, -1, 0).wait()
+    assert done.code == 0, done.stderr
+    asked = [int(line) for line in done.stdout.split()]
+    return asked, FeatureSet.load(folder / "result.safetensors")
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> FeatureSet:
-    asked, found = _collected(tmp_path_factory.mktemp("whole"))
+def uninterrupted(commands: Processes, tmp_path_factory) -> FeatureSet:
+    asked, found = _collected(commands, tmp_path_factory.mktemp("whole"))
     assert asked == list(range(40))
     return found
 
@@ -531,17 +520,13 @@ def uninterrupted(tmp_path_factory) -> FeatureSet:
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_collection_goes_on_with_the_same_numbers(
-    tmp_path: Path, uninterrupted: FeatureSet, number: int
+    tmp_path: Path, commands: Processes, uninterrupted: FeatureSet, number: int
 ) -> None:
-    process = _run(COLLECTOR, tmp_path, 21, _FOR_EVER)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == "21":
-            process.send_signal(number)
-            break
-    process.communicate(timeout=_FOR_EVER)
-    assert process.returncode not in (0, None)
-    asked, found = _collected(tmp_path)
+    process = commands.start_code(COLLECTOR, tmp_path, 21, _FOR_EVER)
+    process.wait_for_line("21")
+    os.kill(process.pid, number)
+    assert process.wait().code != 0
+    asked, found = _collected(commands, tmp_path)
     assert asked == list(range(16, 40))  # two parts of eight were finished
     assert_same_set(found, uninterrupted)
     assert [entry["kind"] for entry in WorkFolder(tmp_path).entries()] == ["features"]

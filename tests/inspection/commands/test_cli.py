@@ -56,12 +56,18 @@ def _json(*arguments: object) -> Any:
     return json.loads(result.stdout)
 
 
-@pytest.fixture
-def run(place: Path, tmp_path: Path) -> Path:
-    """A finished inspection."""
-    folder = tmp_path / "run"
+@pytest.fixture(scope="module")
+def finished(place: Path, tmp_path_factory) -> Path:
+    """A finished inspection, which nobody changes."""
+    folder: Path = tmp_path_factory.mktemp("finished") / "run"
     _json(*inspect_arguments(place, folder))
     return folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A finished inspection."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def _select(folder: Path, **changes: Any) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from session_examples import QUICK, loaded, write_model, write_photos
 
-from captum_neuroinspect.inspection.report.without_paths import source_without_paths, without_paths
+from captum_neuroinspect._core.without_paths import source_without_paths, without_paths
 from captum_neuroinspect.models import load_model
 
 
