@@ -202,7 +202,7 @@ print(rank_at_scale(features, head, out, reference=features, options=options))
 @further
 def test_kills_change_no_byte_of_an_atlas(tmp_path: Path) -> None:
     spec = write_net(tmp_path)
-    settings = AtlasSettings(n_steps=3, size=16)
+    settings = AtlasSettings(classes_per_neuron=2, n_steps=3, size=16, pairs_per_batch=2)
     here = ScaleOptions(n_workers=0, progress=False)
     render_atlas(spec, tmp_path / "undisturbed", settings=settings, options=here)
     out = tmp_path / "out"
@@ -211,5 +211,5 @@ from captum_neuroinspect.scale import AtlasSettings, ScaleOptions, render_atlas
 options = ScaleOptions(n_workers=2, progress=False)
 render_atlas({spec!r}, {str(out)!r}, settings={settings!r}, options=options)
 """
-    _run_with_kills(code, tmp_path / "log", out / "pairs", 32)
+    _run_with_kills(code, tmp_path / "log", out / "pairs", 64)
     assert bytes_of(out) == bytes_of(tmp_path / "undisturbed")
