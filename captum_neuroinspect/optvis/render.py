@@ -189,7 +189,7 @@ def render_illusions(
             check_one_answer(model, example if preprocess is None else preprocess(example))
         scorer = PairScorer(
             reader,
-            pairs.targets(n_units(reading.units), example.device, objectives is None),
+            pairs.targets(n_units(reading.units), example.device, reader.read),
             None if pairs.classes is None else pairs.classes.to(example.device),
             encoder,
             None if encoder is None else pairs.text(encoder, guidance),
