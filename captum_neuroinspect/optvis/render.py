@@ -132,7 +132,7 @@ def render_illusions(
         seed: image i is drawn, moved and disturbed by numbers of ``seed + i``; or one seed for
             each image.
         options: :class:`IllusionOptions`, all that is rarely set; ``"paper"``: those of the
-            authors' code (a table in ``docs/measurements.md``), and pictures as they come out.
+            authors' code (a table in ``docs/paper.md``), and pictures as they come out.
         progress: show a progress bar over the steps.
 
     Returns:
