@@ -362,7 +362,7 @@ class FeatureSet:
         tensors, record = read_kept(path, "FeatureSet")
         with reading(path, "FeatureSet"):
             for name in _NAMES:
-                names = record[name]
+                names = record.get(name)  # 0.1 had no names of groups
                 record[name] = tuple(names) if isinstance(names, list) else names
             fields: dict[str, Any] = {**tensors, **record}
             check_kinds(fields, cls)

@@ -71,7 +71,7 @@ def read_kept(
         except SafetensorError as error:
             raise ValueError(f"it is damaged or no safetensors file ({error})") from None
         if text is None:
-            raise ValueError(f"it holds no {kind}")
+            raise ValueError(f"it holds no {kind}, or one of early 0.1: then make it again")
         about = json.loads(text)
         if not isinstance(about, dict) or set(about) != _FIELDS:
             raise ValueError("it is damaged: its description is not whole")

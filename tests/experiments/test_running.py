@@ -137,6 +137,15 @@ def test_an_interval_that_no_share_reaches_is_said_to_rest_on_too_few() -> None:
     assert page(1.2, plain=("right",)).endswith("over 3 seeds. Each seed judges 8 photos.")
 
 
+def test_parts_of_another_version_are_not_used(
+    tmp_path: Path, toy: type[ToyExperiment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_experiment("toy", Setup(tmp_path), seeds=(0,))
+    monkeypatch.setattr("captum_neuroinspect.experiments.running.__version__", "9.0.0")
+    again = run_experiment("toy", Setup(tmp_path), seeds=(0,))
+    assert (again.n_reused, again.n_other) == (0, len(first.results))
+
+
 def test_a_small_version_says_so_on_its_page(tmp_path: Path) -> None:
     said = "Its numbers say nothing"
     assert said in run_experiment("toy", Setup(tmp_path), quick=True).page.read_text()

@@ -15,6 +15,7 @@ import pytest
 import torch
 from helpers import feature_set, nudged
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 from captum_neuroinspect import FeatureSet, HeadEdit, Illusions, edit_head
@@ -60,6 +61,22 @@ def test_a_file_without_what_this_version_wants(tmp_path: Path, kind: str) -> No
     with pytest.raises(ValueError, match=f"x.safetensors cannot be read as {kind}: ") as caught:
         _load(kind, path)
     assert "\n" not in str(caught.value)
+
+
+def test_features_of_0_1_had_no_names_of_groups(tmp_path: Path) -> None:
+    data = feature_set(nn.Linear(6, 3), torch.rand(9, 6), torch.arange(9) % 3)
+    tensors, record = read_kept(data.save(tmp_path / "new.safetensors"), "FeatureSet")
+    del record["group_names"]
+    path = write_kept(tmp_path / "old.safetensors", "FeatureSet", tensors, record)
+    old = FeatureSet.load(path)
+    assert torch.equal(old.features, data.features)
+    assert old.group_names is None
+
+
+def test_a_file_of_early_0_1_had_no_description(tmp_path: Path) -> None:
+    save_file({"features": torch.ones(2, 3)}, tmp_path / "old.safetensors")
+    with pytest.raises(ValueError, match="it holds no FeatureSet, or one of early 0.1: then make"):
+        FeatureSet.load(tmp_path / "old.safetensors")
 
 
 def _edit() -> HeadEdit:
