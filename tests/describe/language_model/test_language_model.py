@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
-import time
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
