@@ -79,6 +79,7 @@ def _start(ray: Any, options: ScaleOptions) -> None:
         ray.init(address=options.address, **quiet)
         return
     ray.init(
+        address="local",  # without it Ray joins a cluster that happens to run on this machine
         num_cpus=math.ceil(options.n_workers * options.cpus) + 1,  # one hands out the parts
         num_gpus=math.ceil(options.n_workers * options.gpus) or None,
         include_dashboard=False,
