@@ -113,7 +113,7 @@ def test_an_interrupt_ends_it_and_the_same_command_goes_on(tmp_path: Path, spec:
     module.write_text(NET + stops)
     result = _run("--model", spec, "--out", out, *SMALL)
     assert result.exit_code == 130
-    assert "The same command goes on from here" in result.stderr
+    assert result.stderr == "Interrupted. The same command goes on from here.\n"
     assert (out / "plan.json").exists()
     assert not (out / "index.json").exists()
     module.write_text(NET)
