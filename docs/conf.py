@@ -58,7 +58,8 @@ napoleon_use_ivar = True  # a dataclass's fields are described once
 nitpicky = True
 # What other projects document is not looked up: the site is built without a network.
 nitpick_ignore_regex = [
-    ("py:.*", r"(?!captum_neuroinspect\.).*"),
+    ("py:class|py:obj|py:exc", r"(?!captum_neuroinspect\.).*"),
+    ("py:.*", r"(torch|captum|lucent|numpy|torchvision|timm|transformers|PIL|ray|tqdm)\..*"),
     # Types of fields that no package exports.
     ("py:class", r"captum_neuroinspect\.(.*\._|inspection\.preflight_checks\.).*"),
 ]
@@ -84,8 +85,11 @@ def navigation(page: str, folder: str) -> str:
     """
     parts = []
     for heading, body in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.M):
-        links = re.findall(r"^(?:-|\|) \[.+?\]\(([^)#:]+)\)", body, re.MULTILINE)
-        entries = ["/" + os.path.normpath(os.path.join(folder, link)) for link in links]
+        links = re.findall(r"^(?:-|\|) \[(.+?)\]\(([^)#:]+)\)", body, re.MULTILINE)
+        entries = [
+            f"{title.replace('`', '')} </{os.path.normpath(os.path.join(folder, link))}>"
+            for title, link in links
+        ]
         if entries:
             options = [":hidden:", f":caption: {heading}", ""]
             parts.append("\n".join(["```{toctree}", *options, *entries, "```"]))

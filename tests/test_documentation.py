@@ -71,3 +71,14 @@ def test_every_page_is_in_the_list_that_is_the_navigation() -> None:
     }
     pages = {page for page in PAGES if page not in (README, docs / "README.md")}
     assert pages | set((ROOT / "tutorials").glob("*.ipynb")) <= linked
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "measurements").glob("*.md")), ids=_id)
+def test_a_measurement_answers_its_question_first(page: Path) -> None:
+    """Title, answer, tables; then the command, the machine and the month."""
+    title, _, answer, *_ = page.read_text(encoding="utf-8").splitlines()
+    assert re.fullmatch(r"# .+\?", title)
+    assert answer.startswith("**")
+    command = page.read_text(encoding="utf-8").partition("\n## The command\n")[2]
+    assert command.startswith("\n```bash\n")
+    assert re.search(r"^(2 CPU cores|One H100).* [A-Z][a-z]+ 20\d\d\.", command, re.MULTILINE)

@@ -10,7 +10,7 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 import torch
 import torchvision
 from helpers import SmallEncoder
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 from typer.main import get_command
@@ -74,6 +75,20 @@ def _commands(block: str) -> list[list[str]]:
     lines = block.replace("\\\n", " ").splitlines()
     parts = [part.strip() for line in lines for part in line.split("&&")]
     return [shlex.split(part)[1:] for part in parts if part.startswith("neuroinspect ")]
+
+
+def _run_commands(page: Path, *, most: int = 9, skip: Sequence[str] = ()) -> list[str]:
+    """What the first commands of a page print; a selection is ticked before it is asked for."""
+    blocks = [block for language, block in _blocks(page) if language == "bash"]
+    asked = [one for block in blocks for one in _commands(block) if one and one[0] not in skip]
+    printed = []
+    for arguments in asked[:most]:
+        if "--selection" in arguments:
+            _tick(Path("run/report.html"), Path("selection.json"))
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        printed.append(done.stdout)
+    return printed
 
 
 def _write_noise(folder: Path, names: list[str], n: int, seed: int = 0) -> None:
@@ -331,6 +346,38 @@ def _tick(report: Path, selection: Path) -> None:
     record = {name: block[name] for name in ("run", "target")}
     neurons = [entry["neuron"] for entry in block["neurons"][:2]]
     selection.write_text(json.dumps({"format": 1, **record, "neurons": neurons, "note": "noise"}))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the original head is returned")
+def test_the_commands_of_the_readme_run(stand_ins: None, tmp_path: Path) -> None:
+    """But for the demo, which has tests of its own."""
+    _write_noise(tmp_path / "photos", ["outwear", "shirt"], n=12)
+    save_file(torchvision.models.resnet50(num_classes=2).state_dict(), "mine.safetensors")
+    inspected, edited = _run_commands(README, skip=["demo"])
+    assert "accuracy" in inspected
+    assert "corrected" in edited
+
+
+@pytest.mark.slow
+def test_the_commands_for_words_run(
+    stand_ins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the last, which goes on from an inspection."""
+    _write_noise(tmp_path / "photos", ["some"], n=24)
+    state = torchvision.models.resnet50().state_dict()
+    monkeypatch.setattr(
+        torchvision.models.ResNet50_Weights, "get_state_dict", lambda *_, **__: state
+    )
+    assert len(_run_commands(WORDS, most=3)) == 3
+    assert (tmp_path / "words" / "descriptions.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_commands_for_experiments_run(stand_ins: None, tmp_path: Path) -> None:
+    listed, _ = _run_commands(ROOT / "docs" / "experiments.md", most=2)
+    assert "textures" in listed
+    assert (tmp_path / "textures" / "results.md").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)

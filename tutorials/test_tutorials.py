@@ -22,6 +22,7 @@ REPLACEMENTS = {
         '\\"n_train\\": 40': '\\"n_train\\": 8, \\"n_validation\\": 4, \\"n_test\\": 4',
     },
     "08_neurons_in_words": {"N_CROPS = 24": "N_CROPS = 8"},
+    "09_a_whole_network": {"n_steps=40, size=96": "n_steps=2, size=32"},
 }
 
 

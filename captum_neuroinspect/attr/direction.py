@@ -31,7 +31,8 @@ class Direction:
     raises the position by 1: it takes the mean mistake to the mean of what was learned.
 
     It stands where a neuron may: :func:`render_illusions` shows what raises the position,
-    :func:`top_photos` sorts by it, :func:`remove_cue` removes it. ``-direction`` points from what
+    :func:`~captum_neuroinspect.analysis.top_photos` sorts by it, :func:`remove_cue` removes it.
+    ``-direction`` points from what
     was learned to the mistakes. To name it, give :func:`describe_units` the positions of photos as
     the activations of one unit.
 

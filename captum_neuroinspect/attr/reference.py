@@ -37,7 +37,7 @@ class Reference:
     How much should the effect count? If all mistakes need the same change (one class
     that the model misses), the effect says which abnormal neurons matter to that decision. If
     they need different changes (a blur over photos of every class), they have only the
-    abnormal neurons in common. So a ranking takes :func:`agreement` of the changes for ``e``.
+    abnormal neurons in common. So a ranking takes for ``e`` the mean cosine of the changes.
     Not from the paper; measured against it in ``docs/measurements.md``.
 
     Attributes:

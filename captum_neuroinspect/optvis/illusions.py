@@ -45,6 +45,7 @@ _SHOWN_SIDE = 128  # pixels
 _SILENT = 1e-6
 # A mask with a larger or a smaller bright share says nothing of places.
 _BRIGHT_SHARES = (0.005, 0.95)
+_LONGEST_NAME = 40  # letters of an objective in a caption
 # Of each mode, for what is not shown.
 _BLANK: dict[str, int | tuple[int, ...]] = {
     "L": 235,
@@ -461,13 +462,37 @@ class Illusions:
         """Neuron and class of each picture."""
         kind = str(self.settings.get("neurons_are", "")).split(" ")[0]
         word = {"objectives": "objective", "directions": "direction"}.get(kind, "neuron")
-        neurons = [f"{word} {neuron}" for neuron in self.neurons]
+        said = self.settings.get("objectives")
+        said = said if kind == "objectives" and isinstance(said, list) else []
+        neurons = [
+            _name_of_objective(str(said[neuron]), neuron)
+            if neuron < len(said)
+            else f"{word} {neuron}"
+            for neuron in self.neurons
+        ]
         classes = self.class_names
         if classes is None and self.classes is not None:
             classes = tuple(f"class {number}" for number in self.classes)
         if classes is None:
             return neurons
         return [f"{neuron}\n{name}" for neuron, name in zip(neurons, classes, strict=True)]
+
+
+def _name_of_objective(description: str, number: int) -> str:
+    """What a caption calls an objective: what describes it, or else its number.
+
+    Examples::
+
+        >>> _name_of_objective("Channel [layer3_1_conv2, 3, None]", 0)
+        'Channel [layer3_1_conv2, 3]'
+        >>> _name_of_objective("<lambda>", 1)
+        'objective 1'
+    """
+    words = " ".join(description.replace(", None", "").split())
+    # Python's and Lucent's own names of functions say nothing of them.
+    if not words or "<lambda>" in words or words in ("function", "inner", "objective"):
+        return f"objective {number}"
+    return words if len(words) <= _LONGEST_NAME else f"{words[: _LONGEST_NAME - 1]}…"
 
 
 def _numbers(values: Tensor | None) -> list[float | None] | None:

@@ -44,7 +44,8 @@ class RedirectedRectifiers(TorchFunctionMode):
         channels: a channel for each image, int64 of shape ``(N,)``.
         n_channels: how many channels the tensors have in which ``channels`` counts:
             the last dimension of ``(N, T, D)``, else the second, or the last of four
-            if only that has so many. Needed with ``channels``.
+            if only that has so many. One number, or int64 ``(N,)`` where the images'
+            channels are of different layers. Needed with ``channels``.
 
     Raises:
         TypeError: when ``images`` or ``channels`` has another shape or dtype.
@@ -66,14 +67,18 @@ class RedirectedRectifiers(TorchFunctionMode):
         self,
         images: Tensor | None = None,
         channels: Tensor | None = None,
-        n_channels: int | None = None,
+        n_channels: int | Tensor | None = None,
     ) -> None:
         _check_vector("images", images, torch.bool)
         _check_vector("channels", channels, torch.int64)
         if (channels is None) != (n_channels is None):
             raise ValueError("channels and n_channels belong together, expected both or neither")
         super().__init__()
-        self._images, self._channels, self._n_channels = images, channels, n_channels
+        self._images = images
+        self._channels = _as_row(channels, None)
+        self._n_channels = _as_row(n_channels, channels)
+        _check_vector("n_channels", self._n_channels, torch.int64)
+        self._counts = set(self._n_channels.tolist())
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -85,7 +90,8 @@ class RedirectedRectifiers(TorchFunctionMode):
     def _applies(self, value: Tensor) -> bool:
         if not torch.is_grad_enabled() or not value.requires_grad or value.ndim < 2:
             return False
-        return all(v is None or len(v) == len(value) for v in (self._images, self._channels))
+        given = [self._images, self._channels]
+        return all(v is None or len(v) in (0, len(value)) for v in given)
 
     def _revive(
         self, true: Tensor, incoming: Tensor, value: Tensor, low: float, high: float
@@ -105,18 +111,30 @@ class RedirectedRectifiers(TorchFunctionMode):
 
     def _channel_dim(self, values: Tensor) -> int:
         """Tokens (N, T, D) have their channels last, and maps (N, H, W, C) of Swin."""
-        is_last = values.ndim == 4 and values.shape[-1] == self._n_channels != values.shape[1]
+        counts = self._counts
+        is_last = values.ndim == 4 and values.shape[-1] in counts and values.shape[1] not in counts
         return values.ndim - 1 if values.ndim == 3 or is_last else 1
 
     def _blocked(self, true: Tensor) -> Tensor:
         """Where nothing gets through, (N, 1) or (N, C), in a gradient (N, C, ...)."""
         blocked = ~true.flatten(1).any(1, keepdim=True)
-        if self._channels is not None and true.shape[1] == self._n_channels:
-            named = F.one_hot(self._channels.to(true.device), self._n_channels).bool()
+        if true.shape[1] in self._counts:
+            is_here = (self._n_channels == true.shape[1]).to(true.device)
+            channels = self._channels.to(true.device) * is_here
+            named = F.one_hot(channels, true.shape[1]).bool() & is_here.unsqueeze(1)
             blocked = blocked | (named & ~true.reshape(*true.shape[:2], -1).any(2))
         if self._images is not None:
             blocked = blocked & self._images.to(true.device).unsqueeze(1)
         return blocked
+
+
+def _as_row(value: int | Tensor | None, channels: Tensor | None) -> Tensor:
+    """One number for each of ``channels``; of nothing an empty row."""
+    if isinstance(value, Tensor):
+        return value
+    if value is None or channels is None:
+        return torch.empty(0, dtype=torch.int64)
+    return torch.full_like(channels, value)
 
 
 def _check_vector(name: str, value: Tensor | None, dtype: torch.dtype) -> None:

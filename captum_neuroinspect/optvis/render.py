@@ -132,7 +132,7 @@ def render_illusions(
         seed: image i is drawn, moved and disturbed by numbers of ``seed + i``; or one seed for
             each image.
         options: :class:`IllusionOptions`, all that is rarely set; ``"paper"``: those of the
-            authors' code (a table in ``docs/measurements.md``), and pictures as they come out.
+            authors' code (a table in ``docs/paper.md``), and pictures as they come out.
         progress: show a progress bar over the steps.
 
     Returns:
@@ -189,7 +189,7 @@ def render_illusions(
             check_one_answer(model, example if preprocess is None else preprocess(example))
         scorer = PairScorer(
             reader,
-            pairs.targets(n_units(reading.units), example.device, objectives is None),
+            pairs.targets(n_units(reading.units), example.device, reader.read),
             None if pairs.classes is None else pairs.classes.to(example.device),
             encoder,
             None if encoder is None else pairs.text(encoder, guidance),

@@ -78,18 +78,28 @@ def _start(ray: Any, options: ScaleOptions) -> None:
     if options.address is not None:
         ray.init(address=options.address, **quiet)
         return
-    ray.init(
-        # One of its own: without this word Ray joins what a user or a killed driver has left here.
-        address="local",
-        num_cpus=math.ceil(options.n_workers * options.cpus) + 1,  # one hands out the parts
-        num_gpus=math.ceil(options.n_workers * options.gpus) or None,
-        include_dashboard=False,
-        _node_ip_address=_LOOPBACK,
-        **quiet,
-    )
+    with _told_when_it_fails():
+        ray.init(
+            # One of its own: without this word Ray joins what another program has started here.
+            address="local",
+            num_cpus=math.ceil(options.n_workers * options.cpus) + 1,  # one hands out the parts
+            num_gpus=math.ceil(options.n_workers * options.gpus) or None,
+            include_dashboard=False,
+            _node_ip_address=_LOOPBACK,
+            **quiet,
+        )
     found = ray.util.get_node_ip_address()
     if found != _LOOPBACK:
         ray.shutdown()
         raise RuntimeError(
             f"Ray listens on {found} and not on {_LOOPBACK}: start it yourself and give address="
         )
+
+
+@contextmanager
+def _told_when_it_fails() -> Iterator[None]:
+    """On a busy machine Ray's own processes may be too late, which it says as a bare Exception."""
+    try:
+        yield
+    except Exception as error:
+        raise RuntimeError(f"Ray could not be started here: {error}") from error

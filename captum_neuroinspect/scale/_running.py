@@ -120,16 +120,30 @@ def _by_ray(
             num_cpus=options.cpus,
             num_gpus=options.gpus or None,
         )
-        for row in done.iter_rows():
+        for row in _rows(done):
             if row["failed"]:
                 error, told = pickle.loads(row["failed"])
                 raise error from WorkerTraceback(told)
             yield row["part"]
 
 
+def _rows(done: Any) -> Iterable[dict[str, Any]]:
+    """What workers answer; what is wrong with Ray itself as a RuntimeError, which callers know."""
+    exceptions = optional("ray.exceptions", SCALE)
+    try:
+        yield from done.iter_rows()
+    except exceptions.RayError as error:
+        first = str(error).strip().splitlines()[0]
+        raise RuntimeError(
+            f"Ray failed ({type(error).__name__}: {first}): parts that were written stay, and the "
+            "same call goes on"
+        ) from error
+
+
 def _silence(data: Any) -> None:
     """The bar here counts parts; Ray Data's own bars and logs count its operators."""
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
+    # What fails comes back as an error; what Ray logs beside is about its own processes.
     for name in ("ray.data", "ray"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)

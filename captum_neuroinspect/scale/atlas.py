@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -279,21 +280,7 @@ class _AtlasWork:
         filled = [*batch] + [batch[-1]] * (asked.pairs_per_batch - len(batch))
         neurons, classes = zip(*(self._made.pairs[number] for number in filled), strict=True)
         seeds = [pair_seed(*pair, asked.seed) for pair in zip(neurons, classes, strict=True)]
-        found = render_illusions(
-            self._model,
-            neurons,
-            classes,
-            head=self._head,
-            encoder=self._encoder,
-            class_names=self._loaded.class_names,
-            size=asked.size,
-            n_steps=asked.n_steps,
-            gamma=asked.gamma,
-            seed=seeds,
-            options=IllusionOptions(batch_size=asked.pairs_per_batch),
-            progress=False,
-        )
-        self._check_whole(found)
+        found = self._rendered(neurons, classes, seeds)
         illusions = [_alone(found, row) for row in range(len(batch))]
         features, logits = zip(*map(self._seen, illusions), strict=True)
         kept = {"features": torch.stack(features)}
@@ -301,6 +288,30 @@ class _AtlasWork:
         for number in missing:
             row = number - batch[0]
             self._commit(number, illusions[row], seeds[row], logits[row])
+
+    def _rendered(
+        self, neurons: Sequence[int], classes: Sequence[int], seeds: Sequence[int]
+    ) -> Illusions:
+        asked = self._made.settings
+        with warnings.catch_warnings():
+            # Of pictures that nobody will see.
+            warnings.filterwarnings("ignore", "interrupted: ")
+            found = render_illusions(
+                self._model,
+                neurons,
+                classes,
+                head=self._head,
+                encoder=self._encoder,
+                class_names=self._loaded.class_names,
+                size=asked.size,
+                n_steps=asked.n_steps,
+                gamma=asked.gamma,
+                seed=seeds,
+                options=IllusionOptions(batch_size=asked.pairs_per_batch),
+                progress=False,
+            )
+        self._check_whole(found)
+        return found
 
     def _check_whole(self, found: Illusions) -> None:
         """Refuse what another run would not give: pictures that are not done, or other batches."""

@@ -235,7 +235,7 @@ def collect_parts(
     missing = [part for part in range(n_parts) if parts.record(part) is None]
     run_parts(made, missing, options, "parts")
     parts.clear()
-    return _finished(out, parts, n_parts, names, progress=options.progress)
+    return finished(out, parts, n_parts, names, progress=options.progress)
 
 
 def _plan(
@@ -248,7 +248,7 @@ def _plan(
     """Write what is to be done, or compare it with what was begun; the number of parts."""
     out.mkdir(parents=True, exist_ok=True)
     with explained(out), partial_folder(out) as folder:
-        n, digest = _write_list(listed, folder / _PHOTOS, options.part_size)
+        n, digest = write_list(listed, folder / _PHOTOS, options.part_size)
         plan = {
             "model": {name: None if one is None else str(one) for name, one in asked.items()},
             "photos": digest,
@@ -264,7 +264,7 @@ def _plan(
     return -(-n // options.part_size)
 
 
-def _write_list(listed: PhotoList, path: Path, part_size: int) -> tuple[int, str]:
+def write_list(listed: PhotoList, path: Path, part_size: int) -> tuple[int, str]:
     """Write the photos, a part in memory at a time; how many there are, and a digest of all."""
     arrow, parquet = optional("pyarrow", SCALE), optional("pyarrow.parquet", SCALE)
     text, number = arrow.string(), arrow.int64()
@@ -346,7 +346,7 @@ class Collecting:
             "head_fingerprint": found.head_fingerprint,
             "backbone_fingerprint": found.backbone_fingerprint,
         }
-        self._parts.commit(part, lambda file: _write(file, names, kept), record)
+        self._parts.commit(part, lambda file: write_part(file, names, kept), record)
 
 
 class _PartPhotos(Dataset[Any]):
@@ -375,7 +375,8 @@ class _PartPhotos(Dataset[Any]):
         return self._loaded.preprocess(image[None])[0], label
 
 
-def _write(file: Path, photos: list[str], found: FeatureSet) -> None:
+def write_part(file: Path, photos: list[str], found: FeatureSet) -> None:
+    """Write a part's file."""
     arrow, parquet = optional("pyarrow", SCALE), optional("pyarrow.parquet", SCALE)
 
     def rows(values: Tensor) -> Any:
@@ -417,7 +418,7 @@ def _read(path: Path, record: dict[str, Any], names: tuple[str, ...] | None) -> 
     return FeaturePart(tuple(table.column("photo").to_pylist()), features)
 
 
-def _finished(
+def finished(
     out: Path,
     parts: CommittedParts,
     n_parts: int,

@@ -2,11 +2,11 @@
 
 Run ``python tests/benchmarks/scale.py``: exact sums beside sums in float64 and ``math.fsum``, exact
 products beside those in float64, and a reduction over more and more rows (``--rows`` without
-numbers leaves these out). ``--levels`` adds up levels of 1,000 classes. ``--linear`` lists,
-collects and ranks more and more tiny photos. ``--describe`` describes a unit on more and more
-photos. ``--workers`` collects features of noise photos with ``collect_features``, in parts in this
-process, and by one and two workers of Ray (extra ``scale``); ``--efficiency 24 512`` renders pairs
-and collects photos with 0, 1 and 2 workers and takes the rates from the times of the finished
+numbers leaves these out). ``--levels`` adds up levels of 1,000 classes. ``--linear`` lists more and
+more tiny photos, and ranks as many synthetic features. ``--describe`` describes a unit on more and
+more photos. ``--workers`` collects features of noise photos with ``collect_features``, in parts in
+this process, and by one and two workers of Ray (extra ``scale``); ``--efficiency 24 512`` renders
+pairs and collects photos with 0, 1 and 2 workers and takes the rates from the times of the finished
 parts, without the start. CPU seconds, where they are printed, hardly depend on what else the
 machine does.
 """
@@ -27,8 +27,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
-from captum_neuroinspect import FeatureSet, collect_features, find_head
+from captum_neuroinspect import FeatureSet, collect_features
+from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect.describe import DescribeOptions
 from captum_neuroinspect.describe.units import PhotoSplit, UnitDescriber
 from captum_neuroinspect.models import load_model
@@ -38,6 +40,7 @@ from captum_neuroinspect.scale import (
     ChangeTotals,
     ClassTotals,
     ExactSum,
+    FeatureParts,
     PhotoList,
     ScaleOptions,
     collect_features_at_scale,
@@ -46,6 +49,8 @@ from captum_neuroinspect.scale import (
     reference_at_scale,
     render_atlas,
 )
+from captum_neuroinspect.scale.committed import CommittedParts
+from captum_neuroinspect.scale.features import finished, write_list, write_part
 
 
 def sums() -> None:
@@ -62,18 +67,18 @@ def sums() -> None:
         "float64, in parts of 1,000": lambda v: sum(part.sum(0) for part in v.split(1000)),
         "ExactSum": lambda v: combined(ExactSum.of(part) for part in v.split(1000)).value(),
     }
-    print("| 10,000 numbers, 20 orders | different results | ns a number of 2,000 x 2,048 |")
+    print("| 10,000 numbers, 20 orders | different results | CPU ns a number of 2,000 x 2,048 |")
     print("|---|---|---|")
     for name, add in ways.items():
         found = {float(add(one)) for one in orders}
-        start = time.perf_counter()
+        start = time.process_time()
         add(wide)
-        spent = time.perf_counter() - start
+        spent = time.process_time() - start
         print(f"| {name} | {len(found)} | {spent / wide.numel() * 1e9:.1f} |")
     found = {math.fsum(one.tolist()) for one in orders}
-    start = time.perf_counter()
+    start = time.process_time()
     math.fsum(orders[0].tolist())
-    spent = time.perf_counter() - start
+    spent = time.process_time() - start
     print(f"| math.fsum, which joins no parts | {len(found)} | {spent / len(values) * 1e9:.1f} |")
 
 
@@ -144,49 +149,48 @@ def _memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-_NET = """
-import torch
-from torch import nn
-
-def net():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        head = nn.Linear(64, 10)
-        nn.init.normal_(head.weight, std=8)
-        first = nn.Conv2d(3, 16, 3, stride=2)
-        body = nn.Sequential(first, nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
-        return nn.Sequential(body, head), nn.Identity()
-"""
-
-
 def linear(counts: list[int]) -> None:
-    """All of the path in this process: pictures of 16 pixels, a network of one convolution."""
-    print("| photos | list | features | reference | ranking | CPU ms a photo | largest MB so far |")
-    print("|---|---|---|---|---|---|---|")
-    names = tuple(f"class {i}" for i in range(10))
+    """Lists of tiny photos in shards, and a reference and a ranking of synthetic features."""
+    print("| photos | list | reference | ranking | CPU ms a photo | largest MB so far |")
+    print("|---|---|---|---|---|---|")
+    names = tuple(f"class {i}" for i in range(100))
     options = ScaleOptions(n_workers=0, progress=False)
     for n in counts:
         with tempfile.TemporaryDirectory() as name:
             place = Path(name)
-            (place / "net.py").write_text(_NET)
             (place / "shards").mkdir()
             for first in range(0, n, 10_000):
-                _shard(place / "shards" / f"{first:07d}.tar", min(10_000, n - first), 16, "png", 10)
-            spec, clock = f"{place / 'net.py'}:net", [time.process_time()]
-            assert sum(1 for _ in PhotoList.of(place / "shards", names)) == n
-            clock.append(time.process_time())
-            found = collect_features_at_scale(
-                spec, place / "shards", place / "features", class_names=names, options=options
-            )
+                _shard(place / "shards" / f"{first:07d}.tar", min(10_000, n - first), 16, 100)
+            head = nn.Linear(512, 100)
+            found = _synthetic(place / "features", n, head, names)
+            clock = [time.process_time()]
+            assert write_list(PhotoList.of(place / "shards", names), place / "list", 1024)[0] == n
             clock.append(time.process_time())
             reference = reference_at_scale(found, place / "reference", options=options)
             clock.append(time.process_time())
-            head = find_head(load_model(spec).model, torch.zeros(1, 3, 16, 16))
             rank_at_scale(found, head, place / "ranks", reference=reference, options=options)
             clock.append(time.process_time())
             spent = [after - before for before, after in pairwise(clock)]
-            cells = " | ".join(f"{one:.2f}" for one in spent)
+            cells = " | ".join(f"{one:.1f}" for one in spent)
             print(f"| {n:,} | {cells} | {sum(spent) / n * 1e3:.2f} | {_memory():.0f} |", flush=True)
+
+
+def _synthetic(folder: Path, n: int, head: nn.Linear, names: tuple[str, ...]) -> FeatureParts:
+    """Parts of random features, whose labels are the predictions but for one of ten."""
+    parts, draw = CommittedParts(folder / "parts", ".parquet"), torch.Generator().manual_seed(0)
+    about = {"head_fingerprint": head_fingerprint(head), "backbone_fingerprint": "", "skipped": []}
+    n_parts = -(-n // 1024)
+    for part in range(n_parts):
+        size = min(1024, n - part * 1024)
+        features = torch.randn(size, head.in_features, generator=draw).relu()
+        with torch.no_grad():
+            logits = head(features)
+        is_wrong = torch.rand(size, generator=draw) < 0.1
+        labels = torch.where(is_wrong, logits.topk(2).indices[:, 1], logits.argmax(1))
+        found, photos = FeatureSet(features, logits, labels), [f"{part}/{i}" for i in range(size)]
+        record = {"first": part * 1024, "n_photos": size, **about}
+        parts.commit(part, lambda file, p=photos, f=found: write_part(file, p, f), record)
+    return finished(folder, parts, n_parts, names, progress=False)
 
 
 def descriptions(counts: list[int]) -> None:
@@ -261,12 +265,12 @@ def _ways(n: int) -> None:
             print(f"| {n} | {said} | {time.perf_counter() - start:.1f} |")
 
 
-def _shard(path: Path, n: int, side: int = 256, kind: str = "jpeg", n_classes: int = 1) -> Path:
+def _shard(path: Path, n: int, side: int = 256, n_classes: int = 1) -> Path:
     pictures = []
     for i in range(min(n, 500)):
         file = io.BytesIO()
         values = np.random.default_rng(i).integers(0, 256, (side, side, 3), dtype=np.uint8)
-        Image.fromarray(values).save(file, kind)
+        Image.fromarray(values).save(file, "jpeg")
         pictures.append(file.getvalue())
     with tarfile.open(path, "w") as shard:
         for i in range(n):

@@ -222,10 +222,10 @@ def test_the_pull_to_the_original_rests_at_the_minimum():
         target=1,
         neurons=[0],
         strength=0.0,
-        lr=0.003,
+        lr=0.01,
         select="min_class",
-        n_epochs=4000,
-        **arguments(batch_size=48, patience=4000, anchor="weights", anchor_weight=0.1),
+        n_epochs=800,
+        **arguments(batch_size=48, patience=800, anchor="weights", anchor_weight=0.1),
     )
     lowest = min(record.loss for record in edit.method.history)
     assert edit.method.history[-1].loss == pytest.approx(lowest, abs=1e-4)

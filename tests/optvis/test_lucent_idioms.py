@@ -10,7 +10,7 @@ from lucent.optvis import objectives, param, transform
 from torch import Tensor, nn
 
 from captum_neuroinspect import render_illusions
-from captum_neuroinspect.optvis import IllusionOptions
+from captum_neuroinspect.optvis import IllusionOptions, unit_mean
 
 channel = objectives.channel
 STILL = IllusionOptions(lr=1e-12)
@@ -50,6 +50,50 @@ SAME = {
 def test_names_of_layers(asked, network):
     found = render(network, **asked)
     assert found.images.equal(render(network, [3], layer="layer4.1.conv2").images)
+
+
+LAYER = "layer4_1_conv2"
+SAME_QUESTION = {
+    "Lucent's objective": channel(LAYER, 3),
+    "ours": unit_mean(LAYER, 3),
+    "a function": lambda model: -model(LAYER)[:, 3].mean(),
+}
+
+
+@pytest.mark.parametrize("objective", SAME_QUESTION.values(), ids=SAME_QUESTION.keys())
+def test_the_same_question_gives_the_same_picture(objective, network):
+    wanted = render(network, f"{LAYER}:3").images
+    assert render(network, objective).images.equal(wanted)
+
+
+def test_the_closed_rectifier_of_an_objective_lets_the_gradient_pass():
+    """As that of the same channel by its number, while other channels are open."""
+    torch.manual_seed(0)
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    closed = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), pool, nn.Linear(4, 2))
+    with torch.no_grad():
+        closed[0].bias[3] = -2
+    wanted = render(closed, [3], 0, layer="1", gamma=0.5)
+    assert render(closed, unit_mean("1", 3), 0, gamma=0.5).images.equal(wanted.images)
+
+
+CAPTIONS = {
+    channel(LAYER, 3): "Channel [layer4_1_conv2, 3]",
+    channel(LAYER, 3) + channel(LAYER, 1): "Sum(Channel [layer4_1_conv2, 3] + Chann…",
+    SAME_QUESTION["a function"]: "objective 0",
+}
+
+
+@pytest.mark.parametrize(("objective", "caption"), CAPTIONS.items(), ids=CAPTIONS.values())
+def test_captions_say_what_an_objective_is(objective, caption, network):
+    found = render(network, objective)
+    assert found.captions()[0].split("\n")[0] == caption
+
+
+def test_captions_keep_the_names_of_chosen_rows(network):
+    found = render(network, ["layer4_1_conv2:3", "layer3_1_conv2:1"])
+    assert found.captions()[1].startswith("layer3_1_conv2:1")
+    assert found[1:].captions() == found.captions()[1:]
 
 
 def test_a_name_of_two_layers_is_refused():

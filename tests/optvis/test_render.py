@@ -106,6 +106,15 @@ def test_seeds():
     assert (first[0] - first[1]).abs().max() > 1e-3, "two images of one pair start differently"
 
 
+def test_a_seed_for_each_image():
+    usual = render(TinyNet(), [0, 1, 2], [1, 1, 0], **FAST, seed=5).images
+    named = render(TinyNet(), [2, 0], [0, 1], **FAST, seed=[7, 5])
+    assert named.images.equal(usual[[2, 0]])
+    assert named.settings["seed"] == [7, 5]
+    one_by_one = render(TinyNet(), [2, 0], [0, 1], **FAST, seed=[7, 5], batch_size=1).images
+    torch.testing.assert_close(one_by_one, named.images, atol=1e-4, rtol=0)
+
+
 def test_leaves_the_global_generator_alone():
     model = TinyNet()
     before = torch.get_rng_state()
@@ -372,6 +381,8 @@ def test_lucents_image_and_transforms_in_our_loop():
         ({"batch_size": 0}, ValueError, "batch_size=0"),
         ({"n_steps": 4.5}, TypeError, r"n_steps=4\.5, expected a whole number"),
         ({"seed": None}, TypeError, "seed=None"),
+        ({"seed": [0, 1.5]}, TypeError, "seed=1.5"),
+        ({"seed": [0, 1, 2]}, ValueError, "seed has 3 numbers for 1 images"),
         ({"gamma": 1.5}, ValueError, "gamma=1.5, expected 0..1"),
         ({"gamma": -0.5}, ValueError, "gamma=-0.5"),
         ({"eps": -1.0}, ValueError, r"eps=-1\.0"),

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+# Ray would run workers at nice 15: beside other programs they would hardly begin.
+_SETTINGS = {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -21,7 +23,7 @@ class Driver:
         with log.open("ab") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code],
-                env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **environment},
+                env={**os.environ, "PYTHONPATH": path, **_SETTINGS, **environment},
                 stdout=file,
                 stderr=file,
             )
@@ -54,6 +56,14 @@ class Driver:
             pid for pid, line in self.descendants().items() if line.startswith("ray::MapWorker")
         ]
 
+    def __enter__(self) -> Driver:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Leave nothing behind, also when a test fails."""
+        if self.is_running():
+            self.kill()
+
     def kill(self) -> None:
         """End the driver as a power cut would, and wait until Ray's processes have followed."""
         below = self.descendants()
@@ -61,11 +71,11 @@ class Driver:
         self.process.wait()
         wait_for(lambda: not any(_is_alive(pid, line) for pid, line in below.items()))
 
-    def finished(self, timeout: float = 300) -> None:
+    def finished(self, timeout: float = 600) -> None:
         assert self.process.wait(timeout) == 0, self.log.read_text()[-3000:]
 
 
-def wait_for(is_so: Callable[[], bool], timeout: float = 240) -> None:
+def wait_for(is_so: Callable[[], bool], timeout: float = 600) -> None:
     end = time.monotonic() + timeout
     while not is_so():
         assert time.monotonic() < end

@@ -115,7 +115,7 @@ class Stops(Net):
         return super().forward(images)
 """
     module.write_text(usual.replace("def net", f"{stops}\ndef net").replace("Net(),", "Stops(),"))
-    with pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning, match="interrupted"):
+    with pytest.raises(KeyboardInterrupt):
         render_atlas(spec, out, settings=asked, options=HERE)
     assert not list((out / "pairs").glob("part-*"))
     module.write_text(usual)

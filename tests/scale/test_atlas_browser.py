@@ -122,6 +122,8 @@ def test_search_by_number_class_and_phrase(opener: Opener) -> None:
     assert _shown(page) == [7, 7]
     page.locator("#search").fill("fox")
     assert _shown(page) == [3, 3, 7, 7]
+    found_by = page.locator("#grid .tile .name").all_text_contents()
+    assert found_by == ["\u201ca red fox\u201d"] * 2 + ["\u201ca fox\u201d"] * 2
     page.locator("#search").fill("fox red")
     assert _shown(page) == [3, 3]
     page.locator("#search").fill("fox class 2")

@@ -48,7 +48,7 @@ class _Encoder:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> tuple[FeatureParts, FeatureParts]:
     place = tmp_path_factory.mktemp("words")
-    spec, source = write_net(place), write_shards(place / "shards", 140)
+    spec, source = write_net(place), write_shards(place / "shards", 90)
     features = collect_features_at_scale(
         spec, source, place / "features", class_names=CLASSES, options=HERE
     )
@@ -166,7 +166,7 @@ def test_similarities_are_those_of_the_encoder(found) -> None:
     assert similarities.skipped == features.skipped
     place = features.folder.parent
     loaded = load_model(f"{place / 'net.py'}:net")
-    folder = write_folder(place / "photos", 140)
+    folder = write_folder(place / "photos", 90)
     photos = Photos.of(folder, view=loaded.view, class_names=CLASSES, on_error="skip")
     names = [photos.name(i) for i in range(len(photos))]
     images = (photos.image(i) for i in range(len(photos)))

@@ -66,17 +66,22 @@ def _run_with_kills(code: str, log: Path, parts: Path, n_all: int) -> None:
         return len(list(parts.glob("*.json")))
 
     draw, addresses = random.Random(0), set()
-    driver = Driver(code, log, SLOW="0.2")
-    for kill in range(N_KILLS):
-        _wait_for_a_worker(driver, n_done, n_done())
-        assert driver.is_running(), log.read_text()[-3000:]
-        addresses |= listened_addresses(list(driver.descendants()))
-        os.kill(draw.choice(driver.workers()), signal.SIGKILL)
-        if kill == N_KILLS // 2:
-            assert n_done() < n_all
-            driver.kill()
-            driver = Driver(code, log, SLOW="0.2")
-    driver.finished()
+
+    def kill_workers(driver: Driver, n: int) -> None:
+        for _ in range(n):
+            _wait_for_a_worker(driver, n_done, n_done())
+            assert driver.is_running(), log.read_text()[-3000:]
+            addresses.update(listened_addresses(list(driver.descendants())))
+            os.kill(draw.choice(driver.workers()), signal.SIGKILL)
+
+    first = N_KILLS // 2 + 1
+    with Driver(code, log, SLOW="0.2") as driver:
+        kill_workers(driver, first)
+        driver.kill()
+    assert n_done() < n_all
+    with Driver(code, log, SLOW="0.2") as driver:
+        kill_workers(driver, N_KILLS - first)
+        driver.finished()
     assert addresses
     assert addresses <= LOOPBACK
 
@@ -114,8 +119,8 @@ def fill(path, content):
 """
     module = tmp_path / "net.py"
     module.write_text(module.read_text() + full + "committed.write_atomically = fill\n")
-    driver = Driver(_code(spec, source, out), tmp_path / "log")
-    assert driver.process.wait(240) == 1
+    with Driver(_code(spec, source, out), tmp_path / "log") as driver:
+        assert driver.process.wait(600) == 1
     assert "No space left on device" in (tmp_path / "log").read_text().splitlines()[-1]
     assert not (out / "index.json").exists()
     write_net(tmp_path)
@@ -147,10 +152,15 @@ def work():
 thread = threading.Thread(target=work)
 thread.start()
 parts = Path(OUT) / "parts"
-while thread.is_alive() and len(list(parts.glob("*.json"))) < 3:
-    time.sleep(0.05)
 raylet = node.all_processes["raylet"][0].process.pid
-assert any(map(is_child, Path("/proc").glob("[0-9]*/stat")))
+
+def is_at_work():
+    n = len(list(parts.glob("*.json")))
+    return n > 2 and any(map(is_child, Path("/proc").glob("[0-9]*/stat")))
+
+while not is_at_work():
+    assert thread.is_alive()
+    time.sleep(0.05)
 cluster.add_node(**one)  # where the lost worker may start again
 assert not (Path(OUT) / "index.json").exists()
 cluster.remove_node(node, allow_graceful=False)
@@ -162,7 +172,7 @@ cluster.shutdown()
 @further
 def test_a_removed_node_changes_no_byte(tmp_path: Path) -> None:
     """Two nodes on the loopback interface with a worker each; one is killed with its worker."""
-    spec, source = write_net(tmp_path), write_shards(tmp_path / "shards", 96, 50)
+    spec, source = write_net(tmp_path), write_shards(tmp_path / "shards", 160, 50)
     here = ScaleOptions(n_workers=0, part_size=8, batch_size=4, progress=False)
     undisturbed, out = tmp_path / "undisturbed", tmp_path / "out"
     collect_features_at_scale(spec, source, undisturbed, class_names=CLASSES, options=here)
@@ -170,8 +180,8 @@ def test_a_removed_node_changes_no_byte(tmp_path: Path) -> None:
     call = call.strip().replace("\n", "\n    ")
     code = NODES.replace("CALL", call).replace("OUT", repr(str(out)))
     local = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-    driver = Driver(code, tmp_path / "log", SLOW="0.4", **local)
-    driver.finished(480)
+    with Driver(code, tmp_path / "log", SLOW="1", **local) as driver:
+        driver.finished()
     assert "marked dead" in (tmp_path / "log").read_text()
     assert bytes_of(out) == bytes_of(undisturbed)
 
@@ -193,8 +203,8 @@ options = ScaleOptions(n_workers=2, progress=False)
 head, out = load_model({spec!r}).model.head, {str(tmp_path / "two")!r}
 print(rank_at_scale(features, head, out, reference=features, options=options))
 """
-    driver = Driver(code, tmp_path / "log")
-    driver.finished()
+    with Driver(code, tmp_path / "log") as driver:
+        driver.finished()
     assert str(one) in (tmp_path / "log").read_text()
     assert bytes_of(tmp_path / "two") == bytes_of(tmp_path / "one")
 
@@ -202,7 +212,7 @@ print(rank_at_scale(features, head, out, reference=features, options=options))
 @further
 def test_kills_change_no_byte_of_an_atlas(tmp_path: Path) -> None:
     spec = write_net(tmp_path)
-    settings = AtlasSettings(n_steps=3, size=16)
+    settings = AtlasSettings(classes_per_neuron=2, n_steps=3, size=16, pairs_per_batch=2)
     here = ScaleOptions(n_workers=0, progress=False)
     render_atlas(spec, tmp_path / "undisturbed", settings=settings, options=here)
     out = tmp_path / "out"
@@ -211,5 +221,5 @@ from captum_neuroinspect.scale import AtlasSettings, ScaleOptions, render_atlas
 options = ScaleOptions(n_workers=2, progress=False)
 render_atlas({spec!r}, {str(out)!r}, settings={settings!r}, options=options)
 """
-    _run_with_kills(code, tmp_path / "log", out / "pairs", 32)
+    _run_with_kills(code, tmp_path / "log", out / "pairs", 64)
     assert bytes_of(out) == bytes_of(tmp_path / "undisturbed")

@@ -246,7 +246,7 @@ def preflight(
             for train photos.
         target: the inspected class; ``None``: mistakes are not counted.
         predicted: only mistakes taken for this class are explained.
-        preprocessing: of :func:`check_preprocessing`.
+        preprocessing: whether another normalisation fits better, or ``None``.
         rendering: what will be rendered.
 
     Raises:

@@ -552,7 +552,10 @@ class NeuroInspect:
         return self._words(None).found(phrase, self.explanation, self.seed)
 
     def top_photos(self, neurons: Sequence[int] | None = None, k: int = 9) -> TopPhotos:
-        """The photos that activate neurons most: :func:`top_photos`."""
+        """The photos that activate neurons most.
+
+        See :func:`~captum_neuroinspect.analysis.top_photos`.
+        """
         return top_photos(self.data.inspected.features, self._neurons(neurons), k)
 
     def cue(self, target: int | str | None = None) -> Direction:
@@ -684,7 +687,7 @@ class NeuroInspect:
         command: Sequence[str] = (),
         inspection: str = "",
     ) -> Path:
-        """Write what was found so far as one HTML file: :func:`write_report`.
+        """Write what was found so far as one HTML file.
 
         A page above 30 MB has its pictures in a folder beside it, such as ``report_files``.
         Mistakes are explained if they were not; illusions, words and an edit are there

@@ -112,10 +112,12 @@ class Pairs:
                 f"expected {n_classes}: one per class of the model"
             )
 
-    def targets(self, n_units: int, device: torch.device, are_channels: bool) -> ImageTargets:
-        """What the images are to please, on the model's device."""
+    def targets(self, n_units: int, device: torch.device, read: Tensor | None) -> ImageTargets:
+        """What the images are to please, on the model's device; ``read`` as :class:`Units`."""
         if self.directions is None:
-            return Units(self.neurons.to(device), n_units, are_channels)
+            return Units(
+                self.neurons.to(device), n_units, None if read is None else read.to(device)
+            )
         return Directions(self.directions.to(device))
 
     def name_of_each(self) -> tuple[str, ...] | None:

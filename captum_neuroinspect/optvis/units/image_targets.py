@@ -41,12 +41,14 @@ class Units:
     Attributes:
         indices: int64 ``(N,)`` on the model's device.
         n_units: how many units there are.
-        are_channels: whether they are channels of layers; objectives are not.
+        read: int64 ``(K, 2)``, where the units are objectives: the channel that each reads, and how
+            many channels its layer has; ``(0, 0)`` for one that reads several. ``None``: the
+            units are channels themselves.
     """
 
     indices: Tensor
     n_units: int
-    are_channels: bool = True
+    read: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -61,9 +63,10 @@ class Units:
         return activation_map(maps, self.indices)
 
     def redirect(self, images: Tensor) -> RedirectedRectifiers:
-        if not self.are_channels:
-            return RedirectedRectifiers(images)
-        return RedirectedRectifiers(images, self.indices, self.n_units)
+        if self.read is None:
+            return RedirectedRectifiers(images, self.indices, self.n_units)
+        channels, n_channels = self.read[self.indices].T
+        return RedirectedRectifiers(images, channels, n_channels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,6 +61,8 @@ class ObjectiveReader:
         n_needed: images that the objective speaks of, at least 1.
         is_tied: whether images are tied.
         n_tied: how many.
+        read: int64 ``(K, 2)``: the channel that each objective reads, and of how many; ``(0, 0)``
+            for one that reads several. As of a unit, its closed rectifier is passed at first.
 
     Raises:
         UnknownLayerError: when a layer is not in the model.
@@ -83,6 +85,7 @@ class ObjectiveReader:
         self._layers: dict[str, nn.Module] = {}
         self._channels_last: set[str] = set()
         self.is_tied, self.n_needed, self.n_tied = False, 1, 1
+        self.read: Tensor | None = None
         self._sources = self._explore(example)
         self.maps_are: Kind | None = "gradient" if any(self._sources) else None
 
@@ -112,6 +115,8 @@ class ObjectiveReader:
             outputs = _Asked(self.model, trace, {"input": images, "labels": output})
             for number, objective in enumerate(self._objectives):
                 self._look_at(number, objective, outputs)
+            read = [(0, 0) if self.is_tied else _channel(one, outputs) for one in self._objectives]
+            self.read = torch.tensor(read, dtype=torch.int64)
             self._layers, self._channels_last = outputs.layers, outputs.channels_last
         n_images = max(self.n_needed, len(example))
         images = example.detach().repeat(n_images, 1, 1, 1)[:n_images].requires_grad_()
@@ -257,6 +262,27 @@ def _attempt(objective: Objective, outputs: Callable[[str], Tensor]) -> Tensor |
     except Exception:  # whatever an objective says of images that are not there
         return None
     return value if bool(value.isfinite()) else None
+
+
+def _channel(objective: Objective, outputs: Callable[[str], Tensor]) -> tuple[int, int]:
+    """The one channel that an objective reads, and how many its layer has, or ``(0, 0)``."""
+    leaves: dict[str, Tensor] = {}
+
+    def leaf(name: str) -> Tensor:
+        if name not in leaves:
+            leaves[name] = _row(outputs, 0, name).detach().float().requires_grad_()
+        return leaves[name]
+
+    value = _number(objective(leaf))
+    if len(leaves) != 1 or not value.requires_grad:
+        return 0, 0
+    ((name, read),) = leaves.items()
+    if name in LUCENT_NAMES or read.ndim < 2:
+        return 0, 0
+    (gradient,) = torch.autograd.grad(value, read)
+    channels = gradient.movedim(-1 if gradient.ndim == 3 else 1, 0)
+    moving = channels.flatten(1).any(1).nonzero()[:, 0].tolist()
+    return (moving[0], len(channels)) if len(moving) == 1 else (0, 0)
 
 
 def _no_value(objective: Objective, outputs: Callable[[str], Tensor]) -> ValueError:

@@ -64,6 +64,7 @@ class Reader(Protocol):
     model: nn.Module
     place: str
     maps_are: Kind | None
+    read: Tensor | None
 
     @property
     def layers(self) -> tuple[nn.Module, ...]:
@@ -100,6 +101,7 @@ class UnitReader:
         maps_are: the kind of their maps, as :mod:`captum_neuroinspect.optvis.units.maps` has
             it, or ``"output"`` when the units have positions themselves; or ``None``.
         maps_place: the layer that the maps come from, in words, or ``None``.
+        read: ``None``: the units are channels, and not objectives that read some.
 
     Raises:
         TypeError: when ``head`` is not linear or ``layer`` is no module or name.
@@ -107,6 +109,8 @@ class UnitReader:
             one of the model's, or the layer has no row per image, a layout that
             is not certain, or not the token.
     """
+
+    read: Tensor | None = None
 
     def __init__(
         self,
