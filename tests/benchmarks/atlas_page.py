@@ -19,6 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from captum_neuroinspect.scale.atlas_folder import AtlasFolder
 from captum_neuroinspect.scale.site.page import page_of
+from captum_neuroinspect.scale.site.words import UnitWords, Words
 
 _CLASSES = 1000
 _HEADINGS = (
@@ -97,9 +98,11 @@ def _atlas(n_pairs: int) -> AtlasFolder:
     return AtlasFolder(Path("nowhere"), plan, tuple(records))
 
 
-def _words(n_neurons: int) -> dict[int, list[str]]:
+def _words(n_neurons: int) -> Words:
     return {
-        neuron: [f"word {neuron % 100}", f"thing {neuron % 37}", "a phrase of several words"]
+        neuron: UnitWords(
+            [f"word {neuron % 100}", f"thing {neuron % 37}", "a phrase of several words"], True
+        )
         for neuron in range(n_neurons)
     }
 

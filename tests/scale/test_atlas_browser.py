@@ -17,6 +17,7 @@ from scale_examples import write_net
 from captum_neuroinspect.scale import AtlasSettings, ScaleOptions, render_atlas
 from captum_neuroinspect.scale.atlas_folder import AtlasFolder
 from captum_neuroinspect.scale.site.page import page_of
+from captum_neuroinspect.scale.site.words import UnitWords
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -25,7 +26,11 @@ _EXECUTABLE = next((path for name in _NAMES if (path := shutil.which(name))), No
 pytestmark = pytest.mark.skipif(_EXECUTABLE is None, reason="no Chromium on this machine")
 
 HOSTILE = '<img src=x onerror="alert(1)">'
-TABLE = f'unit,description\n3,a red fox\n7,a fox\n9,"{HOSTILE.replace(chr(34), chr(34) * 2)}"\n'
+TABLE = f'''unit,description,is_certain
+3,a red fox,True
+7,a fox,False
+9,"{HOSTILE.replace(chr(34), chr(34) * 2)}",
+'''
 N = 32
 
 
@@ -148,8 +153,11 @@ def test_a_link_opens_a_neuron_and_its_neighbours(opener: Opener) -> None:
     assert page.locator("#panel .pair").count() == 2
     assert "a red fox" in str(page.locator("#panel .phrases").text_content())
     near = page.locator("#panel section", has_text="Near by words").locator("a")
+    assert page.locator("#panel h3", has_text="Described as").text_content() == "Described as"
     near.first.click()
     assert _title(page) == "Neuron 7"
+    guess = page.locator("#panel h3", has_text="Described as")
+    assert guess.text_content() == "Described as (a guess)"
     assert page.url.endswith("#neuron-7")
     page.go_back()
     page.wait_for_function("document.getElementById('panel-title').textContent === 'Neuron 3'")
@@ -188,7 +196,7 @@ def test_only_what_is_seen_is_there(opener: Opener, folder: Path, tmp_path: Path
     plan = atlas.plan | {"pairs": [[n, c] for n in range(2048) for c in range(10)]}
     many = AtlasFolder(folder, plan, tuple(atlas.records[n % 64] for n in range(20_480)))
     path = tmp_path / "index.html"
-    path.write_text(page_of(many, {5: ["needle"]}), encoding="utf-8")
+    path.write_text(page_of(many, {5: UnitWords(["needle"], None)}), encoding="utf-8")
     page = opener(path.as_uri())
     count = "() => document.querySelectorAll('#grid .tile').length"
     assert page.locator("#found").text_content() == "20,480 pictures"

@@ -28,7 +28,12 @@ HERE = ScaleOptions(n_workers=0, progress=False)
 SIZE, N = 16, 20
 SETTINGS = AtlasSettings(tuple(range(N)), classes_per_neuron=2, n_steps=1, size=SIZE)
 HOSTILE = "</script><script>alert(1)</script>"
-TABLE = f"unit,description,similarity\n3,a red fox,0.4\n7,a fox,0.3\n9,{HOSTILE},0.2\n99,far,0.1\n"
+TABLE = f"""unit,description,is_certain
+3,a red fox,True
+7,a fox,False
+9,{HOSTILE},
+99,far,False
+"""
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +101,10 @@ def test_neighbours_are_those_of_the_largest_cosines(made: IllusionAtlas) -> Non
         for other, value in others:
             assert value == pytest.approx(float(alike[int(neuron), other]), abs=2e-3)
     assert near["words"] == {"3": [[7, 0.605]], "7": [[3, 0.605]], "9": []}
+
+
+def test_words_that_are_guesses_are_named_as_such(made: IllusionAtlas) -> None:
+    assert data_of(made.folder)["guesses"] == [7]  # of 9 the table does not say it
 
 
 def test_near_by_words_is_the_cosine_of_weighted_counts() -> None:

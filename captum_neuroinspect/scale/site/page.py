@@ -48,7 +48,8 @@ def page_of(atlas: AtlasFolder, words: Words) -> str:
 def page_data(atlas: AtlasFolder, words: Words) -> dict[str, Any]:
     """What the script reads; lists of one length say of each pair what it is."""
     plan, neurons = atlas.plan, atlas.neurons
-    own = {neuron: [shown(one) for one in words[neuron]] for neuron in neurons if neuron in words}
+    described = {neuron: words[neuron] for neuron in neurons if neuron in words}
+    own = {neuron: [shown(one) for one in found.phrases] for neuron, found in described.items()}
     names = plan["class_names"]
     return {
         "size": plan["settings"]["size"],
@@ -59,6 +60,7 @@ def page_data(atlas: AtlasFolder, words: Words) -> dict[str, Any]:
         "classes": [of_class for _, of_class in plan["pairs"]],
         "numbers": [None if one is None else _numbers(one) for one in atlas.records],
         "words": own,
+        "guesses": [neuron for neuron, found in described.items() if found.is_certain is False],
         "near": {
             "weights": _among(atlas.near_by_weights(), set(neurons)),
             "illusions": _near_by_illusions(atlas),

@@ -6,17 +6,34 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from captum_neuroinspect._core.files import read_text, write_text
 
 _WORDS = "words.json"
-_UNIT, _PHRASE = "unit", "description"
+_UNIT, _PHRASE, _CERTAIN = "unit", "description", "is_certain"
+_SAID = {"true": True, "false": False}
 
-Words = dict[int, list[str]]
+
+class UnitWords(NamedTuple):
+    """What a table says of one neuron.
+
+    Attributes:
+        phrases: the likeliest first.
+        is_certain: whether the first is more than a guess; None where the table does not say.
+    """
+
+    phrases: list[str]
+    is_certain: bool | None
+
+
+Words = dict[int, UnitWords]
 
 
 def read_table(path: str | Path) -> Words:
     """The phrases of each neuron in a CSV with the columns ``unit`` and ``description``.
+
+    A column ``is_certain`` says which of them are more than guesses.
 
     Raises:
         OSError: when there is none.
@@ -35,18 +52,22 @@ def read_table(path: str | Path) -> Words:
             raise ValueError(
                 f"{str(path)!r}, line {rows.line_num}: {_UNIT}={unit!r}, expected a whole number"
             )
-        if phrase and phrase not in words.setdefault(int(unit), []):
-            words[int(unit)].append(phrase)
+        if phrase:
+            certain = _SAID.get((row.get(_CERTAIN) or "").lower())
+            found = words.setdefault(int(unit), UnitWords([], certain))
+            if phrase not in found.phrases:
+                found.phrases.append(phrase)
     return words
 
 
 def keep(words: Words, folder: Path) -> None:
     """Write phrases into an atlas's folder, where its page finds them."""
-    write_text(folder / _WORDS, json.dumps(words, ensure_ascii=False, indent=1) + "\n")
+    record = {neuron: one._asdict() for neuron, one in words.items()}
+    write_text(folder / _WORDS, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
 
 
 def kept(folder: Path) -> Words:
     """What :func:`keep` wrote; nothing where it wrote none."""
     path = folder / _WORDS
     found = json.loads(read_text(path)) if path.exists() else {}
-    return {int(neuron): phrases for neuron, phrases in found.items()}
+    return {int(neuron): UnitWords(**one) for neuron, one in found.items()}
