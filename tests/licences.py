@@ -28,7 +28,7 @@ _KINDS = (
     ("LGPL", r"LGPL|lesser general"),
     ("MPL-2.0", r"MPL|mozilla"),
     ("Apache-2.0", r"apache"),
-    ("PSF", r"PSF|python software foundation|matplotlib"),
+    ("PSF", r"PSF|python software foundation"),
     ("BSD", r"BSD|enthought"),
     ("MIT", r"\bMIT\b"),
     ("ISC", r"\bISC\b"),

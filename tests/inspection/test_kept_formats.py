@@ -75,7 +75,9 @@ def test_features_of_0_1_had_no_names_of_groups(tmp_path: Path) -> None:
 
 def test_a_file_of_early_0_1_had_no_description(tmp_path: Path) -> None:
     save_file({"features": torch.ones(2, 3)}, tmp_path / "old.safetensors")
-    with pytest.raises(ValueError, match="it holds no FeatureSet, or one of early 0.1: then make"):
+    with pytest.raises(
+        ValueError, match=r"no FeatureSet, or one of early 0\.1: then make it again"
+    ):
         FeatureSet.load(tmp_path / "old.safetensors")
 
 
