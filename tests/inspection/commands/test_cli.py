@@ -629,7 +629,7 @@ def test_without_mistakes(place: Path, tmp_path: Path) -> None:
         ("", "cannot be read"),
         ("[]", "cannot be read"),
         ('{"format": 1}', "it is of another version"),
-        ('{"format": 2}', "it is of another version"),
+        ('{"format": 2}', "it has format 2, and this version reads 1: update"),
         ("\udcff", "cannot be read"),
     ],
 )
