@@ -74,8 +74,8 @@ def describe_at_scale(
             64 parts about 160 bytes for each pair of a unit and a phrase, and 80 for each of two
             phrases. A further call goes on from what is there.
         describe: how units are described. Photos are taken for independent.
-        options: workers; its ``part_size`` and ``batch_size`` play no role. Each worker needs about
-            600 bytes for each photo.
+        options: workers; its ``part_size`` and ``batch_size`` play no role. Each worker needs some
+            600 bytes for each photo, and 2 GB for 2,048 units and 1,000 phrases.
 
     Returns:
         A description for each unit.
