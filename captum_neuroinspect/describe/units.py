@@ -31,6 +31,7 @@ _N_DRAWS = 50
 N_CANDIDATES = 10  # phrases between which resampled photos choose
 _SET_SHARE = 0.9
 _UNITS_AT_A_TIME = 64
+_ROWS_AT_A_TIME = 2**14
 MOST_TERMS = 3
 LEAST_GAIN = 0.02  # of explained variance, by one more phrase
 _LEAST_Z = 3.0  # standard deviations of chance that a certain correlation must be above 0
@@ -213,7 +214,7 @@ class _Part:
 
     def agreement(self, block: Tensor) -> Tensor:
         """``(block, P)`` correlations of concepts with squared activations."""
-        return self.strengths[:, block].T @ self.concepts / len(self.units)
+        return _mean_products(self.strengths[:, block], self.concepts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,7 +289,9 @@ class UnitDescriber:
     @staticmethod
     def _equals(part: _Part, block: Tensor) -> Tensor:
         """``(block, K)`` which units correlate to rounding."""
-        return part.units[:, block].T @ part.units > EQUAL * len(part.units)
+        found = _mean_products(part.units[:, block], part.units) > EQUAL
+        found[torch.arange(len(block)), block] = True  # whatever rounding does to itself
+        return found
 
     def _why_silent(self, k: int) -> str:
         for part in (self.choosing, self.judging):
@@ -314,9 +317,9 @@ class UnitDescriber:
         best = best[scores[best] > 0]
         if not len(best):
             return UnitDescription(unit, note=NO_PHRASE)
-        concepts, n = self.judging.concepts[:, best], len(self.judging.concepts)
+        concepts = self.judging.concepts[:, best]
         mine = self.judging.units[:, k, None]
-        correlations = self.judging.strengths[:, k] @ concepts / n
+        correlations = _mean_products(self.judging.strengths[:, [k]], concepts)[0]
         shows = most_active(concepts, self.options.top_share)
         # NaN where none of these photos shows it.
         mine = mine.expand(-1, len(best))
@@ -412,6 +415,15 @@ class UnitDescriber:
         correlation = (self.judging.units[:, k] * standardised(together[:, None])[:, 0]).mean()
         signed = tuple((1 if value > 0 else -1, self.names[p]) for p, value in terms.items())
         return signed, float(correlation)
+
+
+def _mean_products(left: Tensor, right: Tensor) -> Tensor:
+    """``left.T @ right / n``: of very many rows float32 alone would lose digits."""
+    pairs = zip(left.split(_ROWS_AT_A_TIME), right.split(_ROWS_AT_A_TIME), strict=True)
+    total = torch.zeros(left.shape[1], right.shape[1], dtype=torch.float64)
+    for some, others in pairs:
+        total += some.T @ others
+    return (total / len(left)).float()
 
 
 def split_photos(

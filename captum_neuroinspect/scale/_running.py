@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import pickle
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,16 @@ from tqdm import tqdm
 from captum_neuroinspect._core.optional import SCALE, optional
 from captum_neuroinspect.scale._ray_session import ray_session
 from captum_neuroinspect.scale.options import ScaleOptions
+
+
+@contextmanager
+def one_session(options: ScaleOptions) -> Iterator[None]:
+    """Pieces of work in the block share one Ray, which otherwise each of them would start."""
+    if not options.n_workers:
+        yield
+        return
+    with ray_session(options):
+        yield
 
 
 class PartWork(Protocol):

@@ -36,6 +36,7 @@ from captum_neuroinspect.scale._reducing import (
     n_groups,
     run_missing,
 )
+from captum_neuroinspect.scale._running import one_session
 from captum_neuroinspect.scale.features import FeatureParts
 from captum_neuroinspect.scale.options import ScaleOptions
 from captum_neuroinspect.scale.reduction import PhotoMoments, combined
@@ -74,8 +75,8 @@ def describe_at_scale(
             64 parts about 160 bytes for each pair of a unit and a phrase, and 80 for each of two
             phrases. A further call goes on from what is there.
         describe: how units are described. Photos are taken for independent.
-        options: workers; its ``part_size`` and ``batch_size`` play no role. Each worker needs about
-            600 bytes for each photo.
+        options: workers; its ``part_size`` and ``batch_size`` play no role. Each worker needs some
+            600 bytes for each photo, and 2 GB for 2,048 units and 1,000 phrases.
 
     Returns:
         A description for each unit.
@@ -100,18 +101,19 @@ def describe_at_scale(
         describe,
     )  # fmt: skip
     n = n_groups(features)
-    for stage, make in (
-        (_COLUMNS, partial(_ColumnsWork, made)),
-        (_RANGES, partial(_RangesWork, made)),
-        (_MOMENTS, partial(_MomentsWork, made)),
-    ):
-        run_missing(out / stage, plan, n, make, options)
-    shortlists = _shortlists(out, n, len(phrases), describe)
-    n_blocks = -(-len(shortlists) // _UNITS_AT_A_TIME)
-    work = partial(_DescribeWork, made, tuple(shortlists))
-    run_missing(out / _DESCRIBED, plan, n_blocks, work, options)
-    blocks = kept(out / _DESCRIBED, n_blocks, _Described)
-    return Descriptions(one for block in blocks for one in block.descriptions)
+    with one_session(options):
+        for stage, make in (
+            (_COLUMNS, partial(_ColumnsWork, made)),
+            (_RANGES, partial(_RangesWork, made)),
+            (_MOMENTS, partial(_MomentsWork, made)),
+        ):
+            run_missing(out / stage, plan, n, make, options)
+        shortlists = _shortlists(out, n, len(phrases), describe)
+        n_blocks = -(-len(shortlists) // _UNITS_AT_A_TIME)
+        work = partial(_DescribeWork, made, tuple(shortlists))
+        run_missing(out / _DESCRIBED, plan, n_blocks, work, options)
+        blocks = kept(out / _DESCRIBED, n_blocks, _Described)
+        return Descriptions(one for block in blocks for one in block.descriptions)
 
 
 def _check(features: FeatureParts, similarities: FeatureParts) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from captum_neuroinspect.scale._reducing import (
     kept_parts,
     run_missing,
 )
+from captum_neuroinspect.scale._running import one_session
 from captum_neuroinspect.scale.features import FeatureParts
 from captum_neuroinspect.scale.options import ScaleOptions
 from captum_neuroinspect.scale.reduction import ChangeDirections, ChangeTotals, combined
@@ -125,21 +127,23 @@ def rank_at_scale(
     }
     n_parts = len(features)
     begin(out, plan)
-    if isinstance(reference, FeatureParts):
-        reference = reference_at_scale(reference, out / "reference", options=options)
-    weight, bias = head.weight.detach().cpu(), head.bias
-    made = _MakeRankWork(
-        str(features.folder.resolve()), str(out.resolve()), mistakes, k, weight,
-        None if bias is None else bias.detach().cpu(), reference,
-    )  # fmt: skip
-    if reference is not None and reference.effect is None:
-        changes = out / "changes"
-        run_missing(changes, plan, n_parts, partial(_ChangesWork, made), options)
-        found = combined(one.directions for one in kept(changes, n_parts, _Changes))
-        reference = reference.weighted(found.agreement())
-        made = replace(made, reference=reference, changes=str(changes.resolve()))
-    run_missing(out, plan, n_parts, partial(_RankWork, made), options)
-    return _ranking(combined(kept(out, n_parts, ChangeTotals)), by, min_precision, reference)
+    # With a reference there are several stages.
+    with one_session(options) if reference is not None else nullcontext():
+        if isinstance(reference, FeatureParts):
+            reference = reference_at_scale(reference, out / "reference", options=options)
+        weight, bias = head.weight.detach().cpu(), head.bias
+        made = _MakeRankWork(
+            str(features.folder.resolve()), str(out.resolve()), mistakes, k, weight,
+            None if bias is None else bias.detach().cpu(), reference,
+        )  # fmt: skip
+        if reference is not None and reference.effect is None:
+            changes = out / "changes"
+            run_missing(changes, plan, n_parts, partial(_ChangesWork, made), options)
+            found = combined(one.directions for one in kept(changes, n_parts, _Changes))
+            reference = reference.weighted(found.agreement())
+            made = replace(made, reference=reference, changes=str(changes.resolve()))
+        run_missing(out, plan, n_parts, partial(_RankWork, made), options)
+        return _ranking(combined(kept(out, n_parts, ChangeTotals)), by, min_precision, reference)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 Run ``python tests/benchmarks/scale.py``: exact sums beside sums in float64 and ``math.fsum``, exact
 products beside those in float64, and a reduction over more and more rows (``--rows`` without
 numbers leaves these out). ``--levels`` adds up levels of 1,000 classes. ``--linear`` lists more and
-more tiny photos, and ranks as many synthetic features. ``--describe`` describes a unit on more and
-more photos. ``--workers`` collects features of noise photos with ``collect_features``, in parts in
-this process, and by one and two workers of Ray (extra ``scale``); ``--efficiency 24 512`` renders
-pairs and collects photos with 0, 1 and 2 workers and takes the rates from the times of the finished
-parts, without the start. CPU seconds, where they are printed, hardly depend on what else the
-machine does.
+more tiny photos, and ranks as many synthetic features; ``--small`` collects those of tiny photos
+with a tiny network. ``--describe`` describes a unit on more and more photos. ``--workers`` collects
+features of noise photos with ``collect_features``, in parts in this process, and by one and two
+workers of Ray (extra ``scale``); ``--efficiency 24 512`` renders pairs and collects photos with 0,
+1 and 2 workers and takes the rates from the times of the finished parts, without the start. CPU
+seconds, where they are printed, hardly depend on what else the machine does.
 """
 
 from __future__ import annotations
@@ -175,6 +175,37 @@ def linear(counts: list[int]) -> None:
             print(f"| {n:,} | {cells} | {sum(spent) / n * 1e3:.2f} | {_memory():.0f} |", flush=True)
 
 
+_NET = """
+import torch
+from torch import nn
+
+def net():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first = nn.Conv2d(3, 16, 3, stride=4)
+        body = nn.Sequential(first, nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        return nn.Sequential(body, nn.Linear(64, 10)), nn.Identity()
+"""
+
+
+def small(counts: list[int]) -> None:
+    """Features by a network of one convolution: pictures of 16 pixels, enlarged to 224."""
+    print("| photos, one convolution | CPU seconds | ms a photo | largest MB so far |")
+    print("|---|---|---|---|")
+    options = ScaleOptions(n_workers=0, progress=False)
+    for n in counts:
+        with tempfile.TemporaryDirectory() as name:
+            place = Path(name)
+            (place / "net.py").write_text(_NET)
+            shard = _shard(place / "photos.tar", n, 16, 10)
+            start = time.process_time()
+            collect_features_at_scale(
+                f"{place / 'net.py'}:net", shard, place / "features", options=options
+            )
+            spent = time.process_time() - start
+            print(f"| {n:,} | {spent:.1f} | {spent / n * 1e3:.2f} | {_memory():.0f} |", flush=True)
+
+
 def _synthetic(folder: Path, n: int, head: nn.Linear, names: tuple[str, ...]) -> FeatureParts:
     """Parts of random features, whose labels are the predictions but for one of ten."""
     parts, draw = CommittedParts(folder / "parts", ".parquet"), torch.Generator().manual_seed(0)
@@ -298,6 +329,7 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, nargs="*", default=[1_000, 10_000, 100_000])
     parser.add_argument("--levels", type=int, metavar="PHOTOS")
     parser.add_argument("--linear", type=int, nargs="+", default=[], metavar="PHOTOS")
+    parser.add_argument("--small", type=int, nargs="+", default=[], metavar="PHOTOS")
     parser.add_argument("--describe", type=int, nargs="+", default=[], metavar="PHOTOS")
     parser.add_argument("--workers", type=int, nargs="+", default=[], metavar="PHOTOS")
     parser.add_argument("--efficiency", type=int, nargs=2, metavar=("PAIRS", "PHOTOS"))
@@ -310,6 +342,8 @@ if __name__ == "__main__":
         levels(arguments.levels)
     if arguments.linear:
         linear(arguments.linear)
+    if arguments.small:
+        small(arguments.small)
     if arguments.describe:
         descriptions(arguments.describe)
     if arguments.workers:

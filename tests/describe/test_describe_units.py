@@ -321,3 +321,14 @@ def test_bad_options_are_told(options: dict, message: str) -> None:
 def test_numbers_that_are_not_whole_are_told(name: str) -> None:
     with pytest.raises(TypeError, match=f"{name}=2.5, expected a whole number"):
         DescribeOptions(**{name: 2.5})
+
+
+def test_a_unit_equals_itself_on_very_many_photos() -> None:
+    """Sums of squares in float32 lose digits."""
+    draw = torch.Generator().manual_seed(0)
+    unit, scores = torch.rand(200_000, 1, generator=draw), torch.rand(200_000, 2, generator=draw)
+    scores[:, 1] += unit[:, 0]
+    found = describe_units(unit, scores, ["other", "this"])[0]
+    assert (found.phrases[0], found.note) == ("this", "")
+    held_out = torch.corrcoef(torch.stack([unit[:, 0].square(), scores[:, 1]]).double())[0, 1]
+    assert found.correlations[0] == pytest.approx(float(held_out), abs=0.01)
