@@ -14,7 +14,11 @@ NOTEBOOKS = sorted(Path(__file__).parent.glob("*.ipynb"))
 REPLACEMENTS = {
     "02_what_a_neuron_sees_in_a_class": {"SIZE, STEPS = 192, 150": "SIZE, STEPS = 96, 10"},
     "03_mending_a_false_correlation": {"SIZE, STEPS = 160, 250": "SIZE, STEPS = 96, 10"},
+    "04_your_own_model_and_photos": {
+        "N_PHOTOS, SIZE, STEPS = 16, 160, 100": "N_PHOTOS, SIZE, STEPS = 6, 96, 5"
+    },
     "05_in_a_captum_workflow": {"N_PHOTOS, N_STEPS = 24, 20": "N_PHOTOS, N_STEPS = 6, 4"},
+    "06_vits_and_hugging_face_models": {"N_EPOCHS, N_STEPS = 60, 200": "N_EPOCHS, N_STEPS = 15, 5"},
     "07_reproducing_the_paper": {
         '\\"size\\": 128, \\"n_steps\\": 80': (
             '\\"networks\\": \\"tiny\\", \\"size\\": 32, \\"n_steps\\": 4'

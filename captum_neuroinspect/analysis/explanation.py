@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import check_head
+from captum_neuroinspect._core.same_model import check_same_backbone, check_same_head
 from captum_neuroinspect._core.shares import share_with_interval
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.texts import shown
@@ -173,6 +174,8 @@ def explain_mistakes(
     if options == "paper" and (reference is not None or slices is not None):
         given = "none" if reference is not None else "no slices, which are ranked against one"
         raise ValueError(f"options='paper' ranks without a reference, expected {given}")
+    check_same_head(head, features=features, reference=reference)
+    check_same_backbone(features=features, reference=reference)
     mistakes = features.mistakes(target, predicted)
     if not len(mistakes):
         raise ValueError(_no_mistakes(features, target, predicted))

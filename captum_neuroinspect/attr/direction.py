@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_neuroinspect._core.checks import check_at_least, check_whole
 from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.same_model import check_same_backbone
 from captum_neuroinspect._core.same_samples import row_numbers
 from captum_neuroinspect.attr.reference import floored
 
@@ -198,6 +199,7 @@ def _check(mistakes: FeatureSet, reference: FeatureSet) -> None:
     sizes = mistakes.features.shape[1], reference.features.shape[1]
     if sizes[0] != sizes[1]:
         raise ValueError(f"mistakes have {sizes[0]} features, reference {sizes[1]}")
+    check_same_backbone(mistakes=mistakes, reference=reference)
     absent = set(mistakes.labels.tolist()) - set(reference.labels.tolist())
     if absent:
         raise ValueError(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_neuroinspect._core.blocks import all_finite, blocks, by_blocks
 from captum_neuroinspect._core.feature_set import FeatureSet
+from captum_neuroinspect._core.same_model import check_same_backbone
 from captum_neuroinspect._core.tables import html_table
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.attr._tails import working_dtype
@@ -376,6 +377,8 @@ def _contrast(
         raise ValueError("features and reference go together: the contrast needs both")
     if features is None or reference is None:
         return _own_contrast(w, changes)
+    if isinstance(features, FeatureSet) and isinstance(reference, FeatureSet):
+        check_same_backbone(features=features, reference=reference)
     usual = Reference.of(reference).for_mistakes(changes)
     if isinstance(features, FeatureSet):
         target = features.labels if target is None else target

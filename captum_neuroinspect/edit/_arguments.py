@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
-from captum_neuroinspect._core.fingerprint import head_fingerprint
 from captum_neuroinspect._core.ratios import Link
+from captum_neuroinspect._core.same_model import check_same_backbone, check_same_head
 from captum_neuroinspect._core.same_samples import row_names, row_numbers
 from captum_neuroinspect.edit.penalties import ratio_by_rule
 from captum_neuroinspect.edit.probability_ratio import check_target, checked_neurons
@@ -49,7 +49,8 @@ def check_sets(head: nn.Linear, link: Link, **sets: FeatureSet | None) -> None:
     given = {name: data for name, data in sets.items() if data is not None}
     for name, data in given.items():
         _check_kind(name, data, link)
-    _check_fingerprints(head, given)
+    check_same_head(head, **given)
+    check_same_backbone(**given)
 
 
 def check_disjoint(**sets: FeatureSet | None) -> None:
@@ -121,6 +122,24 @@ def check_training(train: FeatureSet, targets: Iterable[int]) -> None:
             )
 
 
+def warn_of_absent_classes(
+    n_classes: int, *fitted_to: FeatureSet | None, advice: str = "", stacklevel: int = 4
+) -> None:
+    """Say that classes of a head have no sample to fit to; ``None`` is no set.
+
+    Warns:
+        UserWarning: how many classes there are samples of.
+    """
+    labels = [data.labels for data in fitted_to if data is not None and not data.is_multi_hot]
+    n_present = len(torch.cat(labels).unique()) if labels else n_classes
+    if n_present < n_classes:
+        warnings.warn(
+            f"train has samples of {n_present} of the head's {n_classes} classes: the fit favours "
+            f"these, and takes photos from the others{advice}",
+            stacklevel=stacklevel,
+        )
+
+
 def _check_kind(name: str, data: FeatureSet, link: Link) -> None:
     if link == "softmax" and (data.is_multi_hot or data.logits.shape[1] == 1):
         kind = "multi-hot labels" if data.is_multi_hot else "a single output"
@@ -130,20 +149,6 @@ def _check_kind(name: str, data: FeatureSet, link: Link) -> None:
             f"{name} has one class a sample: link='sigmoid' expects multi-hot labels (N, C), "
             "or a head with a single output"
         )
-
-
-def _check_fingerprints(head: nn.Linear, sets: dict[str, FeatureSet]) -> None:
-    expected = head_fingerprint(head)
-    backbones = {n: d.backbone_fingerprint for n, d in sets.items() if d.backbone_fingerprint}
-    for name, data in sets.items():
-        if data.head_fingerprint not in (None, expected):
-            raise ValueError(
-                f"{name} was judged by another head (fingerprint {data.head_fingerprint}, this "
-                f"head has {expected}): collect it with this model, or, if only the head "
-                f"differs, give {name}.with_head(head)"
-            )
-    if len(set(backbones.values())) > 1:
-        raise ValueError(f"the sets come from different backbones: {backbones}")
 
 
 NeuronsOfClass = int | list[int] | tuple[int, ...] | Tensor

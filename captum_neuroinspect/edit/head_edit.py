@@ -8,7 +8,7 @@ from captum_neuroinspect._core.exclusive import exclusive
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import check_head
 from captum_neuroinspect._core.undisturbed import undisturbed
-from captum_neuroinspect.edit._arguments import Neurons, Ratio, apart_from
+from captum_neuroinspect.edit._arguments import Neurons, Ratio, apart_from, warn_of_absent_classes
 from captum_neuroinspect.edit._constrained_fit import (
     as_edit,
     checked_problem,
@@ -97,7 +97,8 @@ def edit_head(
         RuntimeWarning: when every epoch was worse than the original by ``select``, so
             that the original is returned (``best_epoch`` 0), or when the loss became
             infinite or NaN and training stopped.
-        UserWarning: when samples of ``train`` are in ``mistakes`` too, and are left out of it.
+        UserWarning: when samples of ``train`` are in ``mistakes`` too, and are left out of it;
+            when classes of the head are in neither: a fit favours those that are.
 
     Examples::
 
@@ -116,6 +117,7 @@ def edit_head(
         problem = checked_problem(
             head, train, validation, target, neurons, ratio, settings, mistakes=mistakes
         )
+        warn_of_absent_classes(head.out_features, train, mistakes)
         fit = fit_head(problem, train, validation, mistakes, progress=progress)
         warn_of_failure(fit, settings)
         return as_edit(head, fit, problem, train, validation, mistakes)

@@ -18,6 +18,7 @@ from captum_neuroinspect.edit._arguments import (
     check_sets,
     check_training,
     names_of,
+    warn_of_absent_classes,
 )
 from captum_neuroinspect.edit._mend_choice import Mending
 from captum_neuroinspect.edit._outcomes import LARGEST_WHOLE, with_logits_of
@@ -106,7 +107,8 @@ def mend(
 
     Warns:
         RuntimeWarning: when the original head is returned.
-        UserWarning: when samples of ``train`` are in ``deployment`` too, and are left out of it.
+        UserWarning: when samples of ``train`` are in ``deployment`` too, and are left out of it;
+            when classes of the head are in neither: a fit favours those that are.
 
     Examples::
 
@@ -128,6 +130,8 @@ def mend(
         check_training(train, [int(target)])
         _check(n_neurons, target_weight, max_cost)
         max_classes = _checked_classes(max_classes, head.out_features)
+        if max_classes is None:  # else rows of other classes stay
+            warn_of_absent_classes(head.out_features, train, deployment)
         if max_classes is not None:
             train, validation, deployment = (
                 with_logits_of(one, head) for one in (train, validation, deployment)

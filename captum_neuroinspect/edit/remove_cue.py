@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,7 +15,13 @@ from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import check_head, head_tensors
 from captum_neuroinspect._core.modules import as_indices, check_indices
 from captum_neuroinspect._core.undisturbed import undisturbed
-from captum_neuroinspect.edit._arguments import check_disjoint, check_sets, check_training, names_of
+from captum_neuroinspect.edit._arguments import (
+    check_disjoint,
+    check_sets,
+    check_training,
+    names_of,
+    warn_of_absent_classes,
+)
 from captum_neuroinspect.edit._interventions import (
     Cue,
     cue_of_direction,
@@ -118,7 +123,9 @@ def remove_cue(
                 f"train has samples of target={targets.tolist()} only: expected others beside them"
             )
         if chosen.refit:
-            _warn_of_absent_classes(train, head.out_features)
+            warn_of_absent_classes(
+                head.out_features, train, advice="; RemovalOptions(refit=False) fits nothing"
+            )
         found, neurons, kind = _checked_cue(cue, train, is_target, head.in_features)
         new, record = _refitted(head, train, targets, found, kind, chosen, seed)
         named = {int(one): list(neurons) for one in targets}
@@ -140,16 +147,6 @@ def _checked_targets(target: int | Sequence[int], n_classes: int) -> Tensor:
     if len(targets.unique()) != len(targets):
         raise ValueError(f"target={targets.tolist()} repeats a class, expected each once")
     return targets
-
-
-def _warn_of_absent_classes(train: FeatureSet, n_classes: int) -> None:
-    n_present = len(train.labels.unique())
-    if n_present < n_classes:
-        warnings.warn(
-            f"train has samples of {n_present} of the head's {n_classes} classes: the fit favours "
-            "these, and takes photos from the others; RemovalOptions(refit=False) fits nothing",
-            stacklevel=4,
-        )
 
 
 def _checked_cue(

@@ -147,12 +147,20 @@ class View:
         end = f"{width} x {height} pixels"
         cropped = self._scaled(self.size)
         if self.resizing.mode == "border":
-            return f"whole, with borders, in {end}"
+            return f"{self._said_of_borders()} {end}"
         if self.resizing.mode == "crop":
             return f"shorter side {self.resize_size}, centre {end}"
         if cropped == self.size:
             return f"squashed to {end}"
         return f"squashed to {cropped[1]} x {cropped[0]}, centre {end}"
+
+    def _said_of_borders(self) -> str:
+        pixels, side = self.resizing.pixels, max(self.size)
+        if pixels in (None, side):
+            return "whole, with borders, in"
+        if pixels < side:
+            return f"longer side {pixels}, with borders around it, in"
+        return f"longer side {pixels}, with borders, centre"
 
     def at_size(self, image_size: int) -> View:
         """The same for another size: the same share of the picture is cropped away."""

@@ -11,7 +11,7 @@ from edit_arguments import arguments
 from helpers import Boom, assert_same_set, feature_set, left_unchanged, linear, nudged
 from torch import nn
 
-from captum_neuroinspect import FeatureSet, HeadEdit, edit_head, probability_ratio
+from captum_neuroinspect import FeatureSet, HeadEdit, edit_head, mend, probability_ratio
 from captum_neuroinspect.edit import Anchor, EditOptions, EditSettings, Training
 
 TARGET, CUE = 0, 5
@@ -558,6 +558,17 @@ def test_edit_head_refuses_sets(cue):
         edit_head(head, alone, validation, **edit)
     with pytest.raises(TypeError, match=r"head is Conv2d, expected nn\.Linear"):
         edit_head(nn.Conv2d(3, 6, 1), train, validation, **edit)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # few epochs find nothing better
+def test_an_edit_says_that_classes_have_no_sample(cue):
+    head, train, validation = cue[:3]
+    some = train.subset(train.labels != 2)
+    with pytest.warns(UserWarning, match="samples of 2 of the head's 3 classes"):
+        edit_head(head, some, validation, target=TARGET, neurons=CUE, n_epochs=1)
+    seen, other = validation.split(0.5)
+    with pytest.warns(UserWarning, match="samples of 2 of the head's 3 classes"):
+        mend(head, some, seen, other.subset(other.labels != 2), target=TARGET)
 
 
 def test_edit_head_refuses_sets_of_another_head_or_backbone(cue):

@@ -97,7 +97,7 @@ def test_torchvision_antialias(antialias: bool | None) -> None:
         ({"crop_pct": 1.0}, "shorter side 64, centre 64 x 64 pixels"),
         ({"crop_mode": "squash"}, "squashed to 71 x 71, centre 64 x 64 pixels"),
         ({"crop_mode": "squash", "crop_pct": 1.0}, "squashed to 64 x 64 pixels"),
-        ({"crop_mode": "border"}, "whole, with borders, in 64 x 64 pixels"),
+        ({"crop_mode": "border"}, "longer side 71, with borders, centre 64 x 64 pixels"),
         ({"crop_mode": "border", "crop_pct": 1.0}, "whole, with borders, in 64 x 64 pixels"),
         ({"interpolation": "bilinear"}, "shorter side 71, centre 64 x 64 pixels"),
         ({"mean": (0, 0, 0), "std": (1, 1, 1)}, "shorter side 71, centre 64 x 64 pixels"),

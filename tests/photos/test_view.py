@@ -134,6 +134,9 @@ def test_another_size_and_words() -> None:
         "squash": "squashed to 224 x 224 pixels",
         "squash 248": "squashed to 248 x 248, centre 224 x 224 pixels",
         "border": "whole, with borders, in 224 x 224 pixels",
+        "border 224": "whole, with borders, in 224 x 224 pixels",
+        "border 20": "longer side 20, with borders around it, in 224 x 224 pixels",
+        "border 256": "longer side 256, with borders, centre 224 x 224 pixels",
     }.items():
         view = View.of(224, resize)
         assert view.said == words

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import check_head
 from captum_neuroinspect._core.modules import as_indices, check_indices
+from captum_neuroinspect._core.same_model import check_same_backbone
 from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.edit._arguments import check_fits
 from captum_neuroinspect.edit.head_diff import empty_like
@@ -189,6 +190,7 @@ def _check_target(target: int, head: nn.Linear) -> None:
 
 def _check_sets(head: nn.Linear, sets: dict[str, FeatureSet | None]) -> None:
     check_fits(head, **sets)
+    check_same_backbone(**sets)
     for name, data in sets.items():
         if data is not None and data.labels.ndim != 1:
             raise ValueError(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.optional import optional
+from captum_neuroinspect.edit._arguments import check_disjoint
 from captum_neuroinspect.edit.baselines.baseline import CheckedBaseline, Task, layer_like
 
 
@@ -65,6 +66,7 @@ class DeepFeatureReweighting(CheckedBaseline):
     def _refitted(self, task: Task) -> nn.Linear:
         held = self._held_out(task)
         _check_groups(held)
+        check_disjoint(train=task.train, held_out=self.held_out)
         rng = torch.Generator().manual_seed(task.seed)
         strength = self._chosen(task.head, held, rng)
         draws = [_fitted(task.head, d, strength) for d in _draws(held, self.n_draws, rng)]

@@ -13,6 +13,7 @@ from captum_neuroinspect._core.checks import check_at_least, check_whole
 from captum_neuroinspect._core.descent import backward, descend
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.head import head_tensors
+from captum_neuroinspect.edit._arguments import check_disjoint
 from captum_neuroinspect.edit._mend_fit import Weighted, anchored_fit
 from captum_neuroinspect.edit.baselines.baseline import (
     CheckedBaseline,
@@ -40,6 +41,7 @@ class _HeldOutFinetuning(CheckedBaseline):
         """``(N,)`` how much each of the held-out samples counts."""
 
     def _refitted(self, task: Task) -> nn.Linear:
+        check_disjoint(train=task.train, held_out=self.held_out)
         data = with_mistakes(self._held_out(task), task.mistakes)
         samples = Weighted(data.features, data.labels, self._weights(task, data))
         has_bias = task.head.bias is not None

@@ -129,8 +129,6 @@ def describe(
         from captum_neuroinspect.inspection.commands.visualize import whole_numbers
 
         wanted = None if neurons is None else whole_numbers(neurons)
-        if layer is not None and find is not None:
-            raise ValueError("--layer and --find are both given, expected one of them")
         words = file_of_names(phrases, "--phrases")
         of_model: dict[str, Any] = {
             "model": model,
@@ -146,11 +144,12 @@ def describe(
         if run is not None:
             _check_alone(of_model)
             session = _session_of_run(run, fresh=fresh, progress=not quiet, trust=trust)
+            _check_neurons(wanted, session, layer)
         else:
             others = {"encoder": encoder, "seed": seed, "fresh": fresh, "progress": not quiet}
-            session = _session(folder, device, others, **of_model)
+            session = _session(folder, device, others, wanted, layer, **of_model)
         options_of_words: dict[str, Any] = {"phrases": words, "n_phrases": n_phrases}
-        found = None
+        of_layer: dict[str, Any] = {} if layer is None else {"layer": layer, "reduce": reduce.value}
         if layer is not None:
             everything = session.describe_layer(layer, reduce=reduce.value, **options_of_words)
             place = layer
@@ -161,9 +160,9 @@ def describe(
                 ablation=wanted is not None,
                 **options_of_words,
             )
-            found = None if find is None else session.find_units(find)
             assert session.descriptions is not None
             everything, place = session.descriptions, _layer(session)
+        found = None if find is None else session.find_units(find, **of_layer)
         described = everything if wanted is None else _only(everything, wanted)
         table, record = _write(everything, place, folder)
         lines = _lines(described, found, asked_for=wanted is not None)
@@ -198,6 +197,8 @@ def _session(
     folder: Path,
     device: str,
     others: dict[str, Any],
+    wanted: list[int] | None,
+    layer: str | None,
     *,
     model: str | None,
     data: Path | None,
@@ -219,11 +220,24 @@ def _session(
     photos = _table_of(data, folder) if unlabelled else data
     loaded = load_model(model, weights=weights, device=device, image_size=image_size, resize=resize)
     session = NeuroInspect(loaded, class_names=class_names, work=folder / "work", **others)
+    _check_neurons(wanted, session, layer)
     try:
         session.load(photos, by_position=bool(by_position))
     except UnknownClassError as error:
         raise ValueError(f"{error}. Words need no classes: --unlabelled takes all photos") from None
     return session
+
+
+def _check_neurons(wanted: list[int] | None, session: NeuroInspect, layer: str | None) -> None:
+    """Refuse neurons that the decision layer does not have, before photos are looked at."""
+    if layer is None and wanted is not None:
+        _check_range(wanted, session.head.in_features)
+
+
+def _check_range(wanted: list[int], n: int) -> None:
+    missing = [unit for unit in wanted if not 0 <= unit < n]
+    if missing:
+        raise ValueError(f"--neurons has {missing[0]}, expected 0 to {n - 1}")
 
 
 def _table_of(data: Path, folder: Path) -> Path:
@@ -265,9 +279,7 @@ def _only(everything: Descriptions, wanted: list[int]) -> Descriptions:
     Raises:
         ValueError: when the layer has no such unit.
     """
-    missing = [unit for unit in wanted if not 0 <= unit < len(everything)]
-    if missing:
-        raise ValueError(f"--neurons has {missing[0]}, expected 0 to {len(everything) - 1}")
+    _check_range(wanted, len(everything))
     return everything.only(wanted)
 
 

@@ -32,7 +32,9 @@ def edit(
     slice: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Instead of a selection: the neurons behind this slice of the report."
+            min=1,
+            help="Instead of a selection: the neurons behind this slice of the report, or with "
+            "--method remove_cue its cue.",
         ),
     ] = None,
     method: Annotated[

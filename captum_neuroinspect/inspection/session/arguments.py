@@ -42,6 +42,7 @@ def loaded_model(
     """A model, however it was given, with how photos become its input."""
     if preprocess is not None and not callable(preprocess):
         raise TypeError(f"preprocess is {type(preprocess).__name__}, expected a function of images")
+    _check_is_no_head(model, preprocess)
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size={image_size}, expected at least 1 pixel")
     names = None if class_names is None else as_names(class_names)
@@ -65,6 +66,19 @@ def loaded_model(
     first = nn.Identity() if preprocess is None else preprocess
     sized_by: SizedBy = "nobody" if image_size is None else "user"
     return LoadedModel(model, first, view, names, type(model).__name__, "as given", sized_by)
+
+
+def _check_is_no_head(model: nn.Module | LoadedModel | str, preprocess: Preprocess | None) -> None:
+    """Refuse a decision layer in the place of the preprocessing, which is second by position."""
+    module = model.model if isinstance(model, LoadedModel) else model
+    is_inside = isinstance(module, nn.Module) and any(
+        preprocess is inner for inner in module.modules()
+    )
+    if isinstance(preprocess, nn.Linear) or is_inside:
+        raise TypeError(
+            f"preprocess is {type(preprocess).__name__}, a layer, expected a function of images: "
+            "the decision layer is given as head="
+        )
 
 
 def sized_like(model: LoadedModel, data: Any) -> LoadedModel:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from captum_neuroinspect._core.fingerprint import tensor_fingerprint, text_fingerprint
 from captum_neuroinspect._core.kinds import as_plain, check_kinds, from_plain
+from captum_neuroinspect._core.modules import as_indices
 from captum_neuroinspect._core.texts import check_texts
 from captum_neuroinspect.analysis.activations import Reduction, collect_activations
 from captum_neuroinspect.analysis.explanation import Explanation
@@ -63,6 +64,8 @@ class WordSource:
         encoder: scores phrases, if there is one.
         class_names: of the model, which the encoder may say.
         phrases: what else it may say; ``None``: the built-in list.
+        together: int64 ``(N,)``, the same number for photos that do not confirm each other; or
+            ``None``.
         progress: show bars.
     """
 
@@ -71,7 +74,34 @@ class WordSource:
     encoder: LazyEncoder | None
     class_names: tuple[str, ...]
     phrases: tuple[str, ...] | None
+    together: Tensor | None
     progress: bool
+
+    @classmethod
+    def of(
+        cls,
+        source: EvidenceSource,
+        part: PhotoSet,
+        encoder: LazyEncoder | None,
+        class_names: tuple[str, ...],
+        phrases: tuple[str, ...] | None,
+        together: Tensor | Sequence[int] | None,
+        progress: bool,
+    ) -> WordSource:
+        """With a whole number for each photo that was given, or without any.
+
+        Raises:
+            TypeError: when they are no whole numbers.
+            ValueError: when there are more or fewer than photos.
+        """
+        if together is not None:
+            together = as_indices("together", together)
+            n = len(part.features)
+            if len(together) != n:
+                raise ValueError(
+                    f"together has {len(together)} values, expected {n}: one for each photo"
+                )
+        return cls(source, part, encoder, class_names, phrases, together, progress)
 
     def seen(self) -> SeenPhotos:
         """What was measured on the photos, part by part, so that an interrupt costs little."""
@@ -117,7 +147,11 @@ class WordSource:
             seen = self.seen()
             concepts = self.concepts(seen)
             found = describe_units(
-                features.features, concepts, options=options, progress=self.progress
+                features.features,
+                concepts,
+                options=options,
+                together=self.together,
+                progress=self.progress,
             )
             name = "" if encoder is None else encoder.name
             return {"rests_on": seen.rests_on(concepts, features, name), "units": as_plain(found)}
@@ -131,6 +165,7 @@ class WordSource:
             "groups": None if features.groups is None else tensor_fingerprint(features.groups),
             "group_names": _digest(features.group_names or ()),
             "options": as_plain(options),
+            **({} if self.together is None else {"together": tensor_fingerprint(self.together)}),
         }
 
         def check(kept: dict[str, Any]) -> None:
@@ -154,6 +189,15 @@ class WordSource:
             progress=self.progress,
         )
         return effects.beside(descriptions)
+
+    def n_units(self, layer: str) -> int:
+        """How many units a layer has, by one photo."""
+        model, first = self.source.model, int(self.part.features.indices[0])
+        photo = self.part.photos.image(first)
+        found = collect_activations(
+            model.model, [photo], layer, preprocess=model.preprocess, progress=False
+        )
+        return found.shape[1]
 
     def activations(self, layer: str, reduce: Reduction) -> Tensor:
         """``(N, K)`` of a layer's units on the photos, kept."""
@@ -181,7 +225,13 @@ class WordSource:
         self._check_enough()
         seen = self.seen()
         concepts = self.concepts(seen)
-        found = describe_units(activations, concepts, options=options, progress=self.progress)
+        found = describe_units(
+            activations,
+            concepts,
+            options=options,
+            together=self.together,
+            progress=self.progress,
+        )
         name = "" if self.encoder is None else self.encoder.name
         return Descriptions(found, seen.rests_on(concepts, self.part.features, name))
 
@@ -201,19 +251,28 @@ class WordSource:
             ValueError: when it is empty, or is no attribute, class or group and there is no
                 encoder to score it, or too few photos.
         """
+        kinds = {} if found is None else {int(r["neuron"]): str(r["kind"]) for r in found.rows()}
+        ranks = {} if found is None else {n: i for i, n in enumerate(found.neurons(), start=1)}
+        units = self.found_in(self.part.features.features, phrase, seed)
+        crossed = (
+            replace(one, blame_rank=ranks.get(one.unit), blame_kind=kinds.get(one.unit))
+            for one in units
+        )
+        return FoundUnits(crossed, phrase, units.rests_on)
+
+    def found_in(self, activations: Tensor, phrase: str, seed: int) -> FoundUnits[FoundNeuron]:
+        """Units of any activations ``(N, K)`` of the photos by how they answer to a phrase.
+
+        Raises:
+            TypeError, ValueError: as :meth:`found`.
+        """
         check_texts("phrase", [phrase])
         if not phrase.strip():
             raise ValueError("phrase is empty, expected a word or several")
-        features, seen = self.part.features, self.seen()
-        scores, by = self._scored(phrase, seen)
-        kinds = {} if found is None else {int(r["neuron"]): str(r["kind"]) for r in found.rows()}
-        ranks = {} if found is None else {n: i for i, n in enumerate(found.neurons(), start=1)}
-        units = find_units(features.features, scores, phrase, seed=seed)
-        crossed = (
-            FoundNeuron(**vars(one), blame_rank=ranks.get(one.unit), blame_kind=kinds.get(one.unit))
-            for one in units
-        )
-        return FoundUnits(crossed, phrase, f"{len(features):,} photos, {by}")
+        scores, by = self._scored(phrase, self.seen())
+        units = find_units(activations, scores, phrase, seed=seed)
+        rests_on = f"{len(self.part.features):,} photos, {by}"
+        return FoundUnits((FoundNeuron(**vars(one)) for one in units), phrase, rests_on)
 
     def _scored(self, phrase: str, seen: SeenPhotos) -> tuple[Tensor, str]:
         """Scores of a phrase, and who gave them."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import torch
 from torch import nn
 
 from captum_neuroinspect.analysis.explanation import mistakes_about
@@ -30,6 +31,7 @@ class Fitting:
         data: the photos and their roles.
         target: the class to edit.
         options: of the method's function.
+        located: mistakes that locate a cue; ``None``: all of the class in deployment.
     """
 
     method: Method
@@ -37,6 +39,7 @@ class Fitting:
     data: InspectionData
     target: int
     options: Mapping[str, Any]
+    located: FeatureSet | None = None
 
     def edit(self, neurons: Sequence[int] | None, *, keep_anyway: bool) -> HeadEdit:
         """The edit with its verdict and controls, and whether it is kept."""
@@ -101,6 +104,8 @@ class Fitting:
             ValueError: when there are no such mistakes, or no train photos of the class.
         """
         mistakes = deployment.mistakes(self.target)
+        if self.located is not None:
+            mistakes = mistakes.subset(torch.isin(mistakes.indices, self.located.indices))
         if not len(mistakes):
             name = deployment.class_name(self.target)
             raise ValueError(f"no deployment photo of {name!r} is mistaken: nothing locates a cue")

@@ -12,9 +12,9 @@ from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from captum_neuroinspect._core.checks import check_whole
 from captum_neuroinspect._core.feature_set import FeatureSet
@@ -385,6 +385,7 @@ class NeuroInspect:
         predicted: int | str | None = None,
         *,
         slices: NSlices | None = None,
+        options: Literal["paper"] | None = None,
     ) -> Explanation:
         """The neurons behind the mistakes on a class: :func:`explain_mistakes`.
 
@@ -395,15 +396,17 @@ class NeuroInspect:
             slices: part the mistakes by their causes, :func:`slice_mistakes`, and give each slice
                 its own neurons and its own section in the report: ``"auto"``, or in so many
                 slices; ``None``: do not.
+            options: ``"paper"``: what the paper's authors publish, votes without a contrast with
+                train photos. It is computed anew each time.
 
         Raises:
             ImportError: for slices, when scikit-learn is not installed.
-            ValueError: for an unknown class or one without mistakes to explain, or more slices
-                than mistakes that differ.
+            ValueError: for an unknown class or one without mistakes to explain, more slices
+                than mistakes that differ, other ``options``, or ``"paper"`` with slices.
         """
         index = self._worst() if target is None else self._class(target)
         place = None if predicted is None else self._class(predicted)
-        found = self._explain(index, place, slices)
+        found = self._explain(index, place, slices, options)
         if self.explanation is not None and self.explanation.target != index:
             self.illusions = None
         if self.last_edit is not None and index not in self.last_edit.targets:
@@ -454,6 +457,7 @@ class NeuroInspect:
         phrases: Sequence[str] | None = None,
         n_phrases: int = 5,
         ablation: bool = True,
+        together: Tensor | Sequence[int] | None = None,
     ) -> Descriptions:
         """Words for neurons, from all of the photos: :func:`describe_units`.
 
@@ -471,6 +475,8 @@ class NeuroInspect:
             ablation: tell also which classes lose probability without each of ``neurons``, in the
                 mean over the photos: :func:`ablation_effects`. Its time grows with neurons x
                 classes x photos.
+            together: a whole number for each photo of ``data``; photos with the same one, such as
+                crops of one picture, do not confirm each other: :func:`describe_units`.
 
         Returns:
             Those of ``neurons``; ``rests_on`` says how many photos and which concepts.
@@ -478,7 +484,7 @@ class NeuroInspect:
         Raises:
             TypeError: for phrases that are no strings.
             ValueError: for fewer than 20 photos, a neuron that there is not, phrases without an
-                encoder, or no phrases.
+                encoder, no phrases, or another number of values in ``together`` than photos.
             RuntimeError: before :meth:`load`.
         """
         self._check_scored(phrases)
@@ -486,7 +492,7 @@ class NeuroInspect:
         made = self.illusions if self.layer is None else None
         if neurons is None and made is not None:
             neurons = list(dict.fromkeys(made.neurons))
-        words, wanted = self._words(phrases), self._neurons(neurons)
+        words, wanted = self._words(phrases, together), self._neurons(neurons)
         n = self.head.in_features
         check_indices("neuron", as_indices("neurons", wanted), n, f"{n} features")
         described = words.descriptions(n_phrases, self.seed)
@@ -504,6 +510,7 @@ class NeuroInspect:
         reduce: Reduction = "mean",
         phrases: Sequence[str] | None = None,
         n_phrases: int = 5,
+        together: Tensor | Sequence[int] | None = None,
     ) -> Descriptions:
         """Words for the units of any layer: its outputs, as :func:`collect_activations` reads them.
 
@@ -516,40 +523,54 @@ class NeuroInspect:
                 ``"max"``, which tells what fills a small part of a photo.
             phrases: what the encoder may say; ``None``: the built-in :func:`word_list`.
             n_phrases: for each unit, at most.
+            together: as in :meth:`describe`.
 
         Raises:
             TypeError, ValueError, RuntimeError: as :func:`collect_activations` and
                 :meth:`describe`.
         """
         self._check_scored(phrases)
-        words, place = self._words(phrases), layer_name(self.model.model, layer)
+        words, place = self._words(phrases, together), layer_name(self.model.model, layer)
         assert place is not None
+        if units is not None:  # refused before all photos are looked at
+            n = words.n_units(place)
+            check_indices("unit", as_indices("units", unit_indices(units)), n, f"{n} units")
         activations = words.activations(place, reduce)
-        n = activations.shape[1]
-        wanted = list(range(n)) if units is None else unit_indices(units)
-        check_indices("unit", as_indices("units", wanted), n, f"{n} units")
+        wanted = range(activations.shape[1]) if units is None else unit_indices(units)
         # All of them: a unit that equals an earlier one is told as such.
         return words.described(activations, n_phrases, self.seed).only(wanted)
 
     @undisturbed()
-    def find_units(self, phrase: str) -> FoundUnits[FoundNeuron]:
+    def find_units(
+        self,
+        phrase: str,
+        *,
+        layer: nn.Module | str | None = None,
+        reduce: Reduction = "mean",
+    ) -> FoundUnits[FoundNeuron]:
         """Which neurons answer to a phrase, best first: :func:`find_units` on all of the photos.
 
         Args:
             phrase: an attribute, a class or a group of the photos; or whatever the encoder is to
                 score on them, in its list of words or not.
+            layer: look among the outputs of this layer; ``None``: among the inputs of the decision
+                layer.
+            reduce: as in :meth:`describe_layer`.
 
         Returns:
-            All inputs of the decision layer. ``blame_rank`` and ``blame_kind`` say which of them
+            All of them. ``blame_rank`` and ``blame_kind`` say which inputs of the decision layer
             are behind the mistakes that were explained last.
 
         Raises:
             TypeError: when it is no text.
             ValueError: when it is empty, is no attribute, class or group and there is no
-                encoder, or there are fewer than 20 photos.
+                encoder, there are fewer than 20 photos, or there is no such layer.
             RuntimeError: before :meth:`load`.
         """
-        return self._words(None).found(phrase, self.explanation, self.seed)
+        words, place = self._words(None), layer_name(self.model.model, layer)
+        if place is None:
+            return words.found(phrase, self.explanation, self.seed)
+        return words.found_in(words.activations(place, reduce), phrase, self.seed)
 
     def top_photos(self, neurons: Sequence[int] | None = None, k: int = 9) -> TopPhotos:
         """The photos that activate neurons most.
@@ -603,7 +624,8 @@ class NeuroInspect:
                 :func:`remove_cue`, which trains on no deployment photo: without ``neurons`` the
                 :meth:`cue` is removed, with them what they tell of the class.
             slice: take the neurons behind this slice of :attr:`explanation`, by its number in
-                print and report, from 1, in place of ``neurons``.
+                print and report, from 1, in place of ``neurons``; with ``"remove_cue"`` the cue
+                that its mistakes locate.
             keep_anyway: keep the edit whatever the verdict is.
             **options: of that function.
 
@@ -616,13 +638,16 @@ class NeuroInspect:
             raise ValueError(f"method={method!r}, expected one of {', '.join(METHODS)}")
         index = self._explained().target if target is None else self._class(target)
         picked = None if neurons is None else unit_indices(neurons)
-        if slice is not None:
+        located = None
+        if slice is not None and method == "remove_cue":
+            located = self._slice(index, slice, neurons).mistakes
+        elif slice is not None:
             n = _N_NEURONS if method == "equation8" else options.get("n_neurons", _N_MENDED)
             picked = self._of_slice(index, slice, neurons, n)
         if picked is None and method == "equation8":
             picked = self._behind(index)
         options = {"seed": self.seed, **options}
-        fitting = Fitting(method, self.head, self.data, index, options)
+        fitting = Fitting(method, self.head, self.data, index, options, located)
         self.last_edit = fitting.edit(picked, keep_anyway=keep_anyway)
         return self.last_edit
 
@@ -814,6 +839,10 @@ class NeuroInspect:
         self, target: int, place: int, neurons: Sequence[int] | None, n_neurons: int
     ) -> list[int]:
         """The neurons behind one slice."""
+        return list(self._slice(target, place, neurons).neurons(n_neurons))
+
+    def _slice(self, target: int, place: int, neurons: Sequence[int] | None) -> Explanation:
+        """One slice of what was explained, by its number."""
         if neurons is not None:
             raise ValueError("neurons and slice are both given, expected one of them")
         check_whole("slice", place)
@@ -828,7 +857,7 @@ class NeuroInspect:
             raise ValueError(
                 f"slice={place}, expected 1..{len(parts)}: the mistakes are in so many slices"
             )
-        return list(parts[place - 1].neurons(n_neurons))
+        return parts[place - 1]
 
     def _check_scored(self, phrases: Sequence[str] | None) -> None:
         if phrases is not None and self._encoder is None:
@@ -837,14 +866,17 @@ class NeuroInspect:
                 "as NeuroInspect(..., encoder='label-space'), which downloads nothing"
             )
 
-    def _words(self, phrases: Sequence[str] | None) -> WordSource:
+    def _words(
+        self, phrases: Sequence[str] | None, together: Tensor | Sequence[int] | None = None
+    ) -> WordSource:
         # Imported here: it takes a while, and only those who want words need it.
         from captum_neuroinspect.inspection.session.descriptions import WordSource
 
         given = None if phrases is None else tuple(check_texts("phrases", phrases))
         names = self._names() or ()
         part = self.data.inspected
-        return WordSource(self.source, part, self._encoder, names, given, self.progress)
+        source = self.source
+        return WordSource.of(source, part, self._encoder, names, given, together, self.progress)
 
     def _neurons(self, neurons: Sequence[int] | None) -> list[int]:
         if neurons is not None:
@@ -903,10 +935,23 @@ class NeuroInspect:
         self.__dict__.pop("_key", None)  # it depends on the size
 
     def _explain(
-        self, target: int, predicted: int | None = None, slices: NSlices | None = None
+        self,
+        target: int,
+        predicted: int | None = None,
+        slices: NSlices | None = None,
+        options: Literal["paper"] | None = None,
     ) -> Explanation:
         deployment, train = self.data.deployment.features, self.data.train.features
         check_outputs(self.head)
+        if options is not None:
+            return explain_mistakes(
+                self.head,
+                deployment,
+                target=target,
+                predicted=predicted,
+                options=options,
+                slices=slices,
+            )
         n_right = int(train.is_correct.sum())
         if n_right < _FEWEST_RIGHT:
             raise ValueError(

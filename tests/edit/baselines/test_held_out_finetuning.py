@@ -110,8 +110,9 @@ def test_train_is_not_looked_at(given):
 
 def test_held_out_samples_may_be_given(given):
     head, train, _, mistakes = given
-    method = ClassBalancedFinetuning(held_out=train)
-    one, other = _fitted(method, given), _fitted(method, (head, train, train, mistakes))
+    others = _set(head, 40, 9)
+    one = _fitted(ClassBalancedFinetuning(held_out=others), given)
+    other = _fitted(ClassBalancedFinetuning(), (head, train, others, mistakes))
     assert torch.equal(one.weight, other.weight)
     assert not torch.equal(one.weight, _fitted(ClassBalancedFinetuning(), given).weight)
 
@@ -163,3 +164,12 @@ def test_an_early_head_is_trained_by_its_own_steps():
 def test_settings_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "method", [ClassBalancedFinetuning, AutomaticFeatureReweighting, SelectiveFinetuning]
+)
+def test_samples_that_the_head_was_trained_on_are_not_held_out(method, given):
+    head, train, validation, _ = given
+    with pytest.raises(ValueError, match="40 of 40 samples of held_out are in train too"):
+        method(held_out=train)(head, train, validation, target=0, neurons=[])

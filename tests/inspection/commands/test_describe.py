@@ -102,6 +102,20 @@ def test_classes_that_are_none_of_the_models(place: Path, tmp_path: Path) -> Non
     assert result.exit_code == 0, result.stderr
 
 
+def test_neurons_that_are_not_there_are_refused_before_photos_are_read(
+    place: Path, tmp_path: Path
+) -> None:
+    result = _run(*_arguments(place, tmp_path, "--neurons", "5000"))
+    assert_one_sentence(result, "--neurons has 5000, expected 0 to 15")
+    assert not (tmp_path / "work" / "features").exists()
+    assert not (tmp_path / "work" / "seen-photos").exists()
+
+
+def test_a_phrase_among_the_units_of_another_layer(place: Path, tmp_path: Path) -> None:
+    found = _json(*_arguments(place, tmp_path, "--layer", "backbone.0", "--find", "red"))
+    assert len(found["found"]) == min(found["n_described"], 20)
+
+
 def test_another_layer(place: Path, tmp_path: Path) -> None:
     more = ("--layer", "backbone.0", "--reduce", "max")
     found = _json(*_arguments(place, tmp_path, *more))
@@ -112,8 +126,6 @@ def test_another_layer(place: Path, tmp_path: Path) -> None:
     assert lines[0].startswith("unit 1:")
     refused = _run(*_arguments(place, tmp_path, *more, "--neurons", "999"))
     assert_one_sentence(refused, "--neurons has 999, expected 0 to")
-    refused = _run(*_arguments(place, tmp_path, *more, "--find", "red"))
-    assert_one_sentence(refused, "--layer and --find are both given")
     assert_one_sentence(_run(*_arguments(place, tmp_path, "--layer", "nowhere")), "nowhere")
 
 

@@ -28,7 +28,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 from captum_neuroinspect import collect_features
-from captum_neuroinspect.analysis import mistakes_about, top_photos
+from captum_neuroinspect.analysis import explain_mistakes, mistakes_about, top_photos
 from captum_neuroinspect.attr import NeuronCounterfactual, neuron_importance, rank_neurons
 from captum_neuroinspect.edit import edit_head, mend
 from captum_neuroinspect.inspection import NeuroInspect
@@ -75,6 +75,27 @@ def test_explain_is_counterfactuals_ranked_against_what_is_right() -> None:
     expected = rank_neurons(w, k, least, features=mistakes, reference=train, importance=importance)
     assert found.ranking == expected
     assert made.explanation is found
+
+
+def test_explain_with_the_papers_options_needs_no_contrast() -> None:
+    made = loaded(data=photos(240))
+    found = made.explain("coat", options="paper")
+    features = made.data.deployment.features
+    expected = explain_mistakes(made.head, features, target=2, options="paper")
+    assert found.ranking == expected.ranking
+    assert torch.equal(found.w, expected.w)
+    with pytest.raises(ValueError, match="options='published', expected 'paper' or None"):
+        made.explain("coat", options="published")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected no slices"):
+        made.explain("coat", options="paper", slices=2)
+
+
+def test_a_head_given_second_is_not_taken_for_preprocessing() -> None:
+    net = CountedNet()
+    for second in (net.head, net.backbone, nn.Linear(16, 3)):
+        with pytest.raises(TypeError, match="the decision layer is given as head="):
+            NeuroInspect(net, second)
+    assert net.n_images == 0
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])

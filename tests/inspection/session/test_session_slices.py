@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from session_examples import QUICK, loaded
+from session_examples import QUICK, loaded, photos
 
+from captum_neuroinspect.attr import cue_direction
+from captum_neuroinspect.edit import remove_cue
 from captum_neuroinspect.inspection.report.fill import report_data
 
 
@@ -71,6 +73,20 @@ def test_an_edit_of_a_slice_takes_its_neurons(session):
     found = session.explain(_target(session), slices=2)
     edit = session.edit(slice=2, method="equation8", n_epochs=1)
     assert edit.neurons == found.of_slices()[1].neurons(6)
+
+
+def test_the_cue_of_a_slice_is_located_by_its_mistakes():
+    session = loaded(data=photos(240))
+    parts = session.explain(_target(session), slices=2).of_slices()
+    train, validation = session.data.train.features, session.data.validation.features
+    for place, part in enumerate(parts, start=1):
+        cue = cue_direction(part.mistakes, train)
+        target = part.target
+        expected = remove_cue(session.head, train, validation, target=target, cue=cue)
+        edit = session.edit(slice=place, method="remove_cue", keep_anyway=True)
+        fitted = session.data.is_cross_fitted(target)
+        assert fitted or torch.equal(edit.head.weight, expected.head.weight)
+        assert edit.method.n_located == len(part.mistakes)
 
 
 def test_a_slice_that_is_not_there_is_refused(session):

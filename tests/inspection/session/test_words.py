@@ -106,6 +106,37 @@ def test_units_of_another_layer(tmp_path: Path, reduce: Reduction) -> None:
         made.describe_layer("nowhere")
 
 
+def test_units_of_another_layer_by_a_phrase() -> None:
+    made = loaded(encoder=Colours())
+    features = made.data.inspected.features
+    shown = photos()[0][features.indices]
+    activations = collect_activations(
+        made.model.model, shown, "backbone.0", reduce="max", preprocess=made.model.preprocess
+    )
+    found = made.find_units("crimson", layer="backbone.0", reduce="max")
+    scores = phrase_scores(shown, Colours(), phrases=["crimson"]).scores[:, 0]
+    expected = find_units(activations, scores, "crimson")
+    assert [one.unit for one in found] == [one.unit for one in expected]
+    assert [one.correlation for one in found] == [one.correlation for one in expected]
+    assert not any(one.blame_rank for one in found)
+
+
+def test_photos_that_belong_together_do_not_confirm_each_other() -> None:
+    made = loaded(encoder=Colours())
+    images, features = photos()[0], made.data.inspected.features
+    together = torch.arange(90) // 3
+    found = made.describe([4, 1], phrases=_PHRASES, ablation=False, together=together)
+    seen = SeenPhotos.of(images[features.indices], Colours())
+    concepts = seen.concepts(Colours(), features=features, phrases=_PHRASES)
+    assert found == describe_units(features.features, concepts, together=together).only([4, 1])
+    alone = made.describe([4, 1], phrases=_PHRASES, ablation=False)
+    assert alone == describe_units(features.features, concepts).only([4, 1])
+    with pytest.raises(ValueError, match="together has 89 values, expected 90"):
+        made.describe([4], together=together[1:])
+    with pytest.raises(TypeError, match="together"):
+        made.describe_layer("backbone.0", together=together / 2)
+
+
 def test_words_are_kept_and_stay_with_another_class(tmp_path: Path) -> None:
     def new(**options: Any) -> tuple[NeuroInspect, Colours]:
         encoder = Colours()
