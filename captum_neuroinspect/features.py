@@ -18,7 +18,7 @@ from captum_neuroinspect._core.class_names import ClassMatch, as_names, names_of
 from captum_neuroinspect._core.decisions import checked_labels
 from captum_neuroinspect._core.exclusive import exclusive
 from captum_neuroinspect._core.feature_set import FeatureSet as FeatureSet
-from captum_neuroinspect._core.fingerprint import backbone_fingerprint, head_fingerprint
+from captum_neuroinspect._core.fingerprint import head_fingerprint, weights_fingerprint
 from captum_neuroinspect._core.head import check_head, check_initialised, find_head
 from captum_neuroinspect._core.head_watch import watched
 from captum_neuroinspect._core.items import as_group, as_label
@@ -122,7 +122,7 @@ def collect_as_given(
             raise ValueError("data is empty: expected at least one (image, label)")
         features, logits, labels, groups, heads = zip(*collected, strict=True)
         of_head = head_fingerprint(heads[0])
-        of_backbone = backbone_fingerprint(model, heads[0])
+        of_backbone = weights_fingerprint(model, heads[0])
     return FeatureSet(
         torch.cat(features),
         torch.cat(logits),

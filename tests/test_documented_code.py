@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 
 from captum_neuroinspect import FeatureSet, LabelSpaceEncoder, collect_features
 from captum_neuroinspect.inspection.commands.cli import app
-from captum_neuroinspect.models import train_decision_layer
+from captum_neuroinspect.models import load_model, train_decision_layer
 from captum_neuroinspect.photos import Photos
 
 ROOT = Path(__file__).parent.parent
@@ -332,7 +332,15 @@ def test_many_photos_run(
     monkeypatch.setattr(
         scale, "AtlasSettings", lambda **given: settings(**{**given, "n_steps": 2, "size": 32})
     )
-    _write_noise(tmp_path / "photos", ["tench", "goldfish"], n=4)
+    _write_noise(tmp_path / "noise", ["tench"], n=8)
+    # Half of them stand under what the network takes them for, so that some are right.
+    loaded = load_model("lite:0")
+    photos = Photos.of(tmp_path / "noise", view=loaded.view, class_names=loaded.class_names)
+    seen = collect_features(loaded.model, photos.dataset(loaded.preprocess), progress=False)
+    for i, predicted in enumerate(seen.predictions.tolist()):
+        name = NAMES[predicted] if i % 2 else "tench"
+        (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "noise" / "tench" / f"{i}.png").rename(tmp_path / "photos" / name / f"{i}.png")
     assert _run(ROOT / "docs" / "scale.md")["features"].n_photos == 8
     assert "rank" in capsys.readouterr().out
 

@@ -773,6 +773,31 @@ def test_collect_features_records_fingerprints():
     assert moved.backbone_fingerprint != first.backbone_fingerprint
 
 
+class Normalized(nn.Module):
+    """A network behind the mean of its pixels, as a wrapper keeps it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.full((3, 1, 1), 0.5))
+        self.network = network
+
+    def forward(self, images):
+        return self.network(images - self.mean)
+
+
+def test_a_wrapper_that_normalises_has_the_same_backbone() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False), nn.Flatten(), nn.Linear(144, 3)
+    ).eval()
+    images, labels = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
+    bare = collect_features(network, (images - 0.5, labels), progress=False)
+    wrapped = collect_features(Normalized(network), (images, labels), progress=False)
+    assert bare.backbone_fingerprint == wrapped.backbone_fingerprint
+    network[1].running_mean += 1  # which is learned, though it is a buffer
+    other = collect_features(network, (images, labels), progress=False)
+    assert other.backbone_fingerprint != bare.backbone_fingerprint
+
+
 def test_fingerprints_go_with_the_set(tmp_path):
     model = ConvNet(N_CLASSES)
     data = collect_features(model, _pictures(), progress=False)

@@ -76,7 +76,8 @@ class FeatureSet:
             leads back to its photo.
         head_fingerprint: name of the decision layer's values that gave the logits, or
             ``None`` when unknown; an edit of another head refuses the set.
-        backbone_fingerprint: the same for the rest of the model.
+        backbone_fingerprint: the same for the other weights of the model, also inside a wrapper
+            that normalises its pixels.
 
     Raises:
         TypeError: when class labels are not whole numbers, or features or logits are no floating

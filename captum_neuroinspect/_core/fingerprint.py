@@ -6,6 +6,7 @@ import hashlib
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from captum_neuroinspect._core.exclusive import exclusive
 from captum_neuroinspect._core.head import head_values
@@ -37,6 +38,35 @@ def backbone_fingerprint(model: nn.Module, head: nn.Linear | None = None) -> str
         for name, value in model.state_dict(keep_vars=True).items():
             if isinstance(value, Tensor) and id(value) not in own:
                 digest.update(name.encode())
+                feed(digest, value)
+    return digest.hexdigest()[:_N_DIGITS]
+
+
+def weights_fingerprint(model: nn.Module, head: nn.Linear | None = None) -> str:
+    """Name what a model has learned: the same in a wrapper that only normalises.
+
+    Names play no role, nor do buffers of modules without parameters, such as a mean that is taken
+    off the pixels; running statistics of a normalisation layer do.
+
+    Examples::
+
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        >>> weights_fingerprint(model) == weights_fingerprint(nn.Sequential(nn.Identity(), model))
+        True
+    """
+    digest = hashlib.sha256()
+    with exclusive(model):
+        left_out = {
+            id(buffer)
+            for module in model.modules()
+            if not isinstance(module, _NormBase)
+            and next(module.parameters(recurse=False), None) is None
+            for buffer in module.buffers(recurse=False)
+        }
+        if head is not None:
+            left_out |= {id(t) for t in head.state_dict(keep_vars=True).values()}
+        for value in model.state_dict(keep_vars=True).values():
+            if isinstance(value, Tensor) and id(value) not in left_out:
                 feed(digest, value)
     return digest.hexdigest()[:_N_DIGITS]
 

@@ -30,7 +30,7 @@ from captum_neuroinspect.scale.reduction import (
 )
 from captum_neuroinspect.scale.references import reference_at_scale
 from captum_neuroinspect.scale.similarities import collect_similarities_at_scale
-from captum_neuroinspect.scale.site import write_atlas_site
+from captum_neuroinspect.scale.site.growing import write_atlas_site
 
 __all__ = [
     "AtlasSettings",

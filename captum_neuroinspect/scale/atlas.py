@@ -35,8 +35,8 @@ from captum_neuroinspect.scale._plan import FORMAT, begin, check_format, refuse_
 from captum_neuroinspect.scale._running import run_parts
 from captum_neuroinspect.scale.atlas_folder import INDEX, features_of, near_path, pairs_of
 from captum_neuroinspect.scale.options import ScaleOptions
-from captum_neuroinspect.scale.site import GrowingSite
 from captum_neuroinspect.scale.site import words as of_words
+from captum_neuroinspect.scale.site.growing import GrowingSite
 from captum_neuroinspect.scale.site.neighbours import nearest
 
 _N_ANSWERS = 3  # of a model about a picture that are kept

@@ -234,6 +234,7 @@ def test_an_edit_that_is_tried_is_seen_by_nobody_else(name: str, tmp_path: Path)
 
 
 @pytest.mark.filterwarnings("ignore:every epoch was worse")
+@pytest.mark.filterwarnings("ignore:train has samples of")
 @pytest.mark.parametrize("name", ["compare", "edit"])
 def test_a_large_head_is_read_while_nobody_tries_an_edit_in_it(name: str) -> None:
     torch.manual_seed(0)

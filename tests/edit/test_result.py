@@ -194,7 +194,7 @@ def test_load_refuses_other_files(tmp_path):
         ("method.ratio", "rule", "`method` is ConstraintRecord("),
         ("method.settings", None, "`method` is ConstraintRecord("),
         ("method", ["mend", {"seed": 0}], "missing 3 required positional arguments"),
-        ("method", ["other", {}], "KeyError"),
+        ("method", ["other", {}], "it has no 'other'"),
         ("link", None, "`link` is None"),
         ("targets", [[5, [1]]], "target=5 is out of range: expected 0..2"),
         ("targets", [[1, [6]]], "neuron=6 is out of range: expected 0..5"),
@@ -247,7 +247,7 @@ def test_load_refuses_a_verdict_of_other_kinds(tmp_path, field, value):
         ("judged.indices", torch.zeros(30), "indices are torch.float32"),
         ("judged.after", torch.zeros(30, 4), "4 logits, the head 3"),
         ("judged.before", torch.zeros(29, 3), "29"),
-        ("judged.labels", None, "KeyError"),
+        ("judged.labels", None, "it has no 'judged.labels'"),
     ],
 )
 def test_load_refuses_samples_that_judged_no_such_head(tmp_path, name, value, message):

@@ -159,7 +159,7 @@ def test_photos_without_labels(place: Path, tmp_path: Path) -> None:
     ("more", "message"),
     [
         (["--neurons", "a"], "--neurons='a', expected whole numbers"),
-        (["--neurons", "99"], "neuron=99 is out of range"),
+        (["--neurons", "99"], "--neurons has 99, expected 0 to "),
         (["--find", "watermark"], "'watermark' is no attribute, and no class or group"),
         (["--phrases", "nowhere.txt"], "--phrases='nowhere.txt': there is no such file"),
         (["--run", "run"], "--run and --model are both given"),

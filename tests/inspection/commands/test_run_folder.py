@@ -91,6 +91,7 @@ def test_an_edit_is_taken_up_only_where_it_was_made(tmp_path: Path) -> None:
 
     others = [loaded(seed=1), loaded(data=photos(87)), loaded(), loaded()]
     others[2].explain("apple")
+    others[3].explain("coat")
     others[3].head.weight.data *= 1.01
     for other in others:
         if other.explanation is None:
