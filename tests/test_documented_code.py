@@ -319,6 +319,7 @@ def test_working_offline_runs(stand_ins: None, monkeypatch: pytest.MonkeyPatch) 
     assert asked == ["local-dir:vit-b-32"]
 
 
+@pytest.mark.slow  # half a minute
 def test_many_photos_run(
     stand_ins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -332,7 +333,7 @@ def test_many_photos_run(
     monkeypatch.setattr(
         scale, "AtlasSettings", lambda **given: settings(**{**given, "n_steps": 2, "size": 32})
     )
-    _write_noise(tmp_path / "noise", ["tench"], n=8)
+    _write_noise(tmp_path / "noise", ["tench"], n=24)
     # Half of them stand under what the network takes them for, so that some are right.
     loaded = load_model("lite:0")
     photos = Photos.of(tmp_path / "noise", view=loaded.view, class_names=loaded.class_names)
@@ -341,7 +342,7 @@ def test_many_photos_run(
         name = NAMES[predicted] if i % 2 else "tench"
         (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / "noise" / "tench" / f"{i}.png").rename(tmp_path / "photos" / name / f"{i}.png")
-    assert _run(ROOT / "docs" / "scale.md")["features"].n_photos == 8
+    assert _run(ROOT / "docs" / "scale.md")["features"].n_photos == 24
     assert "rank" in capsys.readouterr().out
 
 
