@@ -11,6 +11,15 @@ from captum_neuroinspect._core.files import read_text, write_text
 
 PLAN = "plan.json"
 FORMAT = 1  # of plans, parts and indices; those without a number have this one
+# What a call does not give, but finds: that it is different has its cause in files.
+_FOUND = {
+    "fingerprint": "the model's weights",
+    "preprocessing": "the model's preprocessing",
+    "model_file": "the Python file of the model",
+    "encoder_fingerprint": "the encoder's weights",
+    "files": "the files of photos",
+}
+_FOLLOW = ("pairs", "n_photos")  # from what else differs
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt", ".pickle")
 
 
@@ -18,17 +27,25 @@ def begun(out: Path, plan: Mapping[str, object]) -> bool:
     """Whether the work was begun before.
 
     Raises:
-        ValueError: when it was begun with another plan; says what differs.
+        ValueError: when it was begun with another plan; says what differs. Also when the plan
+            there is damaged.
     """
     path = out / PLAN
     if not path.exists():
         return False
-    before, now = json.loads(read_text(path)), json.loads(json.dumps(plan))
+    before, now = read_plan(out), json.loads(json.dumps(plan))
     check_format(before, path)
     differs = [name for name in now if before.get(name) != now[name]]
-    if differs:
+    differs = [name for name in differs if name not in _FOLLOW] or differs
+    given = [name for name in differs if name not in _FOUND]
+    if differs and not given:
+        told = [_FOUND[name] for name in differs if name in before]
+        since = f"{' and '.join(told)} were changed since {out} was begun"
+        by = f"{out} was begun by another version of captum_neuroinspect"
+        raise ValueError(f"{since if told else by}: give another folder")
+    if given:
         raise ValueError(
-            f"{out} was begun with other {', '.join(differs)}: give another folder, or the same "
+            f"{out} was begun with other {', '.join(given)}: give another folder, or the same "
             "arguments"
         )
     return True

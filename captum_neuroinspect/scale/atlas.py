@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,7 +24,6 @@ from captum_neuroinspect._core.checks import (
     check_whole,
 )
 from captum_neuroinspect._core.files import read_text, write_text
-from captum_neuroinspect._core.fingerprint import backbone_fingerprint
 from captum_neuroinspect._core.head import find_head
 from captum_neuroinspect._core.head_watch import watched
 from captum_neuroinspect._core.modules import device_of
@@ -31,12 +31,17 @@ from captum_neuroinspect.encoders import find_encoder
 from captum_neuroinspect.models import LoadedModel, load_model
 from captum_neuroinspect.optvis import IllusionOptions, Illusions, render_illusions
 from captum_neuroinspect.optvis.pairing import classes_of_neurons
-from captum_neuroinspect.scale._plan import FORMAT, begin, check_format, refuse_pickled
+from captum_neuroinspect.scale._model_identity import (
+    ModelIdentity,
+    check_same,
+    encoder_fingerprint,
+)
+from captum_neuroinspect.scale._plan import FORMAT, PLAN, begin, check_format, refuse_pickled
 from captum_neuroinspect.scale._running import run_parts
 from captum_neuroinspect.scale.atlas_folder import INDEX, features_of, near_path, pairs_of
 from captum_neuroinspect.scale.options import ScaleOptions
 from captum_neuroinspect.scale.site import words as of_words
-from captum_neuroinspect.scale.site.growing import GrowingSite
+from captum_neuroinspect.scale.site.growing import PAGE, GrowingSite
 from captum_neuroinspect.scale.site.neighbours import nearest
 
 _N_ANSWERS = 3  # of a model about a picture that are kept
@@ -175,9 +180,9 @@ def render_atlas(
     options, settings, out = options or ScaleOptions(), settings or AtlasSettings(), Path(out)
     refuse_pickled(weights)
     phrases = None if words is None else of_words.read_table(words)
-    has_encoder = find_encoder(settings.encoder) is not None
+    encoder = find_encoder(settings.encoder)
     loaded = load_model(spec, weights=weights)
-    if has_encoder and loaded.class_names is None:
+    if encoder is not None and loaded.class_names is None:
         raise ValueError(
             f"encoder={settings.encoder!r}, but the model has no class names to show it: expected "
             "'none'"
@@ -187,15 +192,17 @@ def render_atlas(
     pairs = list(
         zip(*classes_of_neurons(head, [*neurons], settings.classes_per_neuron), strict=True)
     )
-    of_model = backbone_fingerprint(loaded.model)
+    identity = ModelIdentity.of(loaded, spec)
     plan = {
         "model": {"spec": spec, "weights": None if weights is None else str(weights)},
-        "fingerprint": of_model,
+        **asdict(identity),
+        "encoder_fingerprint": None if encoder is None else encoder_fingerprint(encoder),
         "settings": asdict(settings),
         "n_threads": options.n_threads,
         "class_names": None if loaded.class_names is None else [*loaded.class_names],
         "pairs": pairs,
     }
+    _refuse_others(out)
     begin(out, plan)
     _write_near(out, head, list(dict.fromkeys(neuron for neuron, _ in pairs)))
     if phrases is not None:
@@ -211,10 +218,10 @@ def render_atlas(
         or any(parts.record(part) is None for part in _in_batch(batch, len(pairs), settings))
     ]
     work = _MakeAtlasWork(
-        str(out.resolve()), spec, weights, settings, tuple(pairs), of_model,
-        "auto" if options.gpus else "cpu",
+        str(out.resolve()), spec, weights, settings, tuple(pairs), identity.fingerprint,
+        "auto" if options.gpus else "cpu", "none" if encoder is None else encoder.name,
     )  # fmt: skip
-    del loaded, head
+    del loaded, head, encoder
     run_parts(
         work, missing, options, f"batches of {settings.pairs_per_batch}", on_part=site.refresh
     )
@@ -227,6 +234,13 @@ def render_atlas(
     site.write()
     write_text(out / INDEX, json.dumps({"format": FORMAT, "pairs": records}, indent=1) + "\n")
     return IllusionAtlas.open(out)
+
+
+def _refuse_others(out: Path) -> None:
+    """Write over no page that is not an atlas's."""
+    names = [] if (out / PLAN).exists() else [PAGE, INDEX, "pairs", "features", "sheets"]
+    if found := [name for name in names if os.path.lexists(out / name)]:
+        raise ValueError(f"{out} has {found[0]}, but no atlas was begun there: give a new folder")
 
 
 def _write_near(out: Path, head: nn.Linear, neurons: list[int]) -> None:
@@ -247,15 +261,11 @@ class _MakeAtlasWork:
     pairs: tuple[tuple[int, int], ...]
     fingerprint: str
     device: str
+    encoder: str
 
     def __call__(self) -> _AtlasWork:
         loaded = load_model(self.spec, weights=self.weights, device=self.device)
-        if backbone_fingerprint(loaded.model) != self.fingerprint:
-            raise RuntimeError(
-                "a worker loaded different weights: give weights= or a seed, so that the model is "
-                "the same each time it is loaded"
-            )
-        return _AtlasWork(self, loaded)
+        return _AtlasWork(self, check_same(loaded, self.fingerprint))
 
 
 class _AtlasWork:
@@ -266,7 +276,7 @@ class _AtlasWork:
         self._parts, self._features = pairs_of(Path(made.out)), features_of(Path(made.out))
         self._model = loaded.on_pixels()
         self._head = _head(loaded)
-        named = find_encoder(made.settings.encoder, made.device)
+        named = find_encoder(made.encoder, made.device)
         self._encoder = None if named is None else named.guide.load()
 
     def do(self, part: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from captum_neuroinspect._core.files import (
     write_atomically,
     write_text,
 )
+from captum_neuroinspect._core.fingerprint import text_fingerprint
+from captum_neuroinspect.scale._plan import PLAN
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class CommittedParts:
 
     A part is a file and, written after it, a record with the file's digest: what a killed process
     leaves between the two is no part. Written again a part has the same bytes, so that it does
-    not matter who comes second.
+    not matter who comes second. The record names the plan that lies beside the folder: a part
+    that was copied from other work is none.
 
     Attributes:
         folder: of the files.
@@ -49,7 +53,7 @@ class CommittedParts:
             OSError: when it cannot be written, as on a full disk; then it is not there.
         """
         path = write_atomically(self.path(part), write)
-        record = {"part": part, **record, "sha256": checksum(path)}
+        record = {"part": part, "plan": self._plan, **record, "sha256": checksum(path)}
         write_text(path.with_suffix(".json"), json.dumps(record, indent=1) + "\n")
 
     def record(self, part: int, *, check: bool = True) -> dict[str, Any] | None:
@@ -65,7 +69,14 @@ class CommittedParts:
             is_whole = not check or found["sha256"] == checksum(path)
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        return found if is_whole and found.get("part") == part else None
+        is_own = found.get("part") == part and self._plan in (None, found.get("plan"))
+        return found if is_whole and is_own else None
+
+    @cached_property
+    def _plan(self) -> str | None:
+        """Names what is asked for; read once, as a plan may be long."""
+        path = self.folder.parent / PLAN
+        return text_fingerprint(read_text(path)) if path.exists() else None
 
     def clear(self) -> None:
         """Remove what killed processes left."""

@@ -119,7 +119,8 @@ def describe_at_scale(
 def _check(features: FeatureParts, similarities: FeatureParts) -> tuple[str, ...]:
     """Refuse what belongs to other photos; the phrases."""
     plans = [json.loads(read_text(one.folder / PLAN)) for one in (features, similarities)]
-    differs = [name for name in ("photos", "part_size") if plans[0][name] != plans[1][name]]
+    names = {"photos": "photos", "files": "versions of the files", "part_size": "part_size"}
+    differs = [said for name, said in names.items() if plans[0].get(name) != plans[1].get(name)]
     if differs or features.skipped != similarities.skipped:
         raise ValueError(
             f"similarities are of other {' and '.join(differs) or 'photos'} than features: collect "

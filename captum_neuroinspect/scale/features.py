@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,13 @@ from captum_neuroinspect._core.fingerprint import text_fingerprint
 from captum_neuroinspect._core.optional import SCALE, optional
 from captum_neuroinspect.features import collect_features
 from captum_neuroinspect.models import LoadedModel, load_model
+from captum_neuroinspect.scale._model_identity import ModelIdentity, check_same
 from captum_neuroinspect.scale._plan import FORMAT, begin, begun, check_format, refuse_pickled
 from captum_neuroinspect.scale._running import run_parts
 from captum_neuroinspect.scale.committed import CommittedParts
 from captum_neuroinspect.scale.options import ScaleOptions
 from captum_neuroinspect.scale.photo_lists import (
+    FileStates,
     Kind,
     PhotoList,
     PhotoPlace,
@@ -197,21 +199,25 @@ def collect_features_at_scale(
         ImportError: when Ray or pyarrow is missing; says how to install it.
         FileNotFoundError: when there are no photos.
         ValueError: for pickled weights, labels or names that do not fit, or an ``out`` that was
-            begun with other photos or settings.
+            begun with other photos or settings, or before photos, weights or the model's Python
+            file were changed.
         RuntimeError: when workers load different weights.
         OSError: when photos' files cannot be read, or the disk is full; the parts that are
             there stay, and another call goes on.
     """
     options = options or ScaleOptions()
     refuse_pickled(weights)
+    loaded = load_model(spec, weights=weights, n_classes=n_classes)
+    identity = ModelIdentity.of(loaded, spec)
     if class_names is None:
-        class_names = load_model(spec, weights=weights, n_classes=n_classes).class_names
+        class_names = loaded.class_names
+    del loaded
     names = None if class_names is None else as_names(class_names)
     listed = PhotoList.of(source, names)
-    asked = {"spec": spec, "weights": weights, "n_classes": n_classes}
+    asked = {"model": as_text(spec=spec, weights=weights, n_classes=n_classes), **asdict(identity)}
     made = MakeCollecting(
         str(out), str(listed.root.resolve()), listed.kind, spec, weights, n_classes, names,
-        options.batch_size, "auto" if options.gpus else "cpu",
+        options.batch_size, "auto" if options.gpus else "cpu", identity.fingerprint,
     )  # fmt: skip
     return collect_parts(made, listed, asked, options)
 
@@ -224,7 +230,7 @@ def collect_parts(
     Args:
         made: makes the work, and says where it is written.
         listed: the photos.
-        asked: of the model, for the plan.
+        asked: what the plan says of the model.
         options: pieces and workers.
     """
     out, names = Path(made.out), made.class_names
@@ -248,10 +254,11 @@ def _plan(
     """Write what is to be done, or compare it with what was begun; the number of parts."""
     out.mkdir(parents=True, exist_ok=True)
     with explained(out), partial_folder(out) as folder:
-        n, digest = write_list(listed, folder / _PHOTOS, options.part_size)
+        n, digest, files = write_list(listed, folder / _PHOTOS, options.part_size)
         plan = {
-            "model": {name: None if one is None else str(one) for name, one in asked.items()},
+            **asked,
             "photos": digest,
+            "files": files,
             "n_photos": n,
             "part_size": options.part_size,
             "batch_size": options.batch_size,
@@ -264,21 +271,32 @@ def _plan(
     return -(-n // options.part_size)
 
 
-def write_list(listed: PhotoList, path: Path, part_size: int) -> tuple[int, str]:
-    """Write the photos, a part in memory at a time; how many there are, and a digest of all."""
+def as_text(**given: object) -> dict[str, str | None]:
+    """Arguments, as a plan has them."""
+    return {name: None if one is None else str(one) for name, one in given.items()}
+
+
+def write_list(listed: PhotoList, path: Path, part_size: int) -> tuple[int, str, str]:
+    """Write the photos, a part in memory at a time.
+
+    Returns:
+        How many there are, a digest of all, and one of the state of their files: without it a
+        photo that was changed would be seen only where its size is another.
+    """
     arrow, parquet = optional("pyarrow", SCALE), optional("pyarrow.parquet", SCALE)
     text, number = arrow.string(), arrow.int64()
     kinds = {"identity": text, "file": text, "place": number, "size": number, "label": number}
-    digest, n, photos = hashlib.sha256(), 0, iter(listed)
+    digest, n, photos, files = hashlib.sha256(), 0, iter(listed), FileStates(listed.root)
     with parquet.ParquetWriter(path, arrow.schema(list(kinds.items()))) as writer:
         while part := list(islice(photos, part_size)):
             for photo in part:
                 line = [photo.identity, photo.place, photo.size, photo.label]
                 digest.update(json.dumps(line).encode())
+                files.add(photo.file)
             columns = {name: [getattr(photo, name) for photo in part] for name in kinds}
             writer.write_table(arrow.table(columns, schema=writer.schema))
             n += len(part)
-    return n, digest.hexdigest()
+    return n, digest.hexdigest(), files.digest
 
 
 @dataclass(frozen=True)
@@ -294,14 +312,16 @@ class MakeCollecting:
     class_names: tuple[str, ...] | None
     batch_size: int
     device: str
+    fingerprint: str
 
     def __call__(self) -> Collecting:
         return Collecting(self, self.loaded())
 
     def loaded(self) -> LoadedModel:
-        return load_model(
+        loaded = load_model(
             self.spec, weights=self.weights, n_classes=self.n_classes, device=self.device
         )
+        return check_same(loaded, self.fingerprint)
 
 
 class Collecting:

@@ -5,6 +5,7 @@ A list is gone through, and is never in memory; pictures are read where they are
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -119,6 +120,30 @@ class PhotoList(Iterable[PhotoPlace]):
         for name in self.files:
             for row in read(self.root, name):
                 yield PhotoPlace(*row[:4], _class_of(row, self.numbers))
+
+
+class FileStates:
+    """Names the state of files: their sizes and times, which tell of changes without reading.
+
+    Args:
+        root: folder of the files.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._last, self._digest = root, "", hashlib.sha256()
+
+    def add(self, file: str) -> None:
+        """Look at a file; once, where its photos follow each other."""
+        if file != self._last:
+            at = (self._root / file).stat()
+            state = [file, at.st_size, at.st_mtime_ns, at.st_ctime_ns]
+            self._digest.update(json.dumps(state).encode())
+            self._last = file
+
+    @property
+    def digest(self) -> str:
+        """Of all that were added."""
+        return self._digest.hexdigest()
 
 
 class UnreadableError(ValueError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,11 +17,13 @@ from captum_neuroinspect.describe.vocabulary import without_repeats, word_list
 from captum_neuroinspect.encoders import find_encoder
 from captum_neuroinspect.encoders.protocol import ImageTextEncoder
 from captum_neuroinspect.models import load_model
+from captum_neuroinspect.scale._model_identity import ModelIdentity, encoder_fingerprint
 from captum_neuroinspect.scale._plan import refuse_pickled
 from captum_neuroinspect.scale.features import (
     Collecting,
     FeatureParts,
     MakeCollecting,
+    as_text,
     collect_parts,
 )
 from captum_neuroinspect.scale.options import ScaleOptions
@@ -69,22 +71,31 @@ def collect_similarities_at_scale(
     """
     options = options or ScaleOptions()
     refuse_pickled(weights)
-    class_names = load_model(spec, weights=weights).class_names
+    loaded = load_model(spec, weights=weights)
+    class_names, identity = loaded.class_names, ModelIdentity.of(loaded, spec)
+    del loaded
     names = word_list(class_names=class_names or ())
     if phrases is not None:
         names = without_repeats(check_texts("phrases", phrases))
     if len(names) < 2:
         raise ValueError(f"phrases has {len(names)} different ones, expected at least 2")
     device = "auto" if options.gpus else "cpu"
-    if find_encoder(encoder) is None:
+    named = find_encoder(encoder)
+    if named is None:
         raise ValueError(f"encoder={encoder!r} is none, expected one that compares with phrases")
     listed = PhotoList.of(source, class_names)
+    name, of_encoder = named.name, encoder_fingerprint(named)
+    del named
     made = _MakeSimilarities(
         str(out), str(listed.root.resolve()), listed.kind, spec, weights, None, names,
-        options.batch_size, device, encoder, tuple(templates),
+        options.batch_size, device, identity.fingerprint, name, tuple(templates),
     )  # fmt: skip
     asked = {
-        "spec": spec, "weights": weights, "encoder": encoder, "templates": list(templates),
+        "model": as_text(spec=spec, weights=weights),
+        "encoder": encoder,
+        "templates": list(templates),
+        "encoder_fingerprint": of_encoder,
+        **asdict(identity),
     }  # fmt: skip
     return collect_parts(made, listed, asked, options)
 

@@ -87,8 +87,17 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, spec: str) -> None:
     with pytest.raises(ValueError, match="begun with other settings"):
         render_atlas(spec, out, settings=replace(SMALL, n_steps=4), options=HERE)
     changed = write_net(tmp_path, "1")
-    with pytest.raises(ValueError, match="begun with other fingerprint"):
+    with pytest.raises(ValueError, match=r"model's weights and .* were changed since"):
         render_atlas(changed, out, settings=SMALL, options=HERE)
+
+
+def test_a_page_of_something_else_is_kept(tmp_path: Path, spec: str) -> None:
+    page = tmp_path / "index.html"
+    page.write_text("mine")
+    with pytest.raises(ValueError, match=r"has index\.html, but no atlas was begun there"):
+        render_atlas(spec, tmp_path, settings=SMALL, options=HERE)
+    assert page.read_text() == "mine"
+    assert not (tmp_path / "plan.json").exists()
 
 
 def test_a_batch_changes_no_picture_but_fills_the_last(tmp_path: Path, spec: str) -> None:
@@ -99,28 +108,44 @@ def test_a_batch_changes_no_picture_but_fills_the_last(tmp_path: Path, spec: str
     assert all(one.settings["n_together"] == 2 for one in three)
 
 
-def test_what_is_interrupted_is_no_picture(tmp_path: Path, spec: str) -> None:
+def test_what_is_interrupted_is_no_picture(
+    tmp_path: Path, spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = replace(SMALL, n_steps=30)
     whole, out = tmp_path / "whole", tmp_path / "atlas"
-    render_atlas(spec, whole, settings=asked, options=HERE)
     module = tmp_path / "net.py"
-    usual = module.read_text()
     stops = """
 class Stops(Net):
     n_calls = 0
     def forward(self, images):
         Stops.n_calls += 1
-        if Stops.n_calls == 20:
+        if "STOP" in os.environ and Stops.n_calls == 20:
             raise KeyboardInterrupt
         return super().forward(images)
 """
+    usual = module.read_text()
     module.write_text(usual.replace("def net", f"{stops}\ndef net").replace("Net(),", "Stops(),"))
+    render_atlas(spec, whole, settings=asked, options=HERE)
+    monkeypatch.setenv("STOP", "1")
     with pytest.raises(KeyboardInterrupt):
         render_atlas(spec, out, settings=asked, options=HERE)
     assert not list((out / "pairs").glob("part-*"))
-    module.write_text(usual)
+    monkeypatch.delenv("STOP")
     render_atlas(spec, out, settings=asked, options=HERE)
     assert bytes_of(out) == bytes_of(whole)
+
+
+def test_a_pair_of_another_atlas_is_rendered_again(tmp_path: Path, spec: str) -> None:
+    """Two atlases have parts of the same numbers."""
+    out = tmp_path / "atlas"
+    render_atlas(spec, out, settings=SMALL, options=HERE)
+    before = bytes_of(out)
+    render_atlas(spec, tmp_path / "other", settings=replace(SMALL, seed=1), options=HERE)
+    for folder in ("pairs", "features"):
+        for path in (tmp_path / "other" / folder).iterdir():
+            (out / folder / path.name).write_bytes(path.read_bytes())
+    render_atlas(spec, out, settings=SMALL, options=HERE)
+    assert bytes_of(out) == before
 
 
 def test_an_encoder_guides(tmp_path: Path, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:

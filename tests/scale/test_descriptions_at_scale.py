@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,8 +95,6 @@ def test_descriptions_are_those_of_all_photos_at_once(found, tmp_path: Path) -> 
 
 def _with_columns(parts: FeatureParts, out: Path, column: str, change) -> FeatureParts:
     """A copy whose features or logits are changed."""
-    import shutil
-
     from pyarrow import FixedSizeListArray, array, parquet
 
     from captum_neuroinspect.scale.committed import CommittedParts
@@ -202,3 +201,37 @@ def test_what_does_not_belong_together_is_refused(found, tmp_path: Path) -> None
         collect_similarities_at_scale(
             spec, place / "shards", tmp_path / "s", encoder="none", phrases=["a", "A"], options=HERE
         )
+
+
+def test_another_encoder_of_the_same_name_is_refused(found, tmp_path: Path, monkeypatch) -> None:
+    _name_encoder(monkeypatch)
+    place = found[0].folder.parent
+    spec = f"{place / 'net.py'}:net"
+
+    def collect() -> FeatureParts:
+        return collect_similarities_at_scale(
+            spec, place / "shards", tmp_path, encoder="own", phrases=PHRASES[:2], options=HERE
+        )
+
+    collect()
+    collect()
+    state = _Encoder.__init__
+
+    def other(self: _Encoder) -> None:
+        state(self)
+        with torch.no_grad():
+            self.network[0].weight += 1
+
+    monkeypatch.setattr(_Encoder, "__init__", other)
+    with pytest.raises(ValueError, match="the encoder's weights were changed since"):
+        collect()
+
+
+def test_photos_that_were_changed_between_are_refused(found, tmp_path: Path) -> None:
+    features, similarities = found
+    copy = tmp_path / "copy"
+    shutil.copytree(features.folder, copy)
+    plan = json.loads((copy / "plan.json").read_text())
+    (copy / "plan.json").write_text(json.dumps({**plan, "files": "of another day"}))
+    with pytest.raises(ValueError, match="similarities are of other versions of the files"):
+        describe_at_scale(FeatureParts.open(copy), similarities, tmp_path / "out", options=HERE)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from scale_examples import (
     CLASSES,
     bytes_of,
@@ -124,10 +128,64 @@ def test_other_photos_or_settings_are_refused(tmp_path: Path, spec: str) -> None
 def test_a_model_that_differs_each_time_is_refused(tmp_path: Path) -> None:
     spec = write_net(tmp_path, "int.from_bytes(os.urandom(4), 'big')")
     source, out = write_shards(tmp_path / "shards", N), tmp_path / "out"
-    _collect(spec, source, out)
-    (out / "parts" / "part-000000.json").unlink()
-    with pytest.raises(RuntimeError, match="workers loaded different weights"):
+    with pytest.raises(RuntimeError, match="a worker loaded different weights"):
         _collect(spec, source, out)
+    with pytest.raises(ValueError, match="the model's weights were changed since"):
+        _collect(spec, source, out)
+
+
+@pytest.mark.parametrize("write", [write_folder, write_shards, write_parquet])
+def test_changed_photos_are_seen_whatever_their_size_and_time(
+    tmp_path: Path, spec: str, write: Callable[[Path, int], Path]
+) -> None:
+    source, out = write(tmp_path / "photos", N), tmp_path / "out"
+    _collect(spec, source, out)
+    path = next(path for path in sorted(source.rglob("*")) if path.is_file())
+    before, content = path.stat(), bytearray(path.read_bytes())
+    time.sleep(0.02)  # the clock of a file system is coarse
+    content[600] ^= 1  # in the first picture
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(ValueError, match=r"the files of photos were changed since .* was begun"):
+        _collect(spec, source, out)
+
+
+def test_a_changed_model_is_refused(tmp_path: Path, spec: str) -> None:
+    """The same path, with other weights or another function."""
+    source, weights, out = write_shards(tmp_path / "shards", N), tmp_path / "w.safetensors", "out"
+
+    def collect(seed: int) -> FeatureParts:
+        state = load_model(spec).model.state_dict()
+        save_file({name: one + seed for name, one in state.items()}, weights)
+        return collect_features_at_scale(
+            spec, source, tmp_path / out, weights=weights, class_names=CLASSES, options=HERE
+        )
+
+    collect(0)
+    assert collect(0).n_photos
+    with pytest.raises(ValueError, match="the model's weights were changed since"):
+        collect(1)
+    module = tmp_path / "net.py"
+    usual = module.read_text()
+    module.write_text(usual.replace("self.backbone(images)", "self.backbone(1 - images)"))
+    with pytest.raises(ValueError, match="the Python file of the model were changed since"):
+        collect(0)
+    module.write_text(usual.replace("nn.Identity()", "lambda images: 1 - images"))
+    with pytest.raises(ValueError, match="preprocessing and the Python file of the model were"):
+        collect(0)
+
+
+def test_a_part_of_other_photos_is_none(tmp_path: Path, spec: str) -> None:
+    """Two folders have parts of the same numbers."""
+    _collect(spec, write_shards(tmp_path / "shards", N), tmp_path / "out")
+    _collect(spec, write_shards(tmp_path / "more", N + 12), tmp_path / "other")
+    before = bytes_of(tmp_path / "out")
+    for end in ("json", "parquet"):
+        part = f"parts/part-000000.{end}"
+        (tmp_path / "out" / part).write_bytes((tmp_path / "other" / part).read_bytes())
+    (tmp_path / "out" / "index.json").unlink()
+    _collect(spec, tmp_path / "shards", tmp_path / "out")
+    assert bytes_of(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("name", ["net.pt", "net.pth", "net.ckpt"])

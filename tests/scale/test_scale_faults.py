@@ -104,11 +104,6 @@ def test_kills_change_no_byte(tmp_path: Path) -> None:
 @further
 def test_a_full_disk_is_said_and_the_next_call_goes_on(tmp_path: Path) -> None:
     spec, source = write_net(tmp_path), write_shards(tmp_path / "shards", 24)
-    here = ScaleOptions(n_workers=0, part_size=8, batch_size=4, progress=False)
-    undisturbed = tmp_path / "undisturbed"
-    collect_features_at_scale(spec, source, undisturbed, class_names=CLASSES, options=here)
-
-    out = tmp_path / "out"
     full = """
 import captum_neuroinspect.scale.committed as committed
 write = committed.write_atomically
@@ -116,14 +111,20 @@ def fill(path, content):
     if "part-000001" in str(path):
         raise OSError(28, "No space left on device", str(path))
     return write(path, content)
+if "FULL" in os.environ:
+    committed.write_atomically = fill
 """
     module = tmp_path / "net.py"
-    module.write_text(module.read_text() + full + "committed.write_atomically = fill\n")
-    with Driver(_code(spec, source, out), tmp_path / "log") as driver:
+    module.write_text(module.read_text() + full)
+    here = ScaleOptions(n_workers=0, part_size=8, batch_size=4, progress=False)
+    undisturbed = tmp_path / "undisturbed"
+    collect_features_at_scale(spec, source, undisturbed, class_names=CLASSES, options=here)
+
+    out = tmp_path / "out"
+    with Driver(_code(spec, source, out), tmp_path / "log", FULL="1") as driver:
         assert driver.process.wait(600) == 1
     assert "No space left on device" in (tmp_path / "log").read_text().splitlines()[-1]
     assert not (out / "index.json").exists()
-    write_net(tmp_path)
     collect_features_at_scale(spec, source, out, class_names=CLASSES, options=here)
     assert bytes_of(out) == bytes_of(undisturbed)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from captum_neuroinspect.scale import IllusionAtlas
 
 _STDERR = 2
+_MOST = 1_000_000  # no layer has so many neurons
 
 
 def atlas(
@@ -120,6 +121,8 @@ def numbers_and_ranges(text: str) -> tuple[int, ...] | None:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last >= _MOST:
+            raise ValueError(f"--neurons={text!r}, expected numbers below {_MOST:,}")
         if first > last:
             raise ValueError(
                 f"--neurons={text!r}, expected 'all', or numbers and rising ranges such as "

@@ -11,7 +11,7 @@ from captum_neuroinspect.scale.site import words as of_words
 from captum_neuroinspect.scale.site.page import page_of
 from captum_neuroinspect.scale.site.sheets import Sheets
 
-_PAGE = "index.html"
+PAGE = "index.html"
 _SECONDS = 60.0  # between two pages of one that grows
 _SHARE = 0.05  # of the time that pages may take
 
@@ -47,7 +47,7 @@ class GrowingSite:
         digests = [None if one is None else one["sha256"] for one in atlas.records]
         # Pictures first: a page never speaks of one that is on no sheet.
         self._sheets.write(digests, lambda pair: atlas.illusion(pair).to_pil()[0])
-        page = write_text(self._folder / _PAGE, page_of(atlas, of_words.kept(self._folder)))
+        page = write_text(self._folder / PAGE, page_of(atlas, of_words.kept(self._folder)))
         self._last = time.monotonic()
         self._took = self._last - began
         return page
