@@ -86,10 +86,11 @@ def navigation(page: str, folder: str) -> str:
     parts = []
     for heading, body in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.M):
         links = re.findall(r"^(?:-|\|) \[(.+?)\]\(([^)#:]+)\)", body, re.MULTILINE)
-        entries = [
-            f"{title.replace('`', '')} </{os.path.normpath(os.path.join(folder, link))}>"
-            for title, link in links
-        ]
+        entries = []
+        for title, link in links:
+            place = f"/{os.path.normpath(os.path.join(folder, link))}"
+            place = "self" if place == f"/{root_doc}.md" else place
+            entries.append(f"{title.replace('`', '')} <{place}>")
         if entries:
             options = [":hidden:", f":caption: {heading}", ""]
             parts.append("\n".join(["```{toctree}", *options, *entries, "```"]))

@@ -56,7 +56,7 @@ def core_relevance(
     of the class's right samples; below 0: not core. On planted cues the quotient ranks a cue's
     neurons below the class's own a little better, and both hardly better than chance; the
     neuron's importance (:func:`~captum_neuroinspect.attr.neuron_importance`), for which no
-    illusion is needed, tells more (``docs/measurements.md``).
+    illusion is needed, tells more (``docs/measurements/core-relevance.md``).
 
     The paper warns that the score fails where a class and a feature belong together
     without one causing the other, such as waterbirds and water: water is part of the

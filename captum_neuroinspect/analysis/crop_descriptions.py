@@ -42,8 +42,8 @@ def describe_crops(
     :func:`~captum_neuroinspect.describe.describe_units` with scores of crops in place of whole
     photos. What a unit answers to often fills a small part of a photo, and the scores of the whole
     photo hardly tell it: of units that looked at a quarter of a photo 61 % got a right phrase among
-    five by crops, 32 % by whole photos (``docs/measurements.md``). Stripes all over a photo were
-    told by whole photos only.
+    five by crops, 32 % by whole photos (``docs/measurements/crops.md``). Stripes all over a photo
+    were told by whole photos only.
 
     For few units: every photo is cut, measured and embedded for each of them. Beside the photos one
     unit's crops are held, and the scores of all units.

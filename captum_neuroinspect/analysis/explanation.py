@@ -217,7 +217,17 @@ def check_outputs(head: nn.Linear) -> None:
 
 
 def mistakes_about(features: FeatureSet, target: int) -> FeatureSet | None:
-    """Both kinds of mistakes about a class, if any: missed, and predicted where it is not."""
+    """Both kinds of mistakes about a class, if any: missed, and predicted where it is not.
+
+    Example::
+
+        >>> import torch
+        >>> from captum_neuroinspect import FeatureSet
+        >>> logits = torch.eye(3)[[0, 1, 0, 2]]  # what is predicted
+        >>> features = FeatureSet(torch.rand(4, 5), logits, torch.tensor([0, 0, 2, 2]))
+        >>> mistakes_about(features, 0).labels.tolist()  # a missed 0, and a 2 taken for one
+        [0, 2]
+    """
     about = (features.labels == target) | (features.predictions == target)
     wrong = features.subset(~features.is_correct & about)
     return wrong if len(wrong) else None

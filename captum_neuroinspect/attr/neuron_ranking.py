@@ -172,9 +172,9 @@ def rank_neurons(
     ``features`` and ``reference`` each change is first contrasted with samples that the
     model gets right (:class:`Reference`), and neurons are ordered ``by="mean"``: the size
     of their mean over the mistakes, in which what differs from photo to photo cancels
-    out. This finds causes of mistakes that the paper's votes miss (``docs/measurements.md``).
-    Details of attributions that were made with a ``reference`` hold both already, and give
-    the same ranking.
+    out. This finds causes of mistakes that the paper's votes miss
+    (``docs/measurements/which-neurons.md``). Details of attributions that were made with a
+    ``reference`` hold both already, and give the same ranking.
 
     Samples without a change are right already: they are no mistakes and count in no share.
 

@@ -38,7 +38,7 @@ class Reference:
     that the model misses), the effect says which abnormal neurons matter to that decision. If
     they need different changes (a blur over photos of every class), they have only the
     abnormal neurons in common. So a ranking takes for ``e`` the mean cosine of the changes.
-    Not from the paper; measured against it in ``docs/measurements.md``.
+    Not from the paper; measured against it in ``docs/measurements/which-neurons.md``.
 
     Attributes:
         level: ``(C, F)`` mean activation of each class's correct samples, over all

@@ -52,7 +52,8 @@ def describe_neurons(
     *certain*. Illusions that an encoder guided, or that were made in a class, show what they were
     asked for, and the same encoder reads it back: give illusions made without class and encoder. Of
     others give each neuron's in several classes, and all of them as ``background``; to take away
-    the other neurons' illusions of a single class is not enough (``docs/measurements.md``).
+    the other neurons' illusions of a single class is not enough
+    (``docs/measurements/words-from-illusions.md``).
 
     Args:
         evidence: features of N photos; or for each neuron its pictures, each ``(3, H, W)`` in

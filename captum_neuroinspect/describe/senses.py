@@ -65,7 +65,7 @@ def find_senses(
 
     Otherwise the unit has one sense. Of units that answer to either of two concepts by their rule a
     third were found by an encoder's embeddings, and one of sixteen others was split
-    (``docs/measurements.md``).
+    (``docs/measurements/senses.md``).
 
     Args:
         descriptions: of K units, by :func:`describe_units` with the same options.

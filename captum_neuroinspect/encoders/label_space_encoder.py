@@ -104,7 +104,7 @@ class LabelSpaceEncoder:
                 the cost.
             top_k: how many of the most probable classes count; None means all.
             temperature: of the probabilities; 3 guides illusions best of 1, 2, 3 and 6
-                (``docs/measurements.md``).
+                (``docs/measurements/illusion-defaults.md``).
 
         Raises:
             ImportError: when a package is missing; says how to install it.
@@ -128,8 +128,9 @@ class LabelSpaceEncoder:
         """The same encoder with flatter probabilities, to guide images.
 
         It shares the network and the texts that it remembers. Of the temperatures 1, 2, 3 and
-        6, 3 led to illusions that show class and neuron best (``docs/measurements.md``);
-        for words and zero-shot classification 1 is right.
+        6, 3 led to illusions that show class and neuron best
+        (``docs/measurements/illusion-defaults.md``); for words and zero-shot classification 1 is
+        right.
 
         Args:
             temperature: in place of the encoder's own.

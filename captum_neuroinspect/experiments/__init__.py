@@ -8,7 +8,7 @@ from captum_neuroinspect._core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from captum_neuroinspect.experiments.experiment import Experiment, Part, ResultTable, Setup
-    from captum_neuroinspect.experiments.registry import NAMES, find_experiment, listing
+    from captum_neuroinspect.experiments.registry import NAMES, find_experiment, list_experiments
     from captum_neuroinspect.experiments.running import ExperimentRun, run_experiment
     from captum_neuroinspect.experiments.values import (
         Count,
@@ -28,7 +28,7 @@ __all__ = [
     "Setup",
     "ShareChange",
     "find_experiment",
-    "listing",
+    "list_experiments",
     "mean_with_interval",
     "run_experiment",
 ]
@@ -37,7 +37,7 @@ _MODULE_OF = {
     **dict.fromkeys(("Experiment", "Part", "Setup", "ResultTable"), "experiment"),
     **dict.fromkeys(("ExperimentRun", "run_experiment"), "running"),
     **dict.fromkeys(("ShareChange", "Count", "MeanWithInterval", "mean_with_interval"), "values"),
-    **dict.fromkeys(("NAMES", "find_experiment", "listing"), "registry"),
+    **dict.fromkeys(("NAMES", "find_experiment", "list_experiments"), "registry"),
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _MODULE_OF)

@@ -43,7 +43,13 @@ def find_experiment(name: str) -> type[Experiment]:
     return found
 
 
-def listing() -> str:
-    """All experiments, one a line with its summary."""
+def list_experiments() -> str:
+    """All experiments, one a line with its summary.
+
+    Example::
+
+        >>> print(list_experiments().splitlines()[3].split()[0])
+        waterbirds
+    """
     width = max(map(len, NAMES))
     return "\n".join(f"  {name:<{width}} {find_experiment(name).summary}" for name in NAMES)

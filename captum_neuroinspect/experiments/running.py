@@ -76,7 +76,7 @@ def run_experiment(
     other data or another version of this package is not used.
 
     Args:
-        name: of the experiment; :func:`~captum_neuroinspect.experiments.listing` has all.
+        name: of the experiment; :func:`~captum_neuroinspect.experiments.list_experiments` has all.
         setup: folders, model and device.
         seeds: each is computed; means are over them.
         quick: a small version, to see that everything works.

@@ -10,7 +10,7 @@ from captum_neuroinspect._core.undisturbed import undisturbed
 from captum_neuroinspect.optvis._spectrum import DARKEST, check_images
 
 # Standard deviation of the pixels of 253 photos of clothes: .217 on average; of 360 crops of
-# eight other photos: .246. See docs/measurements.md.
+# eight other photos: .246. See docs/measurements/looks.md.
 NATURAL_CONTRAST = 0.2
 # Half of all pixels black and half white have 0.5.
 LARGEST_CONTRAST = 0.3

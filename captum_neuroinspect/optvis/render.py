@@ -125,10 +125,10 @@ def render_illusions(
         size: pixels, one side or ``(height, width)``, that the networks are shown. ``None``: 224;
             for Lucent's ``param_f`` the size of its images, at least 224.
         n_steps: optimisation steps. ``None``: 150, or the paper's 450 with ``options="paper"``;
-            of hard classes more show a few more (``docs/measurements.md``).
+            of hard classes more show a few more (``docs/measurements/illusions.md``).
         gamma: weight of the logit, 0..1. ``None``: 0.25, or the paper's 0.5 with
             ``options="paper"``; at 0.5 the class is recognised no more often and the neuron
-            less often (``docs/measurements.md``).
+            less often (``docs/measurements/illusion-defaults.md``).
         seed: image i is drawn, moved and disturbed by numbers of ``seed + i``; or one seed for
             each image.
         options: :class:`IllusionOptions`, all that is rarely set; ``"paper"``: those of the

@@ -77,14 +77,14 @@ def experiment(
     an interrupt, and computes only what is missing.
     """
     with safely(debug):
-        from captum_neuroinspect.experiments import NAMES, Setup, listing, run_experiment
+        from captum_neuroinspect.experiments import NAMES, Setup, list_experiments, run_experiment
 
         if name not in NAMES:
             if name is not None:
                 close = get_close_matches(name, NAMES, n=1)
                 hint = f": is {close[0]!r} meant?" if close else ""
                 complain(f"experiment {name!r} is unknown{hint}")
-            say(f"Experiments:\n{listing()}")
+            say(f"Experiments:\n{list_experiments()}")
             raise typer.Exit(FAILED if name is not None else 0)
         place = out if out is not None else Path(_DEFAULT_OUT.replace("NAME", name))
         setup = Setup(
