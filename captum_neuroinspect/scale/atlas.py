@@ -194,6 +194,11 @@ def render_atlas(
         zip(*classes_of_neurons(head, [*neurons], settings.classes_per_neuron), strict=True)
     )
     identity = ModelIdentity.of(loaded, spec)
+    if phrases and (last := max(phrases)) >= head.in_features:
+        raise ValueError(
+            f"words={str(words)!r} has a unit {last}, but there are {head.in_features} neurons: "
+            "it is of another layer"
+        )
     plan = {
         "model": {"spec": spec, "weights": None if weights is None else str(weights)},
         **asdict(identity),
