@@ -82,8 +82,10 @@ def check_format(record: Mapping[str, object], path: Path) -> None:
     """Refuse what a newer version wrote, whatever else is in it.
 
     Raises:
-        ValueError: says what to do.
+        ValueError: says what to do; also for what is no record.
     """
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is damaged: it is no record")
     found = record.get("format", FORMAT)
     if found != FORMAT:
         raise ValueError(

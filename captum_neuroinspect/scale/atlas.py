@@ -7,7 +7,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,26 @@ class AtlasSettings:
             check_at_least(name, getattr(self, name), 1)
         check_between("gamma", self.gamma, 0, 1)
         check_seed("seed", self.seed)
+        # Numbers of numpy are none that a plan, which is JSON, can hold.
+        for name in ("classes_per_neuron", "n_steps", "size", "pairs_per_batch", "seed"):
+            object.__setattr__(self, name, int(getattr(self, name)))
+        object.__setattr__(self, "gamma", float(self.gamma))
+        if self.neurons is not None:
+            object.__setattr__(self, "neurons", _checked(self.neurons))
+
+
+def _checked(neurons: Iterable[int]) -> tuple[int, ...]:
+    """Each once, as Python's own numbers."""
+    given = [*neurons] if isinstance(neurons, Iterable) else [neurons]
+    for neuron in given:
+        check_whole("neurons", neuron)
+    found = tuple(map(int, given))
+    if not found:
+        raise ValueError("neurons is empty, expected at least one, or None for all")
+    if len(set(found)) < len(found):
+        twice = next(neuron for neuron in found if found.count(neuron) > 1)
+        raise ValueError(f"neurons has {twice} twice, expected each once")
+    return found
 
 
 @dataclass(frozen=True)
@@ -193,6 +213,11 @@ def render_atlas(
         zip(*classes_of_neurons(head, [*neurons], settings.classes_per_neuron), strict=True)
     )
     identity = ModelIdentity.of(loaded, spec)
+    if phrases and (last := max(phrases)) >= head.in_features:
+        raise ValueError(
+            f"words={str(words)!r} has a unit {last}, but there are {head.in_features} neurons: "
+            "it is of another layer"
+        )
     plan = {
         "model": {"spec": spec, "weights": None if weights is None else str(weights)},
         **asdict(identity),

@@ -94,6 +94,10 @@ class PhotoList(Iterable[PhotoPlace]):
         names = None if class_names is None else tuple(class_names)
         if not source.exists():
             raise FileNotFoundError(f"source={str(source)!r}: there is no such file or folder")
+        if source.is_dir() and all(_files(source, suffix)[1] for suffix in (".parquet", ".tar")):
+            raise ValueError(
+                f"source={str(source)!r} has .parquet files and .tar shards, expected one of them"
+            )
         for suffix, kind, read in (
             (".parquet", "parquet", _in_parquet),
             (".tar", "webdataset", _in_shard),

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from captum_neuroinspect._core.checks import check_whole
 from captum_neuroinspect._core.feature_set import FeatureSet
 from captum_neuroinspect._core.fingerprint import head_fingerprint, tensor_fingerprint
 from captum_neuroinspect._core.head import check_head
@@ -264,6 +265,7 @@ def _check(
         )
     usual = _VOTES if reference is None else _CONTRAST_VOTES
     k = min(usual, head.in_features) if mistakes.k is None else mistakes.k
+    check_whole("k", k)
     if not 1 <= k <= head.in_features:
         raise ValueError(f"k={k}, expected 1..{head.in_features} (the number of features)")
     return k

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import SmallEncoder
@@ -89,6 +90,17 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, spec: str) -> None:
     changed = write_net(tmp_path, "1")
     with pytest.raises(ValueError, match=r"model's weights and .* were changed since"):
         render_atlas(changed, out, settings=SMALL, options=HERE)
+
+
+def test_neurons_are_whole_numbers_each_once(tmp_path: Path, spec: str) -> None:
+    for neurons, message in (((3, 9, 3), "neurons has 3 twice"), ((), "neurons is empty")):
+        with pytest.raises(ValueError, match=message):
+            AtlasSettings(neurons)
+    with pytest.raises(TypeError, match="neurons"):
+        AtlasSettings((1.5,))  # type: ignore[arg-type]
+    given = replace(SMALL, neurons=np.array([3, 9]), n_steps=np.int64(3))  # type: ignore[arg-type]
+    assert given == SMALL
+    render_atlas(spec, tmp_path / "atlas", settings=given, options=HERE)
 
 
 def test_a_page_of_something_else_is_kept(tmp_path: Path, spec: str) -> None:

@@ -32,7 +32,7 @@ TABLE = f"""unit,description,is_certain
 3,a red fox,True
 7,a fox,False
 9,{HOSTILE},
-99,far,False
+31,far,False
 """
 
 
@@ -164,9 +164,16 @@ def test_what_is_no_table_of_words_is_refused(made: IllusionAtlas, tmp_path: Pat
     table.write_text("unit,description\nthree,fox\n")
     with pytest.raises(ValueError, match="line 2: unit='three'"):
         write_atlas_site(made.folder, words=table)
+    table.write_text(f"unit,description\n3,{'fox' * 50_000}\n")
+    with pytest.raises(ValueError, match="is no CSV of phrases: field larger"):
+        write_atlas_site(made.folder, words=table)
+    table.write_text("unit,description\n3,fox\n32,fox\n")
+    spec = write_net(tmp_path)
+    with pytest.raises(ValueError, match="has a unit 32, but there are 32 neurons"):
+        render_atlas(spec, tmp_path / "out", words=table, settings=SETTINGS, options=HERE)
+    table.write_text("unit,description\nthree,fox\n")
     with pytest.raises(FileNotFoundError):
         write_atlas_site(tmp_path / "nothing", words=table)
-    spec = write_net(tmp_path)
     with pytest.raises(ValueError, match="line 2"):
         render_atlas(spec, tmp_path / "out", words=table, settings=SETTINGS, options=HERE)
     assert not (tmp_path / "out").exists()

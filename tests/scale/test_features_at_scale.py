@@ -115,6 +115,21 @@ def test_a_damaged_part_is_no_result(tmp_path: Path, spec: str) -> None:
     assert len(found[0].photos) == 11
 
 
+def test_tables_and_shards_in_one_folder_are_refused(tmp_path: Path, spec: str) -> None:
+    source = write_shards(tmp_path / "photos", 12)
+    table = next(write_parquet(tmp_path / "tables", 12).iterdir())
+    table.rename(source / table.name)
+    with pytest.raises(ValueError, match=r"has \.parquet files and \.tar shards"):
+        _collect(spec, source, tmp_path / "out")
+
+
+def test_a_damaged_index_is_said(tmp_path: Path) -> None:
+    for content in ("[]", "null", "{"):
+        (tmp_path / "index.json").write_text(content)
+        with pytest.raises(ValueError, match="is damaged"):
+            FeatureParts.open(tmp_path)
+
+
 def test_other_photos_or_settings_are_refused(tmp_path: Path, spec: str) -> None:
     source, out = write_shards(tmp_path / "shards", N), tmp_path / "out"
     _collect(spec, source, out)

@@ -138,7 +138,7 @@ def numbers_and_ranges(text: str) -> tuple[int, ...] | None:
 def _logged(path: Path, *, into_file: bool) -> Iterator[logging.Logger]:
     """A log with times; Ray's own processes write there too, in place of the terminal."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log = logging.Logger("neuroinspect.atlas", logging.INFO)
     log.addHandler(handler)

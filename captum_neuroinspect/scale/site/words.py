@@ -12,6 +12,7 @@ from captum_neuroinspect._core.files import read_text, write_text
 
 _WORDS = "words.json"
 _UNIT, _PHRASE, _CERTAIN = "unit", "description", "is_certain"
+_DIGITS = 9  # of a unit's number
 _SAID = {"true": True, "false": False}
 
 
@@ -39,23 +40,30 @@ def read_table(path: str | Path) -> Words:
         OSError: when there is none.
         ValueError: for other columns, or a unit that is no whole number.
     """
-    rows = csv.DictReader(io.StringIO(read_text(path)))
+    try:
+        return _words(path, csv.DictReader(io.StringIO(read_text(path))))
+    except csv.Error as error:  # such as a quote that is not closed
+        raise ValueError(f"{str(path)!r} is no CSV of phrases: {error}") from None
+
+
+def _words(path: str | Path, rows: csv.DictReader[str]) -> Words:
     if not {_UNIT, _PHRASE} <= set(rows.fieldnames or ()):
         raise ValueError(
             f"{str(path)!r} has the columns {rows.fieldnames}, expected {_UNIT!r} and {_PHRASE!r} "
             "among them, as `neuroinspect describe` writes descriptions.csv"
         )
-    words = Words()
+    words, seen = Words(), set[tuple[int, str]]()
     for row in rows:
         unit, phrase = row[_UNIT] or "", (row[_PHRASE] or "").strip()
-        if not unit.isdecimal():
+        if not unit.isdecimal() or len(unit) > _DIGITS:
             raise ValueError(
                 f"{str(path)!r}, line {rows.line_num}: {_UNIT}={unit!r}, expected a whole number"
             )
         if phrase:
             certain = _SAID.get((row.get(_CERTAIN) or "").lower())
             found = words.setdefault(int(unit), UnitWords([], certain))
-            if phrase not in found.phrases:
+            if (int(unit), phrase) not in seen:
+                seen.add((int(unit), phrase))
                 found.phrases.append(phrase)
     return words
 
