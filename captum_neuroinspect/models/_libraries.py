@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, hub, nn
 
 from captum_neuroinspect._core.optional import optional
+from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect.models._checkpoints import listed
 from captum_neuroinspect.models._measured import recipe_of
 from captum_neuroinspect.models._recipe import Built, Recipe, Wanted, normalise
@@ -54,7 +55,9 @@ class Torchvision:
         if weights not in known:
             raise ValueError(f"weights={weights!r}, expected a file or one of {', '.join(known)}")
         entry = getattr(self._weights, weights)
-        with told_what_to_do(f"torchvision:{self._name}", f"download {entry.url}"):
+        cache = Path(hub.get_dir()) / "checkpoints"
+        copy = f"copy the file into {shown(str(cache))} of this machine"
+        with told_what_to_do(f"torchvision:{self._name}", f"download {entry.url}", copy=copy):
             model = get_model(self._name, weights=entry)
         names = tuple(entry.meta["categories"])
         return Built(model, self._recipe(entry), str(entry), len(names), names)

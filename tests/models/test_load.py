@@ -93,8 +93,12 @@ def test_a_download_that_fails_says_what_to_do(tmp_path: Path, monkeypatch) -> N
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
-    with pytest.raises(RuntimeError, match=r"not on this machine.*download https://.*lite:0"):
+    with pytest.raises(
+        RuntimeError, match=r"not on this machine.*download https://.*lite:0"
+    ) as said:
         load_model(SPEC)
+    # The folder that torchvision reads: a copied file is found there.
+    assert f"copy the file into {torch.hub.get_dir()}/checkpoints" in str(said.value)
 
 
 def test_timm_takes_its_data_config() -> None:
