@@ -178,6 +178,7 @@ def test_the_readme_runs(
         torch.testing.assert_close(names["features"].logits[:4], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow  # a quarter of a minute
 @pytest.mark.filterwarnings("ignore:the original head is returned")
 def test_the_guide_runs_its_python_and_its_commands(stand_ins: None, tmp_path: Path) -> None:
     for seed, split in enumerate(("train", "validation", "test")):
@@ -203,6 +204,7 @@ def test_the_guide_runs_its_python_and_its_commands(stand_ins: None, tmp_path: P
     assert "Inspection of outwear" in (tmp_path / "run" / "report.html").read_text("utf-8")
 
 
+@pytest.mark.slow  # a quarter of a minute
 def test_words_for_units_run(
     stand_ins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
