@@ -7,6 +7,7 @@ optimisation steps, thousands of words) is stood in for in the functions that th
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -18,7 +19,6 @@ import pytest
 import torch
 import torchvision
 from helpers import SmallEncoder
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 from typer.main import get_command
@@ -82,9 +82,10 @@ def _run_commands(page: Path, *, most: int = 9, skip: Sequence[str] = ()) -> lis
     blocks = [block for language, block in _blocks(page) if language == "bash"]
     asked = [one for block in blocks for one in _commands(block) if one and one[0] not in skip]
     printed = []
-    for arguments in asked[:most]:
+    for words in asked[:most]:
+        arguments = [os.path.expanduser(word) for word in words]  # as a shell does
         if "--selection" in arguments:
-            _tick(Path("run/report.html"), Path("selection.json"))
+            _tick(Path("run/report.html"), Path(arguments[arguments.index("--selection") + 1]))
         done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 0, done.output
         printed.append(done.stdout)
@@ -361,10 +362,15 @@ def _tick(report: Path, selection: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the original head is returned")
-def test_the_commands_of_the_readme_run(stand_ins: None, tmp_path: Path) -> None:
+def test_the_commands_of_the_readme_run(
+    stand_ins: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """But for the demo, which has tests of its own."""
-    _write_noise(tmp_path / "photos", ["outwear", "shirt"], n=12)
-    save_file(torchvision.models.resnet50(num_classes=2).state_dict(), "mine.safetensors")
+    for seed, part in enumerate(("train", "validation", "test")):
+        _write_noise(tmp_path / "photos" / part, ["outwear", "shirt"], n=12, seed=seed)
+    (tmp_path / "Downloads").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    torch.save(torchvision.models.resnet50(num_classes=2).state_dict(), "mine.pth")
     inspected, edited = _run_commands(README, skip=["demo"])
     assert "accuracy" in inspected
     assert "corrected" in edited
