@@ -31,7 +31,7 @@ def safely(debug: bool) -> Iterator[None]:
             say_interrupted()
             raise typer.Exit(INTERRUPTED) from None
         except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
-            if _was_interrupted(error):
+            if was_interrupted(error):
                 say_interrupted()
                 raise typer.Exit(INTERRUPTED) from None
             if debug or isinstance(error, typer.Exit):
@@ -85,7 +85,7 @@ def complain(text: str) -> None:
     _say(f"Error: {text}", typer.colors.RED)
 
 
-def _was_interrupted(error: BaseException | None) -> bool:
+def was_interrupted(error: BaseException | None) -> bool:
     """Whether an interrupt is behind it: compiled modules that are being imported wrap it."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):

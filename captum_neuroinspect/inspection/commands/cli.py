@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from captum_neuroinspect._core.version import __version__
-from captum_neuroinspect.inspection.commands._output import FAILED, say_interrupted, say_traceback
+from captum_neuroinspect.inspection.commands._output import (
+    FAILED,
+    INTERRUPTED,
+    say_interrupted,
+    say_traceback,
+    was_interrupted,
+)
 from captum_neuroinspect.inspection.commands.atlas import atlas
 from captum_neuroinspect.inspection.commands.clean import clean
 from captum_neuroinspect.inspection.commands.demo import demo
@@ -60,5 +66,8 @@ def main() -> None:
             say_interrupted()
         raise
     except Exception as error:  # with --debug, or before a command began
+        if was_interrupted(error):
+            say_interrupted()
+            sys.exit(INTERRUPTED)
         say_traceback(error)
         sys.exit(FAILED)

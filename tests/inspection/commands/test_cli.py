@@ -701,6 +701,25 @@ def test_an_interrupt_before_a_command_begins_is_told(tmp_path: Path, monkeypatc
     ) or "Aborted" in said
 
 
+def test_an_interrupt_that_a_class_in_the_making_wraps_is_told(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """Python 3.11 makes a ``RuntimeError`` of what ``__set_name__`` raises, as in an import."""
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise RuntimeError("Error calling __set_name__ on 'x'") from error
+
+    monkeypatch.setattr("captum_neuroinspect.inspection.commands.report.safely", interrupted)
+    monkeypatch.setattr(sys, "argv", ["neuroinspect", "report", "--run", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "Interrupted. The same command goes on from here.\n"
+
+
 def test_a_surprise_asks_for_a_report(place: Path, tmp_path: Path, monkeypatch) -> None:
     def surprise(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("1 / 0")
