@@ -14,13 +14,13 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
 from captum_neuroinspect._core.checks import check_whole
 from captum_neuroinspect._core.files import read_text, write_text
 from captum_neuroinspect._core.kept_file import reading
+from captum_neuroinspect._core.page_templates import page_templates
 from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect.photos._on_white import on_white
 
@@ -276,13 +276,7 @@ def _check_key(key: QuestionnaireKey) -> None:
 
 
 def _page(title: str, questionnaire: str, asked: Sequence[_ShownQuestion]) -> str:
-    environment = Environment(
-        loader=PackageLoader("captum_neuroinspect.experiments", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates("captum_neuroinspect.experiments")
     environment.filters["shown"] = shown
     script = environment.get_template("questionnaire.js.j2").render()
     digest = hashlib.sha256(script.encode("utf-8")).digest()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_neuroinspect._core.kept_file import read_kept, write_kept
 from captum_neuroinspect.scale._plan import begin
-from captum_neuroinspect.scale._running import PartWork, run_parts
+from captum_neuroinspect.scale._running import PartWork, run_missing_parts
 from captum_neuroinspect.scale.committed import CommittedParts
 from captum_neuroinspect.scale.features import FeaturePart, FeatureParts
 from captum_neuroinspect.scale.options import ScaleOptions
@@ -62,12 +62,7 @@ def run_missing(
         ValueError: when the folder was begun with another plan.
     """
     begin(out, plan)
-    parts = kept_parts(out)
-    parts.folder.mkdir(parents=True, exist_ok=True)
-    parts.clear()
-    missing = [part for part in range(n_parts) if parts.record(part) is None]
-    run_parts(make, missing, options, "parts")
-    parts.clear()
+    run_missing_parts(make, kept_parts(out), n_parts, options)
 
 
 def kept(out: Path, n_parts: int, kind: type[_K]) -> Iterator[_K]:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from captum_neuroinspect._core.optional import SCALE, optional
 from captum_neuroinspect.scale._ray_session import ray_session
+from captum_neuroinspect.scale.committed import CommittedParts
 from captum_neuroinspect.scale.options import ScaleOptions
 
 
@@ -65,6 +66,24 @@ def run_parts(
         for _ in _by_ray(make, parts, options) if done is None else done:
             bar.update()
             on_part()
+
+
+def run_missing_parts(
+    make: Callable[[], PartWork], parts: CommittedParts, n_parts: int, options: ScaleOptions
+) -> None:
+    """Do those parts that are not there yet, and remove what killed processes left.
+
+    Args:
+        make: makes the work, which commits to ``parts``.
+        parts: of a folder that was begun.
+        n_parts: how many there are.
+        options: workers.
+    """
+    parts.folder.mkdir(parents=True, exist_ok=True)
+    parts.clear()
+    missing = [part for part in range(n_parts) if parts.record(part) is None]
+    run_parts(make, missing, options, "parts")
+    parts.clear()
 
 
 def _here(make: Callable[[], PartWork], parts: Sequence[int], options: ScaleOptions) -> Any:

@@ -14,7 +14,6 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from captum_neuroinspect._core.files import read_text
 from captum_neuroinspect.describe import Descriptions, UnitDescription
 from captum_neuroinspect.describe.units import (
     EQUAL,
@@ -27,7 +26,7 @@ from captum_neuroinspect.describe.units import (
     UnitDescriber,
     split_photos,
 )
-from captum_neuroinspect.scale._plan import PLAN
+from captum_neuroinspect.scale._plan import read_plan
 from captum_neuroinspect.scale._reducing import (
     GROUP,
     commit,
@@ -118,7 +117,7 @@ def describe_at_scale(
 
 def _check(features: FeatureParts, similarities: FeatureParts) -> tuple[str, ...]:
     """Refuse what belongs to other photos; the phrases."""
-    plans = [json.loads(read_text(one.folder / PLAN)) for one in (features, similarities)]
+    plans = [read_plan(one.folder) for one in (features, similarities)]
     names = {"photos": "photos", "files": "versions of the files", "part_size": "part_size"}
     differs = [said for name, said in names.items() if plans[0].get(name) != plans[1].get(name)]
     if differs or features.skipped != similarities.skipped:

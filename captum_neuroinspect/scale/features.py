@@ -31,7 +31,7 @@ from captum_neuroinspect.features import collect_features
 from captum_neuroinspect.models import LoadedModel, load_model
 from captum_neuroinspect.scale._model_identity import ModelIdentity, check_same
 from captum_neuroinspect.scale._plan import FORMAT, begin, begun, check_format, refuse_pickled
-from captum_neuroinspect.scale._running import run_parts
+from captum_neuroinspect.scale._running import run_missing_parts
 from captum_neuroinspect.scale.committed import CommittedParts
 from captum_neuroinspect.scale.options import ScaleOptions
 from captum_neuroinspect.scale.photo_lists import (
@@ -236,11 +236,7 @@ def collect_parts(
     out, names = Path(made.out), made.class_names
     n_parts = _plan(out, listed, options, names, asked)
     parts = CommittedParts(out / _PARTS, ".parquet")
-    parts.folder.mkdir(parents=True, exist_ok=True)
-    parts.clear()
-    missing = [part for part in range(n_parts) if parts.record(part) is None]
-    run_parts(made, missing, options, "parts")
-    parts.clear()
+    run_missing_parts(made, parts, n_parts, options)
     return finished(out, parts, n_parts, names, progress=options.progress)
 
 

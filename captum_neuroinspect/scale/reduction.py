@@ -51,8 +51,20 @@ def combined(partials: Iterable[_P]) -> _P:
     return reduce(lambda one, other: one.merged(other), remaining, first)
 
 
+class _ByTensors:
+    """Equal where all tensors are."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return False
+        mine, theirs = _tensors(self), _tensors(other)
+        return all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 @dataclass(frozen=True, eq=False)
-class ChangeTotals:
+class ChangeTotals(_ByTensors):
     """What many counterfactual changes say of each neuron, added up.
 
     Attributes:
@@ -134,14 +146,9 @@ class ChangeTotals:
         """Read :meth:`tensors`."""
         return cls(**_fields(cls, kept))
 
-    def __eq__(self, other: object) -> bool:
-        return _are_equal(self, other)
-
-    __hash__ = None  # type: ignore[assignment]
-
 
 @dataclass(frozen=True, eq=False)
-class ChangeDirections:
+class ChangeDirections(_ByTensors):
     """How far many changes point the same way.
 
     Attributes:
@@ -184,14 +191,9 @@ class ChangeDirections:
         """Read :meth:`tensors`."""
         return cls(**_fields(cls, kept))
 
-    def __eq__(self, other: object) -> bool:
-        return _are_equal(self, other)
-
-    __hash__ = None  # type: ignore[assignment]
-
 
 @dataclass(frozen=True, eq=False)
-class ClassTotals:
+class ClassTotals(_ByTensors):
     """Sums of the activations of samples that a model gets right, class by class.
 
     Attributes:
@@ -261,11 +263,6 @@ class ClassTotals:
     def from_tensors(cls, kept: Mapping[str, Tensor]) -> ClassTotals:
         """Read :meth:`tensors`."""
         return cls(**_fields(cls, kept))
-
-    def __eq__(self, other: object) -> bool:
-        return _are_equal(self, other)
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,7 +352,7 @@ class TopActivations:
 
 
 @dataclass(frozen=True, eq=False)
-class PhotoMoments:
+class PhotoMoments(_ByTensors):
     """Sums over photos that correlate units with phrases.
 
     Activations ``a`` (N, U) and scores ``s`` (N, V) are float32, whose products are exact in
@@ -435,11 +432,6 @@ class PhotoMoments:
         """Read :meth:`tensors`."""
         return cls(**_fields(cls, kept))
 
-    def __eq__(self, other: object) -> bool:
-        return _are_equal(self, other)
-
-    __hash__ = None  # type: ignore[assignment]
-
 
 def _votes(size: Tensor, k: int) -> Tensor:
     """``(F,)`` how many changes have the neuron among their k largest; a zero is no vote."""
@@ -470,10 +462,3 @@ def _fields(kind: Any, kept: Mapping[str, Tensor]) -> dict[str, Any]:
         else:
             found[one.name] = int(value) if one.type == "int" else value
     return found
-
-
-def _are_equal(one: object, other: object) -> bool:
-    if type(one) is not type(other):
-        return False
-    mine, theirs = _tensors(one), _tensors(other)
-    return all(torch.equal(mine[name], theirs[name]) for name in mine)

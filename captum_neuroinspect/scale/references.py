@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -53,32 +53,20 @@ def reference_at_scale(
     """
     out, options = Path(out), options or ScaleOptions()
     Reference(torch.zeros(1, 1), torch.ones(1), effect)  # refuses an effect before the work
-    work = _MakeReferenceWork(str(features.folder.resolve()), str(out.resolve()))
+    work = partial(_ReferenceWork, str(features.folder.resolve()), str(out.resolve()))
     plan = {"features": features.identity, "group": GROUP}
     run_missing(out, plan, n_groups(features), work, options)
     return combined(kept(out, n_groups(features), ClassTotals)).reference(effect)
 
 
-@dataclass(frozen=True)
-class _MakeReferenceWork:
-    """What is sent to a worker."""
-
-    features: str
-    out: str
-
-    def __call__(self) -> _ReferenceWork:
-        return _ReferenceWork(self)
-
-
 class _ReferenceWork:
     """Adds up the correct photos of a group of parts."""
 
-    def __init__(self, made: _MakeReferenceWork) -> None:
-        self._made = made
-        self._features = FeatureParts.open(made.features)
+    def __init__(self, features: str, out: str) -> None:
+        self._features, self._out = FeatureParts.open(features), out
 
     def do(self, part: int) -> None:
-        if kept_parts(self._made.out).record(part) is not None:
+        if kept_parts(self._out).record(part) is not None:
             return
         found = (ClassTotals.of(one.features) for one in of_group(self._features, part))
-        commit(self._made.out, part, combined(found))
+        commit(self._out, part, combined(found))

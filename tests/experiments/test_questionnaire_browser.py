@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +11,7 @@ from PIL import Image
 from captum_neuroinspect.experiments.questionnaire import Question, write_questionnaire
 from captum_neuroinspect.experiments.questionnaire_answers import read_answers
 
-sync_api = pytest.importorskip("playwright.sync_api")
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-_EXECUTABLE = next((path for name in _NAMES if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(_EXECUTABLE is None, reason="no Chromium on this machine")
-
 CONDITIONS = ("CLIP-Illusion", "FV", "no CLIP")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_EXECUTABLE)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

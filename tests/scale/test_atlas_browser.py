@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,12 +17,6 @@ from captum_neuroinspect.scale import AtlasSettings, ScaleOptions, render_atlas
 from captum_neuroinspect.scale.atlas_folder import AtlasFolder
 from captum_neuroinspect.scale.site.page import page_of
 from captum_neuroinspect.scale.site.words import UnitWords
-
-sync_api = pytest.importorskip("playwright.sync_api")
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-_EXECUTABLE = next((path for name in _NAMES if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(_EXECUTABLE is None, reason="no Chromium on this machine")
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 TABLE = f'''unit,description,is_certain
@@ -44,14 +37,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_net(at), at / "my atlas #1", words=at / "words.csv", settings=settings, options=here
     )
     return at / "my atlas #1"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_EXECUTABLE)
-        yield browser
-        browser.close()
 
 
 Opener = Callable[..., Any]

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import CodeType
 from typing import ClassVar
 
-from jinja2 import BytecodeCache, Environment, PackageLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment
 from jinja2.bccache import Bucket
 from markupsafe import Markup
 
+from captum_neuroinspect._core.page_templates import page_templates
 from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect.edit._verdict_text import control_rows, p_text
 from captum_neuroinspect.inspection.report import number_formats
@@ -98,14 +99,8 @@ class _Compiled(BytecodeCache):
 
 
 def _environment() -> Environment:
-    """How the page is made: everything is escaped, and nothing may be missing."""
-    environment = Environment(
-        loader=PackageLoader("captum_neuroinspect.inspection.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        bytecode_cache=_Compiled(),
+    environment = page_templates(
+        "captum_neuroinspect.inspection.report", bytecode_cache=_Compiled()
     )
     environment.filters.update(
         percent=number_formats.percent,

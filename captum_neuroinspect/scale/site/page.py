@@ -7,9 +7,9 @@ import hashlib
 from typing import Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from captum_neuroinspect._core.page_templates import page_templates
 from captum_neuroinspect._core.texts import shown
 from captum_neuroinspect._core.without_paths import source_without_paths
 from captum_neuroinspect.scale.atlas_folder import AtlasFolder
@@ -28,7 +28,7 @@ def page_of(atlas: AtlasFolder, words: Words) -> str:
         atlas: its folder.
         words: phrases of its neurons, or of others as well.
     """
-    environment = _environment()
+    environment = page_templates("captum_neuroinspect.scale.site")
     style = environment.get_template("atlas.css.j2").render()
     script = environment.get_template("atlas.js.j2").render()
     return environment.get_template("atlas.html.j2").render(
@@ -125,13 +125,3 @@ def _facts(atlas: AtlasFolder) -> list[tuple[str, str]]:
 def _hash(text: str) -> str:
     """What the page's policy lets through: this and no other, should a name slip through."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("captum_neuroinspect.scale.site", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,12 +17,6 @@ from session_examples import QUICK, loaded
 from captum_neuroinspect.inspection import Selection
 from captum_neuroinspect.inspection.report.report_data import NeuronWords, Phrase, ReportData
 from captum_neuroinspect.inspection.report.write import write_report
-
-sync_api = pytest.importorskip("playwright.sync_api")
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-_EXECUTABLE = next((path for name in _NAMES if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(_EXECUTABLE is None, reason="no Chromium on this machine")
 
 _HOSTILE = (
     "<script>alert(1)</script>",
@@ -66,14 +59,6 @@ class Opened:
 
     def box(self, neuron: int) -> Any:
         return self.page.locator(f"#neuron-{neuron} .select")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_EXECUTABLE)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
